@@ -1,0 +1,101 @@
+//! What a running stream reports: one event for each thing that happened, and the progress of a batch.
+//!
+//! It deliberately holds plain values only: listeners, metrics and the page read events and nothing else.
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::offset::{Offset, OffsetRange, TopicPartition};
+use crate::time::{BatchId, BatchTime, EventTime};
+
+/// One thing that happened to a stream.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The stream has started; its first batch will be this one.
+    Started(BatchId),
+    /// A batch has been planned: exactly these ranges will be read.
+    Planned {
+        /// The batch.
+        batch: BatchId,
+        /// Its time.
+        time: BatchTime,
+        /// What it reads.
+        ranges: Vec<OffsetRange>,
+    },
+    /// A batch has been delivered to every output.
+    Completed(Progress),
+    /// Something went wrong that does not stop the stream.
+    Warning(Error),
+    /// The stream has failed; nothing more will be planned.
+    Failed(Error),
+    /// The stream has ended.
+    Stopped,
+}
+
+/// What one batch did, in figures.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// The batch.
+    pub batch: BatchId,
+    /// Its time.
+    pub time: BatchTime,
+    /// What it read.
+    pub ranges: Vec<OffsetRange>,
+    /// How long it waited between being planned and its work beginning.
+    pub scheduling_delay: Duration,
+    /// How long fetch, decode and the stateless stage took.
+    pub map_time: Duration,
+    /// How long the stateful stages took.
+    pub reduce_time: Duration,
+    /// How long delivery to the outputs took.
+    pub deliver_time: Duration,
+    /// From planned to delivered.
+    pub total_delay: Duration,
+    /// What was counted on the way.
+    pub counts: Counts,
+    /// Of each partition, how many offsets remained behind the last stable one.
+    pub lag: Vec<(TopicPartition, u64)>,
+    /// W(n): no row older than this is expected any more.
+    pub watermark: Option<EventTime>,
+    /// The partition that holds the watermark back.
+    pub watermark_holder: Option<TopicPartition>,
+    /// The bytes of all keyed state after the batch.
+    pub state_bytes: u64,
+    /// The number of keys in all keyed state after the batch.
+    pub state_keys: u64,
+}
+
+/// What a batch counted; adding up the parts of a batch gives the whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records read.
+    pub records: u64,
+    /// Bytes of their payloads and keys.
+    pub bytes: u64,
+    /// Records that did not fit the format and were dropped.
+    pub bad: u64,
+    /// Records without payload, skipped.
+    pub tombstones: u64,
+    /// Records without event time.
+    pub without_time: u64,
+    /// Records with an event time too far in the future to be believed.
+    pub future: u64,
+    /// Rows delivered to outputs.
+    pub output_rows: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.records += other.records;
+        self.bytes += other.bytes;
+        self.bad += other.bad;
+        self.tombstones += other.tombstones;
+        self.without_time += other.without_time;
+        self.future += other.future;
+        self.output_rows += other.output_rows;
+    }
+}
+
+/// The position reached in each partition: the first offset not yet processed.
+pub type Positions = Vec<(TopicPartition, Offset)>;

@@ -1,0 +1,106 @@
+//! Sources: where records come from, as exact ranges of offsets.
+//!
+//! A source neither decodes nor stores nor plans: the driver decides which ranges a batch reads, and a source
+//! yields exactly those, as [`RawChunk`]s. Two halves share the work. A [`Source`] answers questions (what is
+//! there, which offset is meant) and is asked by the driver's planner; a [`Fetcher`] moves the bytes and is owned
+//! by one ingest thread. Every source passes the suite in [`contract`].
+
+pub mod contract;
+mod cutter;
+pub mod kafka;
+pub mod scripted;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::Result;
+use crate::event::Positions;
+use crate::offset::{Offset, OffsetRange, TopicPartition};
+use crate::raw::{RawChunk, RawColumns};
+use crate::time::Waker;
+
+/// What a source knows of one partition at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The partition.
+    pub at: TopicPartition,
+    /// The topic's own identity: another one means that the topic was deleted and made again.
+    pub topic_id: Option<[u8; 16]>,
+    /// The first offset still there.
+    pub earliest: Offset,
+    /// The first offset that may not be read yet: the end, or the first of an open transaction.
+    pub stable: Offset,
+    /// The leader's epoch, where known.
+    pub leader_epoch: Option<i32>,
+}
+
+/// Where reading starts or ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The first offset still there.
+    Earliest,
+    /// The last stable offset, as it is now.
+    Latest,
+    /// The first record at or after this time, in milliseconds since the epoch; the end where there is none.
+    Timestamp(i64),
+    /// These offsets; every partition of the source must be named.
+    Offsets(Positions),
+    /// What the consumer group has committed; `fallback` where it has not.
+    Committed {
+        /// Where a partition without a committed offset starts.
+        fallback: Box<Bound>,
+    },
+}
+
+/// Asks a running fetch to give up: set once, seen by all that share it.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks all holders to give up.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether giving up has been asked for.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What the planner asks of a place where records come from.
+pub trait Source: Send + Sync + fmt::Debug {
+    /// The name it has in errors and progress.
+    fn name(&self) -> &str;
+
+    /// Every partition there is now, new ones included, in order of topic and partition.
+    fn heads(&self) -> Result<Vec<Head>>;
+
+    /// The offset of each partition that `bound` means now.
+    fn resolve(&self, bound: &Bound) -> Result<Positions>;
+
+    /// A new way to the records, for one ingest thread; `budget` is how many bytes it may hold back.
+    fn fetcher(&self, columns: RawColumns, budget: usize) -> Result<Box<dyn Fetcher>>;
+
+    /// Tells the outside world what has been processed (a consumer group's offsets), best effort: a refusal is
+    /// returned, reported as a warning, and never fails a batch.
+    fn acknowledge(&self, positions: &Positions) -> Result<()>;
+
+    /// Asks for `waker` to be called when records may have arrived.
+    fn subscribe(&self, waker: Waker);
+}
+
+/// Takes chunks as they arrive; an error ends the fetch and comes back from it.
+pub type ChunkSink<'a> = dyn FnMut(RawChunk) -> Result<()> + 'a;
+
+/// Moves records from a source into a batch; owned and driven by one thread.
+pub trait Fetcher: Send {
+    /// Yields exactly the records of `ranges`, each partition's in order of offset, cut into chunks counted from
+    /// the start of its range ([`crate::raw::CHUNK_ROWS`], [`crate::raw::CHUNK_BYTES`]). Partitions interleave as they arrive.
+    ///
+    /// `ranges` name every partition that belongs to this fetcher, an empty range where a batch reads nothing of
+    /// it; what was read beyond `until` is kept for the next call. Returns when every range is done, a named
+    /// error where one cannot be, and early (without error) once `cancel` is set.
+    fn fetch(&mut self, ranges: &[OffsetRange], cancel: &Cancel, sink: &mut ChunkSink<'_>) -> Result<()>;
+}

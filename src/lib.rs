@@ -1,0 +1,10 @@
+//! tidemill
+pub mod error;
+pub mod time;
+pub mod offset;
+pub mod raw;
+pub mod event;
+pub mod decode;
+pub mod expr;
+pub mod detect;
+pub mod plan;

@@ -1,0 +1,182 @@
+//! What to do, as inert data: operators in a graph, checked before anything runs.
+//!
+//! A [`Plan`] grows by [`Plan::add`] as a script calls the methods of its streams. It deliberately runs nothing:
+//! `exec` compiles a checked plan, and the driver has it executed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+
+use crate::decode::{EventTimeSpec, Format, Metadata, OnBad};
+use crate::detect::DetectSpec;
+use crate::error::Result;
+use crate::expr::Expression;
+use crate::offset::{OffsetRange, Partition};
+use crate::time::{BatchId, BatchTime, EventTime};
+
+/// An operator's place in its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub usize);
+
+/// A source's place in its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub usize);
+
+/// Where the user's script called an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallSite {
+    /// The script.
+    pub file: String,
+    /// The line of it, from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for CallSite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// How a source's payloads become columns, as the user said it.
+#[derive(Clone, Debug)]
+pub struct SourceSpec {
+    /// The source's name, for errors and progress.
+    pub name: String,
+    /// The payloads' format.
+    pub format: Format,
+    /// The columns taken from around the payload.
+    pub metadata: Vec<Metadata>,
+    /// What bad records do.
+    pub on_bad: OnBad,
+    /// The column that tells when a record happened.
+    pub event_time: Option<EventTimeSpec>,
+}
+
+/// A named expression: a column of `select` or `with_columns`.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The column's name.
+    pub name: String,
+    /// Its value.
+    pub expression: Expression,
+}
+
+/// What a function over batches gets beside the rows.
+#[derive(Clone, Debug)]
+pub struct BatchInfo {
+    /// The batch.
+    pub batch: BatchId,
+    /// Its time.
+    pub time: BatchTime,
+    /// W(n-1).
+    pub watermark: Option<EventTime>,
+    /// The partition, or after an exchange the shard; none where all rows of a batch come together.
+    pub partition: Option<Partition>,
+    /// What the batch read.
+    pub ranges: Arc<[OffsetRange]>,
+}
+
+/// A function from a batch to a batch: the user's Python, behind a trait so that the core never names Python.
+pub trait BatchFunction: Send + Sync + fmt::Debug {
+    /// Transforms the rows of one partition of one batch. The result must have the declared schema.
+    fn call(&self, rows: RecordBatch, info: &BatchInfo) -> Result<RecordBatch>;
+}
+
+/// What the output of a function over batches looks like.
+#[derive(Clone, Debug)]
+pub enum FunctionSchema {
+    /// As the input.
+    Same,
+    /// The input's columns and these.
+    Adds(SchemaRef),
+    /// Exactly this.
+    Exactly(SchemaRef),
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug)]
+pub enum Operator {
+    /// The rows of a source.
+    Source(SourceId),
+    /// Keeps the rows for which the predicate is true.
+    Filter(Expression),
+    /// Exactly these columns.
+    Select(Vec<Named>),
+    /// The input's columns, and these, in place where the name exists.
+    WithColumns(Vec<Named>),
+    /// All columns but these.
+    Drop(Vec<String>),
+    /// The columns under other names: (old, new).
+    Rename(Vec<(String, String)>),
+    /// The rows of all inputs, which have the same columns.
+    Union,
+    /// A user's function over the rows of each partition.
+    MapBatches {
+        /// The function.
+        function: Arc<dyn BatchFunction>,
+        /// Its result's columns.
+        schema: FunctionSchema,
+        /// The columns that it reads; none means all.
+        reads: Option<Vec<String>>,
+        /// What `explain()` shows.
+        label: String,
+    },
+    /// The rows exchanged by key: all rows of a key come to one shard.
+    KeyBy(Vec<String>),
+    /// A detector per key; its input is keyed.
+    Detect(DetectSpec),
+    /// Rows leave the plan here; the sink of this number takes them.
+    Output(OutputId),
+}
+
+/// An output's place in its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OutputId(pub usize);
+
+impl Operator {
+    /// The name of the method that made it, for errors and `explain()`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Source(_) => "source",
+            Self::Filter(_) => "filter",
+            Self::Select(_) => "select",
+            Self::WithColumns(_) => "with_columns",
+            Self::Drop(_) => "drop",
+            Self::Rename(_) => "rename",
+            Self::Union => "union",
+            Self::MapBatches { label, .. } => label,
+            Self::KeyBy(_) => "key_by",
+            Self::Detect(_) => "detect",
+            Self::Output(_) => "output",
+        }
+    }
+}
+
+/// An operator with its inputs and its place in the user's script.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What it does.
+    pub operator: Operator,
+    /// Whose rows it takes.
+    pub inputs: Vec<NodeId>,
+    /// The line that made it.
+    pub site: Option<CallSite>,
+}
+
+/// A graph of operators, in the order in which the script made them.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The sources.
+    pub sources: Vec<SourceSpec>,
+    /// The operators; inputs come before those that read them.
+    pub nodes: Vec<Node>,
+    /// The number of outputs.
+    pub outputs: usize,
+}
+
+/// The schema of no columns.
+pub(crate) fn empty_schema() -> SchemaRef {
+    Arc::new(Schema::empty())
+}

@@ -1,0 +1,62 @@
+//! Sinks: where the rows of a batch go.
+//!
+//! A sink gets whole batches, in order, on one delivery thread, and answers once they are safe; it deliberately
+//! knows nothing of plans, state or positions. Delivery is at least once: a batch that was interrupted may be
+//! delivered again, with the same number and the same rows. Every sink passes the suite in [`contract`].
+
+pub mod callback;
+pub mod contract;
+mod encode;
+pub mod kafka;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+use crate::error::Result;
+use crate::offset::OffsetRange;
+use crate::time::{BatchId, BatchTime, EventTime};
+
+/// The rows of one batch for one sink.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The batch.
+    pub batch: BatchId,
+    /// Its time.
+    pub time: BatchTime,
+    /// W(n-1): what `batch.watermark` shows.
+    pub watermark: Option<EventTime>,
+    /// What the batch read.
+    pub ranges: std::sync::Arc<[OffsetRange]>,
+    /// The rows' columns, also where there are no rows.
+    pub schema: SchemaRef,
+    /// The rows, in order; chunks that are never empty.
+    pub rows: Vec<RecordBatch>,
+}
+
+impl Delivery {
+    /// How many rows it brings.
+    pub fn num_rows(&self) -> usize {
+        self.rows.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+/// A place for the rows of a stream.
+pub trait Sink: Send + std::fmt::Debug {
+    /// The name it has in errors and in `explain()`.
+    fn name(&self) -> &str;
+
+    /// Checks, before the stream starts, that rows of `schema` can be taken, and gets ready (connects, reads the
+    /// topic's partition count). Called once a start, before the first delivery.
+    fn open(&mut self, schema: &SchemaRef) -> Result<()>;
+
+    /// Takes a batch; returns once its rows are safe. An error fails the batch.
+    fn deliver(&mut self, delivery: &Delivery) -> Result<()>;
+
+    /// Whether it wants to hear of batches without rows.
+    fn wants_empty(&self) -> bool {
+        false
+    }
+
+    /// Ends the sink; called once after the last delivery, also after a failure.
+    fn close(&mut self) -> Result<()>;
+}

@@ -8,3 +8,5 @@ pub mod decode;
 pub mod expr;
 pub mod detect;
 pub mod plan;
+pub mod exec;
+pub mod kafka;

@@ -32,10 +32,25 @@ pub struct MapTask {
 pub struct Mapped {
     /// The rows that wait for the reduce side.
     pub tickets: Tickets,
-    /// The largest believable event time of each partition that brought one.
-    pub event_times: Vec<(SourceId, TopicPartition, EventTime)>,
+    /// What each partition brought.
+    pub partitions: Vec<PartitionReport>,
     /// What was counted.
     pub counts: Counts,
+}
+
+/// What one partition brought to a batch: the planner learns sizes from it, the watermark moves by it.
+#[derive(Clone, Debug)]
+pub struct PartitionReport {
+    /// The source.
+    pub source: SourceId,
+    /// The partition.
+    pub at: TopicPartition,
+    /// Records read.
+    pub records: u64,
+    /// Bytes of their payloads and keys.
+    pub bytes: u64,
+    /// The largest believable event time.
+    pub max_event_time: Option<EventTime>,
 }
 
 /// What a batch comes to.

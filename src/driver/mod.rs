@@ -1,0 +1,84 @@
+//! The driver: decides when a batch runs and what it reads, and sees it through to its outputs.
+//!
+//! It is a pure state machine and a thin loop that performs the machine's commands. It deliberately touches no
+//! row: the work is the [`Engine`]'s, the bytes are the sources' and sinks'.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::event::Event;
+use crate::exec::Engine;
+use crate::ingest::{Bound, Source};
+use crate::sink::Sink;
+use crate::time::{Clock, Interval};
+
+/// When the next batch is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// At every tick; missed ticks are skipped.
+    Interval(Interval),
+    /// As soon as there are records and the batch before has been mapped.
+    AsSoonAsPossible,
+    /// What is there at the start, in bounded batches; then stop.
+    AvailableNow,
+}
+
+/// How much a batch may take on.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Records a batch, over all partitions.
+    pub max_records: u64,
+    /// Bytes of raw and decoded rows held at once, over all batches in flight.
+    pub max_memory: u64,
+}
+
+/// A source, and how the driver is to read it.
+#[derive(Debug)]
+pub struct JobSource {
+    /// The source.
+    pub source: Arc<dyn Source>,
+    /// Where it starts.
+    pub starting: Bound,
+    /// Where it ends, if it does: resolved once, at start.
+    pub ending: Option<Bound>,
+    /// How far the watermark stays behind the largest event time; none where the source has no event time.
+    pub watermark: Option<Duration>,
+    /// After how long at its end a partition holds the watermark no more.
+    pub idle_timeout: Option<Duration>,
+    /// At most this many records a second and partition.
+    pub max_rate_per_partition: Option<f64>,
+}
+
+/// A sink, and the columns it gets.
+#[derive(Debug)]
+pub struct JobSink {
+    /// The sink.
+    pub sink: Box<dyn Sink>,
+    /// The columns of its rows.
+    pub schema: SchemaRef,
+}
+
+/// Hears of everything that happens, in order, on the listener's own thread.
+pub type Listener = Box<dyn FnMut(&Event) + Send>;
+
+/// Everything that a stream needs to run; sources and sinks in the order of the plan's numbers.
+pub struct Job {
+    /// The name, for errors and logs.
+    pub name: String,
+    /// Where records come from.
+    pub sources: Vec<JobSource>,
+    /// Who does the work.
+    pub engine: Arc<dyn Engine>,
+    /// Where rows go.
+    pub sinks: Vec<JobSink>,
+    /// When batches are due.
+    pub trigger: Trigger,
+    /// How much a batch may take on.
+    pub limits: Limits,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Who hears of it.
+    pub listeners: Vec<Listener>,
+}

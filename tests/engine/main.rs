@@ -1,0 +1,1 @@
+//! The engine, tested through its public modules: one binary, one module a topic.

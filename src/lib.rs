@@ -1,12 +1,12 @@
 //! tidemill
-pub mod error;
-pub mod time;
-pub mod offset;
-pub mod raw;
-pub mod event;
 pub mod decode;
-pub mod expr;
 pub mod detect;
-pub mod plan;
+pub mod error;
+pub mod event;
 pub mod exec;
+pub mod expr;
 pub mod kafka;
+pub mod offset;
+pub mod plan;
+pub mod raw;
+pub mod time;

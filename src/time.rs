@@ -84,7 +84,8 @@ impl Interval {
     pub fn new(duration: Duration) -> Result<Self> {
         let millis = millis(duration);
         if millis < 1 || Duration::from_millis(millis.unsigned_abs()) != duration {
-            let message = format!("an interval is a positive, whole number of milliseconds, found {duration:?}");
+            let message =
+                format!("an interval is a positive, whole number of milliseconds, found {duration:?}");
             return Err(Error::config(message).help("pass, say, \"500ms\" or 0.5"));
         }
         Ok(Self(millis))

@@ -1,17 +1,23 @@
 //! What to do, as inert data: operators in a graph, checked before anything runs.
 //!
 //! A [`Plan`] grows by [`Plan::add`] as a script calls the methods of its streams. It deliberately runs nothing:
-//! `exec` compiles a checked plan, and the driver has it executed.
+//! [`Plan::check`] finds every mistake that can be seen before start, and `exec` compiles what it returns.
+
+mod check;
+mod explain;
+mod prune;
+
+pub use check::Checked;
 
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::decode::{EventTimeSpec, Format, Metadata, OnBad};
 use crate::detect::DetectSpec;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expr::Expression;
 use crate::offset::{OffsetRange, Partition};
 use crate::time::{BatchId, BatchTime, EventTime};
@@ -80,7 +86,9 @@ pub struct BatchInfo {
 
 /// A function from a batch to a batch: the user's Python, behind a trait so that the core never names Python.
 pub trait BatchFunction: Send + Sync + fmt::Debug {
-    /// Transforms the rows of one partition of one batch. The result must have the declared schema.
+    /// Transforms the rows of one partition of one batch. The result has the declared columns: all of them for
+    /// [`FunctionSchema::Same`] and [`FunctionSchema::Exactly`], only the added ones, one row for each row
+    /// given, for [`FunctionSchema::Adds`].
     fn call(&self, rows: RecordBatch, info: &BatchInfo) -> Result<RecordBatch>;
 }
 
@@ -89,7 +97,7 @@ pub trait BatchFunction: Send + Sync + fmt::Debug {
 pub enum FunctionSchema {
     /// As the input.
     Same,
-    /// The input's columns and these.
+    /// The input's columns and these; the function returns only these.
     Adds(SchemaRef),
     /// Exactly this.
     Exactly(SchemaRef),
@@ -118,7 +126,7 @@ pub enum Operator {
         function: Arc<dyn BatchFunction>,
         /// Its result's columns.
         schema: FunctionSchema,
-        /// The columns that it reads; none means all.
+        /// The columns that it is given; none means all. Only a function that adds columns may name them.
         reads: Option<Vec<String>>,
         /// What `explain()` shows.
         label: String,
@@ -176,7 +184,36 @@ pub struct Plan {
     pub outputs: usize,
 }
 
-/// The schema of no columns.
-pub(crate) fn empty_schema() -> SchemaRef {
-    Arc::new(Schema::empty())
+impl Plan {
+    /// Adds a source; its rows come from an [`Operator::Source`].
+    pub fn add_source(&mut self, spec: SourceSpec) -> SourceId {
+        self.sources.push(spec);
+        SourceId(self.sources.len() - 1)
+    }
+
+    /// Adds an operator over the rows of `inputs`, which must have been added before.
+    pub fn add(&mut self, operator: Operator, inputs: Vec<NodeId>, site: Option<CallSite>) -> NodeId {
+        self.nodes.push(Node { operator, inputs, site });
+        NodeId(self.nodes.len() - 1)
+    }
+
+    /// Adds an output for the rows of `input`.
+    pub fn add_output(&mut self, input: NodeId, site: Option<CallSite>) -> OutputId {
+        let output = OutputId(self.outputs);
+        self.outputs += 1;
+        self.add(Operator::Output(output), vec![input], site);
+        output
+    }
+
+    /// The operators with their places, in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().enumerate().map(|(place, node)| (NodeId(place), node))
+    }
+
+    /// The operator at `node`.
+    pub fn node(&self, node: NodeId) -> Result<&Node> {
+        let missing =
+            || Error::internal(format!("the plan has {} operators, none at {}", self.nodes.len(), node.0));
+        self.nodes.get(node.0).ok_or_else(missing)
+    }
 }

@@ -1,0 +1,367 @@
+//! Everything that can be known before start: the columns of each operator, and all mistakes at once.
+//!
+//! It deliberately keeps going after a mistake: an operator whose input is wrong is passed over, every other one
+//! is still checked, and one error names them all.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
+
+use crate::decode::full_schema;
+use crate::detect::DetectSpec;
+use crate::error::{Error, Result, nearest};
+use crate::expr::{bind, bind_predicate};
+use crate::plan::{FunctionSchema, Named, Node, NodeId, Operator, OutputId, Plan, SourceId, SourceSpec};
+
+/// A plan without mistakes, and what is known of each of its operators.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    pub(crate) plan: Plan,
+    streams: Vec<Stream>,
+}
+
+/// What is known of an operator's rows.
+#[derive(Clone, Debug)]
+struct Stream {
+    schema: SchemaRef,
+    /// The columns by which the rows are exchanged, where they are.
+    keys: Option<Vec<String>>,
+}
+
+impl Checked {
+    /// The columns of `node`'s rows.
+    pub fn schema(&self, node: NodeId) -> Result<&SchemaRef> {
+        self.stream(node).map(|stream| &stream.schema)
+    }
+
+    /// The columns by which `node`'s rows are keyed, if they are.
+    pub fn keys(&self, node: NodeId) -> Result<Option<&[String]>> {
+        self.stream(node).map(|stream| stream.keys.as_deref())
+    }
+
+    /// The rows that an output takes: the operator that makes them.
+    pub fn output(&self, output: OutputId) -> Result<NodeId> {
+        let mut outputs =
+            self.plan.nodes.iter().filter_map(|node| match (&node.operator, &node.inputs[..]) {
+                (Operator::Output(id), [input]) if *id == output => Some(*input),
+                _ => None,
+            });
+        outputs.next().ok_or_else(|| Error::internal(format!("the plan has no output {}", output.0)))
+    }
+
+    /// The plan that was checked.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn stream(&self, node: NodeId) -> Result<&Stream> {
+        self.streams
+            .get(node.0)
+            .ok_or_else(|| Error::internal(format!("the plan has no operator {}", node.0)))
+    }
+}
+
+impl Plan {
+    /// Finds every mistake that can be seen before start; one error names them all, each with its operator and
+    /// the line of the script.
+    pub fn check(&self) -> Result<Checked> {
+        let (mut streams, mut mistakes) = (Vec::with_capacity(self.nodes.len()), Vec::new());
+        for node in &self.nodes {
+            streams.push(self.check_node(node, &streams, &mut mistakes));
+        }
+        if mistakes.is_empty() && self.outputs == 0 {
+            mistakes.push(no_output());
+        }
+        match Mistakes(mistakes).into_error() {
+            Some(error) => Err(error),
+            None => Ok(Checked { plan: self.clone(), streams: streams.into_iter().flatten().collect() }),
+        }
+    }
+
+    /// The columns of `node`'s rows, or the first of the mistakes that lead up to it.
+    pub fn schema(&self, node: NodeId) -> Result<SchemaRef> {
+        let (mut streams, mut mistakes) = (Vec::with_capacity(node.0 + 1), Vec::new());
+        for node in self.nodes.iter().take(node.0 + 1) {
+            streams.push(self.check_node(node, &streams, &mut mistakes));
+        }
+        let last = streams.pop().flatten().map(|stream| stream.schema);
+        let lost = || Error::internal(format!("the plan has no operator {}", node.0));
+        last.ok_or_else(|| Mistakes(mistakes).into_error().unwrap_or_else(lost))
+    }
+
+    /// Checks one operator over the streams before it; none where its input is wrong or it is wrong itself.
+    fn check_node(
+        &self,
+        node: &Node,
+        before: &[Option<Stream>],
+        mistakes: &mut Vec<Error>,
+    ) -> Option<Stream> {
+        let inputs: Option<Vec<&Stream>> =
+            node.inputs.iter().map(|input| before.get(input.0).and_then(Option::as_ref)).collect();
+        match self.operator_stream(&node.operator, &inputs?) {
+            Ok(stream) => Some(stream),
+            Err(found) => {
+                mistakes.extend(found.into_iter().map(|mistake| node.locate(mistake)));
+                None
+            }
+        }
+    }
+
+    fn operator_stream(&self, operator: &Operator, inputs: &[&Stream]) -> Result<Stream, Vec<Error>> {
+        match (operator, inputs) {
+            (Operator::Source(id), []) => self.source_stream(*id).map_err(one),
+            (Operator::Union, [first, others @ ..]) => union(first, others),
+            (Operator::Filter(predicate), [input]) => {
+                bind_predicate(predicate, &input.schema).map(|_| Stream::clone(input))
+            }
+            (Operator::Select(columns), [input]) => select(columns, input),
+            (Operator::WithColumns(columns), [input]) => with_columns(columns, input),
+            (Operator::Drop(names), [input]) => drop_columns(names, input),
+            (Operator::Rename(names), [input]) => rename(names, input),
+            (Operator::MapBatches { schema, reads, .. }, [input]) => {
+                function(schema, reads.as_deref(), input)
+            }
+            (Operator::KeyBy(keys), [input]) => key_by(keys, input),
+            (Operator::Detect(spec), [input]) => detect(spec, input),
+            (Operator::Output(_), [input]) => Ok(Stream::clone(input)),
+            (operator, inputs) => {
+                let message = format!("{} does not take {} inputs", operator.name(), inputs.len());
+                Err(one(Error::internal(message)))
+            }
+        }
+    }
+
+    fn source_stream(&self, id: SourceId) -> Result<Stream> {
+        let lost = || Error::internal(format!("the plan has no source {}", id.0));
+        let spec = self.sources.get(id.0).ok_or_else(lost)?;
+        let schema = full_schema(&spec.format, &spec.metadata)?;
+        check_event_time(spec, &schema)?;
+        Ok(Stream { schema, keys: None })
+    }
+}
+
+impl Node {
+    /// Says where in the user's script a mistake was made.
+    pub(crate) fn locate(&self, error: Error) -> Error {
+        match &self.site {
+            Some(site) => error.at(format!("in {}, {site}", self.operator.name())),
+            None => error.at(format!("in {}", self.operator.name())),
+        }
+    }
+}
+
+/// All that is wrong with a plan.
+struct Mistakes(Vec<Error>);
+
+impl Mistakes {
+    /// One error for all: the only one as it is, several as a numbered list.
+    fn into_error(mut self) -> Option<Error> {
+        match self.0.len() {
+            0 | 1 => self.0.pop(),
+            count => {
+                let lines = self.0.iter().enumerate().map(|(i, mistake)| format!("\n  {}. {mistake}", i + 1));
+                let message = format!("{count} mistakes, found before start:{}", lines.collect::<String>());
+                let kind = self.0.first().map(Error::kind)?;
+                Some(Error::new(kind, message))
+            }
+        }
+    }
+}
+
+fn one(error: Error) -> Vec<Error> {
+    vec![error]
+}
+
+fn no_output() -> Error {
+    Error::config("nothing is done with any stream: the job has no output")
+        .help("call pprint(), foreach_batch(fn), to_kafka(topic) or iterate over a stream")
+}
+
+fn check_event_time(spec: &SourceSpec, schema: &Schema) -> Result<()> {
+    use arrow::datatypes::DataType;
+    let Some(event_time) = &spec.event_time else { return Ok(()) };
+    match find(schema, &event_time.column)?.data_type() {
+        DataType::Timestamp(_, _) => Ok(()),
+        other => {
+            let message =
+                format!("event_time must name a timestamp column, \"{}\" is {other}", event_time.column);
+            Err(Error::schema(message).help("declare it, say, as \"timestamp[ms]\""))
+        }
+    }
+}
+
+/// The field called `name`, or an error that lists those that exist and the nearest.
+fn find<'a>(schema: &'a Schema, name: &str) -> Result<&'a FieldRef> {
+    schema.fields().iter().find(|field| field.name() == name).ok_or_else(|| unknown_column(schema, name))
+}
+
+fn unknown_column(schema: &Schema, name: &str) -> Error {
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let error = Error::schema(format!("there is no column \"{name}\"; the columns are {}", names.join(", ")));
+    match nearest(name, names) {
+        Some(near) => error.help(format!("did you mean \"{near}\"?")),
+        None => error,
+    }
+}
+
+fn find_all(schema: &Schema, names: &[String]) -> Result<(), Vec<Error>> {
+    let mistakes: Vec<Error> = names.iter().filter_map(|name| find(schema, name).err()).collect();
+    if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+}
+
+/// The schema of `fields`; a name that comes twice is a mistake.
+fn distinct(fields: Vec<FieldRef>) -> Result<SchemaRef, Vec<Error>> {
+    let mut seen = HashSet::new();
+    let twice: Vec<Error> = fields
+        .iter()
+        .filter(|field| !seen.insert(field.name().as_str()))
+        .map(|field| taken(field.name()))
+        .collect();
+    if twice.is_empty() { Ok(Arc::new(Schema::new(Fields::from(fields)))) } else { Err(twice) }
+}
+
+fn taken(name: &str) -> Error {
+    Error::config(format!("the column \"{name}\" would exist twice"))
+        .help("rename one of them, with .alias(…), rename({…}) or another prefix")
+}
+
+/// The fields that `columns` make, or every mistake in them.
+fn bind_all(columns: &[Named], schema: &Schema) -> Result<Vec<FieldRef>, Vec<Error>> {
+    let (mut fields, mut mistakes) = (Vec::new(), Vec::new());
+    for column in columns {
+        match bind(&column.expression, schema) {
+            Ok(bound) => fields.push(Arc::new(bound.field().clone().with_name(&column.name)) as FieldRef),
+            Err(found) => mistakes.extend(found),
+        }
+    }
+    if mistakes.is_empty() { Ok(fields) } else { Err(mistakes) }
+}
+
+fn select(columns: &[Named], input: &Stream) -> Result<Stream, Vec<Error>> {
+    let schema = distinct(bind_all(columns, &input.schema)?)?;
+    let kept =
+        |key: &String| columns.iter().any(|column| column.name == *key && column.expression.is_column(key));
+    Ok(Stream { schema, keys: keys_if(input, kept) })
+}
+
+fn with_columns(columns: &[Named], input: &Stream) -> Result<Stream, Vec<Error>> {
+    let new = bind_all(columns, &input.schema)?;
+    let new = distinct(new)?;
+    let replaced = |field: &FieldRef| new.field_with_name(field.name()).ok().map(|new| Arc::new(new.clone()));
+    let mut fields: Vec<FieldRef> = input
+        .schema
+        .fields()
+        .iter()
+        .map(|field| replaced(field).unwrap_or_else(|| Arc::clone(field)))
+        .collect();
+    let added = new.fields().iter().filter(|field| input.schema.field_with_name(field.name()).is_err());
+    fields.extend(added.cloned());
+    let kept = |key: &String| !columns.iter().any(|column| column.name == *key);
+    Ok(Stream { schema: distinct(fields)?, keys: keys_if(input, kept) })
+}
+
+fn drop_columns(names: &[String], input: &Stream) -> Result<Stream, Vec<Error>> {
+    find_all(&input.schema, names)?;
+    let kept = input.schema.fields().iter().filter(|field| !names.contains(field.name())).cloned();
+    Ok(Stream { schema: distinct(kept.collect())?, keys: keys_if(input, |key| !names.contains(key)) })
+}
+
+fn rename(names: &[(String, String)], input: &Stream) -> Result<Stream, Vec<Error>> {
+    let old: Vec<String> = names.iter().map(|(old, _)| old.clone()).collect();
+    find_all(&input.schema, &old)?;
+    let fields: Vec<FieldRef> = input.schema.fields().iter().map(|field| renamed(field, names)).collect();
+    let keys =
+        input.keys.as_ref().map(|keys| keys.iter().map(|key| new_name(key, names).to_owned()).collect());
+    Ok(Stream { schema: distinct(fields)?, keys })
+}
+
+/// The name that `name` has after renaming.
+pub(crate) fn new_name<'a>(name: &'a str, names: &'a [(String, String)]) -> &'a str {
+    names.iter().find(|(old, _)| old == name).map_or(name, |(_, new)| new)
+}
+
+fn renamed(field: &FieldRef, names: &[(String, String)]) -> FieldRef {
+    Arc::new(Field::clone(field).with_name(new_name(field.name(), names)))
+}
+
+fn union(first: &Stream, others: &[&Stream]) -> Result<Stream, Vec<Error>> {
+    let mistakes: Vec<Error> = others.iter().filter_map(|other| same_columns(first, other).err()).collect();
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let nullable = |field: &FieldRef| {
+        let other =
+            |other: &&Stream| other.schema.field_with_name(field.name()).is_ok_and(Field::is_nullable);
+        field.is_nullable() || others.iter().any(other)
+    };
+    let fields: Vec<FieldRef> = first
+        .schema
+        .fields()
+        .iter()
+        .map(|field| Arc::new(Field::clone(field).with_nullable(nullable(field))) as FieldRef)
+        .collect();
+    Ok(Stream { schema: distinct(fields)?, keys: None })
+}
+
+/// Whether two streams have the same columns, in any order.
+fn same_columns(first: &Stream, other: &Stream) -> Result<()> {
+    let describe = |stream: &Stream| {
+        let mut columns: Vec<String> = stream
+            .schema
+            .fields()
+            .iter()
+            .map(|field| format!("{}: {}", field.name(), field.data_type()))
+            .collect();
+        columns.sort();
+        columns.join(", ")
+    };
+    let (expected, found) = (describe(first), describe(other));
+    if expected == found {
+        return Ok(());
+    }
+    let message =
+        format!("union needs streams with the same columns, the first has ({expected}), another ({found})");
+    Err(Error::schema(message).help("bring them into one shape with select(…)"))
+}
+
+fn function(schema: &FunctionSchema, reads: Option<&[String]>, input: &Stream) -> Result<Stream, Vec<Error>> {
+    find_all(&input.schema, reads.unwrap_or_default())?;
+    match schema {
+        FunctionSchema::Same => Ok(Stream { schema: Arc::clone(&input.schema), keys: None }),
+        FunctionSchema::Exactly(schema) => Ok(Stream { schema: Arc::clone(schema), keys: None }),
+        FunctionSchema::Adds(added) => append(input, added.fields()),
+    }
+}
+
+/// The input's columns and `added`; the rows stay keyed as they were.
+fn append(input: &Stream, added: &Fields) -> Result<Stream, Vec<Error>> {
+    let fields = input.schema.fields().iter().chain(added).cloned().collect();
+    Ok(Stream { schema: distinct(fields)?, keys: input.keys.clone() })
+}
+
+fn key_by(keys: &[String], input: &Stream) -> Result<Stream, Vec<Error>> {
+    if keys.is_empty() {
+        return Err(one(
+            Error::config("key_by needs at least one column, found none").help("name the key columns")
+        ));
+    }
+    find_all(&input.schema, keys)?;
+    crate::state::key::KeyEncoder::new(&input.schema, keys).map_err(one)?;
+    Ok(Stream { schema: Arc::clone(&input.schema), keys: Some(keys.to_vec()) })
+}
+
+fn detect(spec: &DetectSpec, input: &Stream) -> Result<Stream, Vec<Error>> {
+    if input.keys.is_none() {
+        let error = Error::config("detect works per key, and this stream has none");
+        return Err(one(error.help("call key_by(column, …) before it")));
+    }
+    find_all(&input.schema, &spec.columns)?;
+    spec.check(&input.schema).map_err(one)?;
+    append(input, &spec.output_fields().into())
+}
+
+/// The input's keys, where each of them is still there unchanged.
+fn keys_if(input: &Stream, kept: impl Fn(&String) -> bool) -> Option<Vec<String>> {
+    input.keys.clone().filter(|keys| keys.iter().all(kept))
+}

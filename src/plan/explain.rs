@@ -1,0 +1,78 @@
+//! A checked plan as text: what `explain()` shows.
+//!
+//! It deliberately says only what is true of every run of the plan; times and figures are in the progress.
+
+use std::fmt::Write;
+
+use arrow::datatypes::Schema;
+
+use crate::error::Result;
+use crate::plan::{Checked, FunctionSchema, Named, Node, Operator};
+
+impl Checked {
+    /// One line an operator: its number, its inputs, what it does, where an exchange or a barrier lies, and the
+    /// columns that somebody reads of it.
+    pub fn explain(&self) -> Result<String> {
+        let pruned = self.pruned()?;
+        let mut text = String::new();
+        for ((id, node), schema) in self.plan().iter().zip(&pruned) {
+            let inputs: Vec<String> = node.inputs.iter().map(|input| format!("#{}", input.0)).collect();
+            let from = if inputs.is_empty() { String::new() } else { format!(" <- {}", inputs.join(", ")) };
+            let _ = write!(text, "#{}{from}  {}", id.0, self.describe(node));
+            match node.operator {
+                Operator::Output(_) => text.push('\n'),
+                _ => text.push_str(&format!("\n      columns: {}\n", columns(schema))),
+            }
+        }
+        Ok(text)
+    }
+
+    fn describe(&self, node: &Node) -> String {
+        let what = match &node.operator {
+            Operator::Source(id) => {
+                let name = self.plan().sources.get(id.0).map_or("", |source| source.name.as_str());
+                format!("source {name}")
+            }
+            Operator::Filter(predicate) => format!("filter {predicate}"),
+            Operator::Select(named) => format!("select {}", expressions(named)),
+            Operator::WithColumns(named) => format!("with_columns {}", expressions(named)),
+            Operator::Drop(names) => format!("drop {}", names.join(", ")),
+            Operator::Rename(names) => {
+                let pairs: Vec<String> = names.iter().map(|(old, new)| format!("{old} -> {new}")).collect();
+                format!("rename {}", pairs.join(", "))
+            }
+            Operator::MapBatches { schema, label, .. } => {
+                format!("{label} [one call a partition]{}", adds(schema))
+            }
+            Operator::KeyBy(keys) => format!("key_by {} [exchange by key group]", keys.join(", ")),
+            Operator::Detect(spec) => {
+                format!("detect {} with {}", spec.columns.join(", "), spec.detector.name())
+            }
+            Operator::Union => "union".to_owned(),
+            Operator::Output(id) => format!("output {} [at least once]", id.0),
+        };
+        match &node.site {
+            Some(site) => format!("{what}  ({site})"),
+            None => what,
+        }
+    }
+}
+
+fn columns(schema: &Schema) -> String {
+    let columns: Vec<String> =
+        schema.fields().iter().map(|field| format!("{}: {}", field.name(), field.data_type())).collect();
+    columns.join(", ")
+}
+
+fn expressions(named: &[Named]) -> String {
+    let columns: Vec<String> =
+        named.iter().map(|column| format!("{} = {}", column.name, column.expression)).collect();
+    columns.join(", ")
+}
+
+fn adds(schema: &FunctionSchema) -> String {
+    match schema {
+        FunctionSchema::Adds(added) => format!(" adds {}", columns(added)),
+        FunctionSchema::Same | FunctionSchema::Exactly(_) => String::new(),
+    }
+}

@@ -1,0 +1,95 @@
+//! Which columns each operator must yield, so that nothing is decoded or copied that nobody reads.
+//!
+//! It works backwards from the outputs and deliberately changes no operator: `exec` binds each one to the columns
+//! that are left.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+
+use crate::error::Result;
+use crate::expr::{Expression, bind};
+use crate::plan::check::new_name;
+use crate::plan::{Checked, FunctionSchema, Named, Node, NodeId, Operator};
+
+/// For each operator, the names of the columns that somebody reads of it.
+type Needed = Vec<HashSet<String>>;
+
+impl Checked {
+    /// The columns of each operator that somebody reads, in the order of its schema.
+    pub(crate) fn pruned(&self) -> Result<Vec<SchemaRef>> {
+        let mut needed: Needed = vec![HashSet::new(); self.plan().nodes.len()];
+        for (id, node) in self.plan().iter().rev() {
+            let own = needed.get(id.0).cloned().unwrap_or_default();
+            for input in &node.inputs {
+                let reads = self.reads(node, *input, &own)?;
+                needed.get_mut(input.0).into_iter().for_each(|set| set.extend(reads.iter().cloned()));
+            }
+        }
+        self.plan().iter().zip(needed).map(|((id, _), names)| Ok(keep(self.schema(id)?, &names))).collect()
+    }
+
+    /// The columns of `input` that `node` reads when `own` of its columns are needed.
+    fn reads(&self, node: &Node, input: NodeId, own: &HashSet<String>) -> Result<HashSet<String>> {
+        let schema = self.schema(input)?;
+        let inputs_of = |names: &HashSet<String>| names.iter().filter(|n| has(schema, n)).cloned().collect();
+        Ok(match &node.operator {
+            Operator::Source(_) => HashSet::new(),
+            Operator::Output(_) => all(schema),
+            Operator::Drop(_) | Operator::Union => own.clone(),
+            Operator::Filter(predicate) => with(own.clone(), columns_of(predicate, schema)),
+            Operator::Select(columns) => expressions(columns, own, schema),
+            Operator::WithColumns(columns) => {
+                let kept =
+                    own.iter().filter(|name| !columns.iter().any(|column| column.name == **name)).cloned();
+                with(kept.collect(), expressions(columns, own, schema))
+            }
+            Operator::Rename(names) => {
+                let needed = |name: &String| own.contains(new_name(name, names));
+                all(schema).into_iter().filter(needed).collect()
+            }
+            Operator::MapBatches { schema: FunctionSchema::Adds(_), reads: Some(reads), .. } => {
+                with(inputs_of(own), reads.iter().cloned())
+            }
+            Operator::MapBatches { .. } => all(schema),
+            Operator::KeyBy(keys) => with(own.clone(), keys.iter().cloned()),
+            Operator::Detect(spec) => {
+                let keys = self.keys(input)?.unwrap_or_default().iter().cloned();
+                with(with(inputs_of(own), spec.columns.iter().cloned()), keys)
+            }
+        })
+    }
+}
+
+fn has(schema: &Schema, name: &str) -> bool {
+    schema.field_with_name(name).is_ok()
+}
+
+fn all(schema: &Schema) -> HashSet<String> {
+    schema.fields().iter().map(|field| field.name().clone()).collect()
+}
+
+fn with(mut names: HashSet<String>, more: impl IntoIterator<Item = String>) -> HashSet<String> {
+    names.extend(more);
+    names
+}
+
+/// The columns that `expression` reads; a checked plan's expressions bind.
+fn columns_of(expression: &Expression, schema: &Schema) -> HashSet<String> {
+    let bound = bind(expression, schema).ok();
+    let columns = bound.iter().flat_map(|bound| bound.columns().to_vec());
+    columns.filter_map(|index| schema.fields().get(index)).map(|field| field.name().clone()).collect()
+}
+
+/// The columns that those of `columns` read that are needed.
+fn expressions(columns: &[Named], needed: &HashSet<String>, schema: &Schema) -> HashSet<String> {
+    let wanted = columns.iter().filter(|column| needed.contains(&column.name));
+    wanted.flat_map(|column| columns_of(&column.expression, schema)).collect()
+}
+
+fn keep(schema: &Schema, names: &HashSet<String>) -> SchemaRef {
+    let fields: Vec<FieldRef> =
+        schema.fields().iter().filter(|field| names.contains(field.name())).cloned().collect();
+    Arc::new(Schema::new(fields))
+}

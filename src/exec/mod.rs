@@ -3,8 +3,28 @@
 //! The driver reaches the work only through [`Engine`], and an engine reaches its executors only through
 //! [`Executor`], so that one process and a cluster share all of it. State and rows move by value: no operator can
 //! reach a source, a sink or the clock, and so a batch can be run again from its plan and the state before it.
+//!
+//! A checked plan is compiled into a `Program`: fused stateless steps between barriers. The barriers are the
+//! exchange, where rows go to the shard of their key, and every user function, where the chunks of one partition
+//! come together. Whatever waits at a barrier waits in a `Mailbox`, by the slot (partition or shard) that it
+//! comes from, and is taken from it in the order of slots: so timing never shows in a result.
 
+mod budget;
+pub mod detect;
+mod exchange;
+mod executor;
+mod function;
+pub mod keyed;
+mod lane;
+pub mod local;
+mod mailbox;
+mod pipeline;
+mod program;
+mod shard;
+
+use std::any::Any;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
@@ -62,6 +82,8 @@ pub struct Reduced {
     pub state: StateSize,
     /// What was counted.
     pub counts: Counts,
+    /// Keeps the rows' memory accounted for; dropped once they have been delivered.
+    pub hold: Option<Box<dyn Any + Send>>,
 }
 
 /// How much state there is.
@@ -73,8 +95,15 @@ pub struct StateSize {
     pub bytes: u64,
 }
 
+impl std::ops::AddAssign for StateSize {
+    fn add_assign(&mut self, other: Self) {
+        self.keys += other.keys;
+        self.bytes += other.bytes;
+    }
+}
+
 /// Rows between two stages, known only to the engine that made them.
-pub type Tickets = Box<dyn std::any::Any + Send>;
+pub type Tickets = Box<dyn Any + Send>;
 
 /// Who does the work of a batch. The driver maps batch n + 1 while batch n is reduced, never two maps and never
 /// two reduces at once, and reduces in the order of the batches.
@@ -87,4 +116,77 @@ pub trait Engine: Send + Sync + fmt::Debug {
 
     /// Asks a running map to give up; it then returns an error soon.
     fn cancel(&self);
+}
+
+/// A driver's term of office: what an executor loaded for an earlier one is void.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// The rows of one partition, or of one shard after an exchange: the unit within which order is kept. Slots are
+/// ordered: partitions by source, topic and number, then the shards of each exchange.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Slot {
+    /// A partition of a source.
+    Partition(SourceId, TopicPartition),
+    /// A shard of the exchange of this number.
+    Shard(usize, usize),
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Partition(_, at) => write!(f, "partition {at}"),
+            Self::Shard(_, shard) => write!(f, "shard {shard}"),
+        }
+    }
+}
+
+/// The state of some shards: of each, a snapshot of each stateful operator.
+pub type ShardStates = Vec<(usize, Vec<RecordBatch>)>;
+
+/// One node's worth of work: in this process, or an actor elsewhere. What it holds of a batch between two calls
+/// stays with it; only what an exchange moves is handed over, as tickets.
+pub trait Executor: Send + Sync + fmt::Debug {
+    /// Takes over `shards`, with their state; whatever it held before is dropped.
+    fn load(&self, epoch: Epoch, shards: Range<usize>, state: ShardStates) -> Result<()>;
+
+    /// Fetches and decodes `task`'s ranges and runs stage 0 over them.
+    fn map(&self, epoch: Epoch, task: &MapTask) -> Result<Mapped>;
+
+    /// Runs stage `stage` over what all executors' tickets bring to the shards it owns.
+    fn step(&self, epoch: Epoch, task: &MapTask, stage: usize, tickets: &[Tickets]) -> Result<Tickets>;
+
+    /// Gives the batch's outputs and forgets the batch.
+    fn finish(&self, epoch: Epoch, batch: BatchId) -> Result<Receipt>;
+
+    /// The state of each shard that it owns.
+    fn snapshot(&self, epoch: Epoch) -> Result<ShardStates>;
+
+    /// Asks a running map to give up.
+    fn cancel(&self);
+}
+
+/// What one executor has of a finished batch.
+#[derive(Default)]
+pub struct Receipt {
+    /// The rows of each output, by the slot that they come from.
+    pub outputs: Vec<(OutputId, Slot, Vec<RecordBatch>)>,
+    /// The size of the state it holds.
+    pub state: StateSize,
+}
+
+/// What a step needs to know of the batch around the rows.
+#[derive(Clone, Debug)]
+pub(crate) struct BatchContext {
+    pub(crate) batch: BatchId,
+    pub(crate) time: BatchTime,
+    pub(crate) watermark: Option<EventTime>,
+    pub(crate) ranges: Arc<[OffsetRange]>,
+}
+
+impl BatchContext {
+    pub(crate) fn new(task: &MapTask) -> Self {
+        let ranges = task.ranges.iter().flat_map(|(_, ranges)| ranges).cloned().collect();
+        Self { batch: task.batch, time: task.time, watermark: task.watermark, ranges }
+    }
 }

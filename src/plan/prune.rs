@@ -20,7 +20,8 @@ impl Checked {
     /// The columns of each operator that somebody reads, in the order of its schema.
     pub(crate) fn pruned(&self) -> Result<Vec<SchemaRef>> {
         let mut needed: Needed = vec![HashSet::new(); self.plan().nodes.len()];
-        for (id, node) in self.plan().iter().rev() {
+        let live = self.live();
+        for (id, node) in self.plan().iter().rev().filter(|(id, _)| live.contains(id)) {
             let own = needed.get(id.0).cloned().unwrap_or_default();
             for input in &node.inputs {
                 let reads = self.reads(node, *input, &own)?;
@@ -28,6 +29,18 @@ impl Checked {
             }
         }
         self.plan().iter().zip(needed).map(|((id, _), names)| Ok(keep(self.schema(id)?, &names))).collect()
+    }
+
+    /// The operators that lead to an output; the others are never run.
+    pub(crate) fn live(&self) -> HashSet<NodeId> {
+        let mut live = HashSet::new();
+        for (id, node) in self.plan().iter().rev() {
+            if matches!(node.operator, Operator::Output(_)) || live.contains(&id) {
+                live.insert(id);
+                live.extend(node.inputs.iter().copied());
+            }
+        }
+        live
     }
 
     /// The columns of `input` that `node` reads when `own` of its columns are needed.

@@ -1,0 +1,64 @@
+//! The bytes that the batches in flight hold, under one limit.
+//!
+//! A batch that would overshoot waits until the batches before it have given theirs back; a batch that overshoots
+//! alone cannot be helped by waiting and is a named error. It deliberately measures nothing: callers say how much.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::ingest::Cancel;
+use crate::time::BatchId;
+
+/// How often a waiting batch looks whether it has been cancelled; what it waits for wakes it at once.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The limit and who holds how much of it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: u64,
+    held: Mutex<BTreeMap<BatchId, u64>>, // ingest threads add, the thread that finishes a batch removes
+    freed: Condvar,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { limit, held: Mutex::default(), freed: Condvar::new() }
+    }
+
+    /// Grants `bytes` more to `batch`, once there is room; `what` names who asks.
+    pub(crate) fn reserve(&self, batch: BatchId, bytes: u64, cancel: &Cancel, what: &str) -> Result<()> {
+        let mut held = self.lock();
+        loop {
+            let own = held.get(&batch).copied().unwrap_or_default() + bytes;
+            let others: u64 = held.iter().filter(|(id, _)| **id != batch).map(|(_, bytes)| bytes).sum();
+            if own.saturating_add(others) <= self.limit || cancel.is_cancelled() {
+                held.insert(batch, own);
+                return Ok(());
+            }
+            if others == 0 {
+                return Err(self.too_large(batch, own, what));
+            }
+            held = self.freed.wait_timeout(held, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Gives back all that `batch` holds.
+    pub(crate) fn release(&self, batch: BatchId) {
+        self.lock().remove(&batch);
+        self.freed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<BatchId, u64>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn too_large(&self, batch: BatchId, bytes: u64, what: &str) -> Error {
+        let message = format!(
+            "batch {batch} alone needs more than max_memory grants: {bytes} bytes at {what}, the limit is {}",
+            self.limit
+        );
+        Error::memory_limit(message).help("raise max_memory, or plan smaller batches (batch_interval, max_records)")
+    }
+}

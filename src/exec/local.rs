@@ -1,0 +1,252 @@
+//! The engine of one process: one executor, or several that share the work as the nodes of a cluster would.
+//!
+//! Several in one process are no faster than one; they are there so that what a cluster does is tested on every
+//! machine: partitions are dealt to executors, shards are owned by them, and results are the same bits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::decode::Decoder;
+use crate::error::{Error, Result};
+use crate::event::Counts;
+use crate::exec::budget::Budget;
+use crate::exec::executor::LocalExecutor;
+use crate::exec::lane::{Ingest, Lane};
+use crate::exec::program::Program;
+use crate::exec::{
+    Engine, Epoch, Executor, MapTask, Mapped, Receipt, Reduced, ShardStates, Slot, StateSize, Tickets,
+};
+use crate::ingest::{Source, deal};
+use crate::offset::OffsetRange;
+use crate::plan::{Checked, OutputId, SourceId};
+use crate::time::{BatchId, EventTime};
+
+/// How the work of one process is cut up.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalSettings {
+    /// The number of executors.
+    pub executors: usize,
+    /// The number of threads that ingest, and of those that reduce; the machine's cores where none is given.
+    pub threads: Option<usize>,
+    /// The bytes that all batches in flight may hold.
+    pub max_memory: u64,
+    /// The number of shards; fixed for the life of a job's state.
+    pub shards: usize,
+}
+
+impl Default for LocalSettings {
+    fn default() -> Self {
+        Self { executors: 1, threads: None, max_memory: 1 << 30, shards: 8 }
+    }
+}
+
+/// The engine of one process.
+#[derive(Debug)]
+pub struct LocalEngine {
+    executors: Vec<LocalExecutor>,
+    budget: Arc<Budget>,
+    epoch: Epoch,
+    stages: usize,
+}
+
+impl LocalEngine {
+    /// Compiles `checked`, connects to `sources` (in the order of the plan) and starts the ingest threads.
+    pub fn start(checked: &Checked, sources: &[Arc<dyn Source>], settings: LocalSettings) -> Result<Self> {
+        let program = Arc::new(Program::compile(checked)?);
+        let parts = Parts {
+            budget: Arc::new(Budget::new(settings.max_memory)),
+            pool: Arc::new(pool(&settings)?),
+            program,
+            sources,
+            settings,
+        };
+        let count = settings.executors.max(1);
+        let executors = (0..count).map(|_| parts.executor()).collect::<Result<Vec<_>>>()?;
+        let stages = parts.program.last_stage();
+        let engine = Self { executors, budget: parts.budget, epoch: Epoch(1), stages };
+        engine.load(settings.shards, &ShardStates::new())?;
+        Ok(engine)
+    }
+
+    /// Gives each executor its shards, evenly and in order.
+    fn load(&self, shards: usize, state: &ShardStates) -> Result<()> {
+        let count = self.executors.len();
+        for (place, executor) in self.executors.iter().enumerate() {
+            let owned = place * shards / count..(place + 1) * shards / count;
+            let own = state.iter().filter(|(shard, _)| owned.contains(shard)).cloned().collect();
+            executor.load(self.epoch, owned, own)?;
+        }
+        Ok(())
+    }
+
+    /// The state of every shard: the same whatever the number of executors and threads that made it.
+    pub fn snapshot(&self) -> Result<ShardStates> {
+        let parts: Result<Vec<_>> = self.executors.iter().map(|executor| executor.snapshot(self.epoch)).collect();
+        Ok(parts?.into_iter().flatten().collect())
+    }
+
+    /// Replaces all state by `state`, as a snapshot gave it.
+    pub fn restore(&self, state: &ShardStates) -> Result<()> {
+        self.load(state.len(), state)
+    }
+
+    /// Each executor's part of the task.
+    fn deal(&self, task: &MapTask) -> Vec<MapTask> {
+        let count = self.executors.len();
+        let mut parts = vec![Vec::new(); count];
+        for (source, ranges) in &task.ranges {
+            let dealt: Vec<Vec<OffsetRange>> = deal(ranges, &[], count);
+            parts.iter_mut().zip(dealt).for_each(|(part, ranges)| part.push((*source, ranges)));
+        }
+        parts.into_iter().map(|ranges| MapTask { ranges, ..task.clone() }).collect()
+    }
+
+    /// Has every executor do `work`, at the same time; the error of the first that failed.
+    fn all<T: Send>(&self, work: impl Fn(usize, &LocalExecutor) -> Result<T> + Sync) -> Result<Vec<T>> {
+        if let [only] = &self.executors[..] {
+            return Ok(vec![work(0, only)?]);
+        }
+        let panicked = || Err(Error::internal("an executor panicked"));
+        let made: Vec<Result<T>> = std::thread::scope(|scope| {
+            let work = &work;
+            let running: Vec<_> = self.executors.iter().enumerate()
+                .map(|(place, executor)| scope.spawn(move || work(place, executor)))
+                .collect();
+            running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
+        });
+        made.into_iter().collect()
+    }
+
+    fn map_all(&self, task: &MapTask) -> Result<Mapped> {
+        let parts = self.deal(task);
+        let lost = || Error::internal("an executor has no part of the task");
+        let made = self.all(|place, executor| executor.map(self.epoch, parts.get(place).ok_or_else(lost)?))?;
+        let (mut tickets, mut partitions, mut counts) = (Vec::new(), Vec::new(), Counts::default());
+        for part in made {
+            tickets.push(part.tickets);
+            partitions.extend(part.partitions);
+            counts += part.counts;
+        }
+        partitions.sort_by(|a, b| (a.source, &a.at).cmp(&(b.source, &b.at)));
+        Ok(Mapped { tickets: Box::new(tickets), partitions, counts })
+    }
+
+    fn reduce_all(&self, task: &MapTask, mapped: Mapped) -> Result<Reduced> {
+        let foreign = |_| Error::internal("the tickets are another engine's");
+        let mut tickets = *mapped.tickets.downcast::<Vec<Tickets>>().map_err(foreign)?;
+        for stage in 1..=self.stages {
+            let handed: &[Tickets] = &tickets;
+            let more = self.all(|_, executor| executor.step(self.epoch, task, stage, handed))?;
+            tickets.extend(more);
+        }
+        let receipts = self.all(|_, executor| executor.finish(self.epoch, task.batch))?;
+        Ok(self.gather(receipts, task.batch))
+    }
+
+    /// One result of all receipts: the rows of each output in the order of slots.
+    fn gather(&self, receipts: Vec<Receipt>, batch: BatchId) -> Reduced {
+        let mut rows: BTreeMap<OutputId, BTreeMap<Slot, Vec<RecordBatch>>> = BTreeMap::new();
+        let mut state = StateSize::default();
+        for receipt in receipts {
+            state += receipt.state;
+            for (output, slot, batches) in receipt.outputs {
+                rows.entry(output).or_default().entry(slot).or_default().extend(batches);
+            }
+        }
+        let outputs: Vec<(OutputId, Vec<RecordBatch>)> =
+            rows.into_iter().map(|(output, slots)| (output, slots.into_values().flatten().collect())).collect();
+        let count = outputs.iter().flat_map(|(_, rows)| rows).map(|rows| rows.num_rows() as u64).sum();
+        let counts = Counts { output_rows: count, ..Counts::default() };
+        let hold = Hold { budget: Arc::clone(&self.budget), batch };
+        Reduced { outputs, state, counts, hold: Some(Box::new(hold)) }
+    }
+}
+
+impl Engine for LocalEngine {
+    fn map(&self, task: &MapTask) -> Result<Mapped> {
+        self.map_all(task).map_err(|error| {
+            self.budget.release(task.batch);
+            error.at(format!("batch {}", task.batch))
+        })
+    }
+
+    fn reduce(&self, task: &MapTask, mapped: Mapped, _watermark: Option<EventTime>) -> Result<Reduced> {
+        self.reduce_all(task, mapped).map_err(|error| {
+            self.budget.release(task.batch);
+            error.at(format!("batch {}", task.batch))
+        })
+    }
+
+    fn cancel(&self) {
+        self.executors.iter().for_each(Executor::cancel);
+    }
+}
+
+/// Gives a batch's memory back when its rows have been delivered.
+struct Hold {
+    budget: Arc<Budget>,
+    batch: BatchId,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.budget.release(self.batch);
+    }
+}
+
+/// What executors are made of.
+struct Parts<'a> {
+    program: Arc<Program>,
+    sources: &'a [Arc<dyn Source>],
+    settings: LocalSettings,
+    pool: Arc<ThreadPool>,
+    budget: Arc<Budget>,
+}
+
+impl Parts<'_> {
+    fn executor(&self) -> Result<LocalExecutor> {
+        let mut lanes = BTreeMap::new();
+        for place in 0..self.program.sources.len() {
+            let (id, own) = self.lanes(place)?;
+            lanes.insert(id, own);
+        }
+        let (program, pool, budget) = (Arc::clone(&self.program), Arc::clone(&self.pool), Arc::clone(&self.budget));
+        Ok(LocalExecutor::new(program, lanes, pool, budget, self.settings.shards))
+    }
+
+    /// The ingest threads of one source in one executor: together as many as there are threads.
+    fn lanes(&self, place: usize) -> Result<(SourceId, Vec<Lane>)> {
+        let lost = || Error::internal("a source is missing from the program");
+        let program = self.program.sources.get(place).ok_or_else(lost)?;
+        let source = self.sources.get(program.id.0).ok_or_else(lost)?;
+        let count = (threads(&self.settings) / self.settings.executors.max(1)).max(1);
+        let lane = |number: usize| {
+            let decoder = Decoder::new(program.decode.clone())?;
+            let fetcher = source.fetcher(decoder.wanted(), self.fetch_budget(count))?;
+            let (program, budget) = (Arc::clone(&self.program), Arc::clone(&self.budget));
+            let ingest = Ingest { program, source: place, fetcher, decoder, budget };
+            Lane::start(&format!("{}-{number}", source.name()), ingest)
+        };
+        Ok((program.id, (0..count).map(lane).collect::<Result<_>>()?))
+    }
+
+    /// A quarter of the memory for what the clients have read ahead, in equal parts; the rest is for rows.
+    fn fetch_budget(&self, lanes: usize) -> usize {
+        let fetchers = lanes * self.settings.executors.max(1) * self.program.sources.len().max(1);
+        usize::try_from(self.settings.max_memory / 4).unwrap_or(usize::MAX) / fetchers
+    }
+}
+
+fn threads(settings: &LocalSettings) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    settings.threads.unwrap_or_else(cores).max(1)
+}
+
+fn pool(settings: &LocalSettings) -> Result<ThreadPool> {
+    let name = |number| format!("tidemill-reduce-{number}");
+    let built = ThreadPoolBuilder::new().num_threads(threads(settings)).thread_name(name).build();
+    built.map_err(|error| Error::internal("the reduce threads cannot be started").caused_by(error))
+}

@@ -1,0 +1,99 @@
+//! Where rows wait at a barrier: by the barrier and by the slot that they come from.
+//!
+//! Within a slot they lie in the order in which they came, and slots are taken in their own order: so neither
+//! the number of threads nor the order of arrival shows in a result. It deliberately bounds nothing: the budget
+//! is asked before rows are put in.
+
+use std::collections::BTreeMap;
+
+use arrow::record_batch::RecordBatch;
+
+use crate::exec::Slot;
+use crate::exec::exchange::Split;
+use crate::plan::OutputId;
+
+/// What came to one barrier, by slot.
+pub(crate) type Waiting<T> = BTreeMap<Slot, Vec<T>>;
+
+/// The rows of one batch that wait at barriers.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    shards: usize,
+    functions: BTreeMap<usize, Waiting<RecordBatch>>,
+    exchanges: BTreeMap<usize, Waiting<Split>>,
+    outputs: BTreeMap<OutputId, Waiting<RecordBatch>>,
+    bytes: u64,
+}
+
+impl Mailbox {
+    /// An empty mailbox of a job with `shards` shards.
+    pub(crate) fn new(shards: usize) -> Self {
+        let (functions, exchanges, outputs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { shards, functions, exchanges, outputs, bytes: 0 }
+    }
+
+    /// The number of shards to which exchanged rows go.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// The bytes of everything that was put in.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn to_function(&mut self, function: usize, slot: &Slot, rows: RecordBatch) {
+        self.bytes += rows.get_array_memory_size() as u64;
+        put(self.functions.entry(function).or_default(), slot, rows);
+    }
+
+    pub(crate) fn to_exchange(&mut self, exchange: usize, slot: &Slot, rows: Split) {
+        self.bytes += rows.rows.get_array_memory_size() as u64;
+        put(self.exchanges.entry(exchange).or_default(), slot, rows);
+    }
+
+    pub(crate) fn to_output(&mut self, output: OutputId, slot: &Slot, rows: RecordBatch) {
+        self.bytes += rows.get_array_memory_size() as u64;
+        put(self.outputs.entry(output).or_default(), slot, rows);
+    }
+
+    /// Takes what waits at a function.
+    pub(crate) fn take_function(&mut self, function: usize) -> Waiting<RecordBatch> {
+        self.functions.remove(&function).unwrap_or_default()
+    }
+
+    /// Takes what waits at all exchanges.
+    pub(crate) fn take_exchanges(&mut self) -> BTreeMap<usize, Waiting<Split>> {
+        std::mem::take(&mut self.exchanges)
+    }
+
+    /// Takes what waits at the outputs.
+    pub(crate) fn take_outputs(&mut self) -> Vec<(OutputId, Slot, Vec<RecordBatch>)> {
+        let outputs = std::mem::take(&mut self.outputs).into_iter();
+        outputs.flat_map(|(id, waiting)| waiting.into_iter().map(move |(slot, rows)| (id, slot, rows))).collect()
+    }
+
+    /// Puts in everything that `other` holds, behind what is there.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        merge(&mut self.functions, other.functions);
+        merge(&mut self.exchanges, other.exchanges);
+        merge(&mut self.outputs, other.outputs);
+        self.bytes += other.bytes;
+    }
+}
+
+fn put<T>(waiting: &mut Waiting<T>, slot: &Slot, rows: T) {
+    match waiting.get_mut(slot) {
+        Some(there) => there.push(rows),
+        None => drop(waiting.insert(slot.clone(), vec![rows])),
+    }
+}
+
+fn merge<K: Ord, T>(into: &mut BTreeMap<K, Waiting<T>>, from: BTreeMap<K, Waiting<T>>) {
+    for (place, waiting) in from {
+        let there = into.entry(place).or_default();
+        for (slot, rows) in waiting {
+            there.entry(slot).or_default().extend(rows);
+        }
+    }
+}

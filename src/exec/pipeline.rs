@@ -1,0 +1,192 @@
+//! Runs fused steps over a chunk of rows, from one barrier to the next.
+//!
+//! A filter only marks rows; marked rows are gathered once, at the first step that computes something or at the
+//! barrier. It deliberately knows neither threads nor shards: it is given the state of its slot and leaves what
+//! it made in a [`Mailbox`].
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::FilterBuilder;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+
+use crate::error::{Error, Result};
+use crate::exec::keyed::KeyedOperator;
+use crate::exec::mailbox::Mailbox;
+use crate::exec::program::{Column, Port, Program, Step, StepKind};
+use crate::exec::{BatchContext, Slot};
+use crate::expr::Bound;
+use crate::state::key::{KeyEncoder, Keys};
+
+/// The stateful operators of one shard, by their number in the program; none before the first exchange.
+pub(crate) type Operators = Vec<Box<dyn KeyedOperator>>;
+
+/// Rows on their way: a batch, which of its rows are meant (all, where none says so), and their keys, where known.
+pub(crate) struct Rows {
+    pub(crate) batch: RecordBatch,
+    selection: Option<BooleanBuffer>,
+    pub(crate) keys: Option<Keys>,
+}
+
+impl Rows {
+    /// All rows of `batch`.
+    pub(crate) fn all(batch: RecordBatch) -> Self {
+        Self { batch, selection: None, keys: None }
+    }
+
+    /// All rows of `batch`, whose keys are known.
+    pub(crate) fn keyed(batch: RecordBatch, keys: Option<Keys>) -> Self {
+        Self { batch, selection: None, keys }
+    }
+
+    /// Another view of the same rows and their keys.
+    fn share(&self) -> Self {
+        Self { batch: self.batch.clone(), selection: self.selection.clone(), keys: self.keys.clone() }
+    }
+
+    /// The marked rows of `columns`, gathered.
+    fn gather(self, columns: Vec<ArrayRef>, schema: &SchemaRef) -> Result<RecordBatch> {
+        match self.selection {
+            None => batch_of(schema, columns, self.batch.num_rows()),
+            Some(selection) => {
+                let count = selection.count_set_bits();
+                let filter = FilterBuilder::new(&BooleanArray::new(selection, None)).optimize().build();
+                let gathered: Result<Vec<ArrayRef>, _> = columns.iter().map(|column| filter.filter(column)).collect();
+                batch_of(schema, gathered?, count)
+            }
+        }
+    }
+
+    /// Gathers the marked rows; rows that all are marked stay as they are, with their keys.
+    pub(crate) fn dense(self) -> Result<Self> {
+        if self.selection.is_none() {
+            return Ok(self);
+        }
+        let (columns, schema) = (self.batch.columns().to_vec(), self.batch.schema());
+        self.gather(columns, &schema).map(Self::all)
+    }
+}
+
+/// One run of the steps behind a barrier, for the rows of one slot.
+pub(crate) struct Run<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) context: &'a BatchContext,
+    pub(crate) slot: &'a Slot,
+    pub(crate) operators: &'a mut Operators,
+    pub(crate) mailbox: &'a mut Mailbox,
+}
+
+impl Run<'_> {
+    /// Has `rows` go to each of `ports`.
+    pub(crate) fn push(&mut self, ports: &[Port], rows: Rows) -> Result<()> {
+        let Some((last, others)) = ports.split_last() else { return Ok(()) };
+        for port in others {
+            self.enter(*port, rows.share())?;
+        }
+        self.enter(*last, rows)
+    }
+
+    fn enter(&mut self, port: Port, rows: Rows) -> Result<()> {
+        match port {
+            Port::Step(place) => self.step(place, rows),
+            Port::Function(place) => {
+                let batch = rows.dense()?.batch;
+                self.mailbox.to_function(place, self.slot, batch);
+                Ok(())
+            }
+            Port::Exchange(place) => {
+                let lost = || Error::internal("an exchange is missing from the program");
+                let exchange = self.program.exchanges.get(place).ok_or_else(lost)?;
+                let split = exchange.split(&rows.dense()?.batch, self.mailbox.shards())?;
+                self.mailbox.to_exchange(place, self.slot, split);
+                Ok(())
+            }
+            Port::Output(output) => {
+                let batch = rows.dense()?.batch;
+                self.mailbox.to_output(output, self.slot, batch);
+                Ok(())
+            }
+        }
+    }
+
+    fn step(&mut self, place: usize, rows: Rows) -> Result<()> {
+        let program = self.program;
+        let lost = || Error::internal("a step is missing from the program");
+        let step = program.steps.get(place).ok_or_else(lost)?;
+        let made = match &step.kind {
+            StepKind::Filter(predicate, kept) => self.filter(step, predicate, kept, rows),
+            StepKind::Project(columns) => self.project(step, columns, rows),
+            StepKind::Keyed(operator, encoder, kept) => self.keyed(step, *operator, encoder, kept, rows).map(Some),
+        };
+        match made.map_err(|error| program.locate(step.node, error))? {
+            Some(rows) => self.push(&step.ports, rows),
+            None => Ok(()),
+        }
+    }
+
+    /// Marks the rows for which `predicate` holds; nothing where it holds for none.
+    fn filter(&self, step: &Step, predicate: &Bound, kept: &[usize], rows: Rows) -> Result<Option<Rows>> {
+        let mask = predicate.evaluate_selection(&rows.batch, rows.selection.as_ref(), self.context.time)?;
+        let count = mask.count_set_bits();
+        if count == 0 {
+            return Ok(None);
+        }
+        let all = count == rows.batch.num_rows();
+        let batch = batch_of(&step.schema, pick(&rows.batch, kept)?, rows.batch.num_rows())?;
+        let keys = rows.keys.filter(|_| all);
+        Ok(Some(Rows { batch, selection: (!all).then_some(mask), keys }))
+    }
+
+    fn project(&self, step: &Step, columns: &[Column], rows: Rows) -> Result<Option<Rows>> {
+        let computes = columns.iter().any(|column| matches!(column, Column::Computed(_)));
+        let rows = if computes { rows.dense()? } else { rows };
+        let made: Result<Vec<ArrayRef>> = columns.iter().map(|column| self.column(column, &rows.batch)).collect();
+        let batch = batch_of(&step.schema, made?, rows.batch.num_rows())?;
+        Ok(Some(Rows { batch, ..rows }))
+    }
+
+    fn column(&self, column: &Column, batch: &RecordBatch) -> Result<ArrayRef> {
+        match column {
+            Column::Input(place) => nth(batch, *place),
+            Column::Computed(expression) => expression.evaluate(batch, self.context.time),
+        }
+    }
+
+    fn keyed(
+        &mut self,
+        step: &Step,
+        operator: usize,
+        encoder: &KeyEncoder,
+        kept: &[usize],
+        rows: Rows,
+    ) -> Result<Rows> {
+        let rows = rows.dense()?;
+        let keys = match rows.keys {
+            Some(keys) => keys,
+            None => encoder.encode(&rows.batch)?,
+        };
+        let lost = || Error::internal("a keyed operator met rows outside its shards");
+        let state = self.operators.get_mut(operator).ok_or_else(lost)?;
+        let made = state.apply(&rows.batch, &keys)?;
+        let batch = batch_of(&step.schema, pick(&made, kept)?, made.num_rows())?;
+        Ok(Rows::keyed(batch, Some(keys)))
+    }
+}
+
+/// A batch of `columns`, also where there are rows but no columns.
+pub(crate) fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+/// The columns of `batch` at `places`.
+pub(crate) fn pick(batch: &RecordBatch, places: &[usize]) -> Result<Vec<ArrayRef>> {
+    places.iter().map(|place| nth(batch, *place)).collect()
+}
+
+fn nth(batch: &RecordBatch, place: usize) -> Result<ArrayRef> {
+    let lost = || Error::internal(format!("a batch of {} columns has none at {place}", batch.num_columns()));
+    batch.columns().get(place).cloned().ok_or_else(lost)
+}

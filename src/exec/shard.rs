@@ -1,0 +1,76 @@
+//! One shard: the state of its keys, and the stages behind an exchange over its rows.
+//!
+//! It deliberately holds no rows between batches, only operators; a shard is taken over, with its state, by
+//! whoever owns it in the next epoch.
+
+use std::collections::BTreeMap;
+
+use arrow::record_batch::RecordBatch;
+
+use crate::error::{Error, Result};
+use crate::exec::exchange::{Split, gather};
+use crate::exec::mailbox::Mailbox;
+use crate::exec::pipeline::{Operators, Run};
+use crate::exec::program::Program;
+use crate::exec::{BatchContext, Slot, StateSize};
+
+/// The stateful operators of one shard.
+pub(crate) struct Shard {
+    pub(crate) number: usize,
+    pub(crate) operators: Operators,
+}
+
+impl Shard {
+    /// The shard with `state`, one snapshot an operator; without any where there is none.
+    pub(crate) fn load(program: &Program, number: usize, state: Option<&[RecordBatch]>) -> Result<Self> {
+        let mut operators: Operators = program.keyed.iter().map(|spec| spec.build()).collect::<Result<_>>()?;
+        if let Some(state) = state {
+            expect_count(operators.len(), state.len())?;
+            operators.iter_mut().zip(state).try_for_each(|(operator, snapshot)| operator.restore(snapshot))?;
+        }
+        Ok(Self { number, operators })
+    }
+
+    /// Runs what lies behind the exchange `place` over the rows that `splits` bring to this shard.
+    pub(crate) fn run(
+        &mut self,
+        program: &Program,
+        context: &BatchContext,
+        place: usize,
+        splits: &[&Split],
+        shards: usize,
+    ) -> Result<Mailbox> {
+        let lost = || Error::internal("an exchange is missing from the program");
+        let exchange = program.exchanges.get(place).ok_or_else(lost)?;
+        let (slot, mut mailbox) = (Slot::Shard(place, self.number), Mailbox::new(shards));
+        let located = |error| program.locate(exchange.node, error);
+        for rows in gather(splits.iter().copied(), self.number).map_err(located)? {
+            let operators = &mut self.operators;
+            let mut run = Run { program, context, slot: &slot, operators, mailbox: &mut mailbox };
+            run.push(&exchange.ports, rows)?;
+        }
+        Ok(mailbox)
+    }
+
+    /// A snapshot of each operator.
+    pub(crate) fn snapshot(&self) -> Result<Vec<RecordBatch>> {
+        self.operators.iter().map(|operator| operator.snapshot()).collect()
+    }
+
+    /// The size of its state.
+    pub(crate) fn size(&self) -> StateSize {
+        let mut size = StateSize::default();
+        self.operators.iter().for_each(|operator| size += operator.size());
+        size
+    }
+}
+
+/// Shards by number.
+pub(crate) type Shards = BTreeMap<usize, Shard>;
+
+fn expect_count(operators: usize, snapshots: usize) -> Result<()> {
+    if operators == snapshots {
+        return Ok(());
+    }
+    Err(Error::internal(format!("the state of {snapshots} operators cannot be restored into {operators}")))
+}

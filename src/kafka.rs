@@ -1,13 +1,18 @@
 //! How a Kafka cluster is reached: client settings and error mapping, shared by the Kafka source and sink.
 //!
-//! It deliberately neither reads nor writes records; it is the one place that decides how librdkafka is set up.
+//! It deliberately neither reads nor writes records; it is the one place that decides how librdkafka is set up
+//! and the one place that turns its errors into this crate's.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::error::{Error, ErrorKind};
 
 /// A cluster, as the user named it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// `host:port`, several separated by commas.
     pub bootstrap_servers: String,
@@ -16,13 +21,170 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// The cluster at `bootstrap_servers`, with no further settings.
+    ///
+    /// ```
+    /// use tidemill::kafka::Cluster;
+    /// assert_eq!(Cluster::at("localhost:9092").to_string(), "localhost:9092");
+    /// ```
+    pub fn at(bootstrap_servers: impl Into<String>) -> Self {
+        Self { bootstrap_servers: bootstrap_servers.into(), config: BTreeMap::new() }
+    }
+
     /// The settings that every client of the cluster shares.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &self.bootstrap_servers);
+        client.set("client.id", "tidemill");
         for (name, value) in &self.config {
             client.set(name, value);
         }
         client
+    }
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.bootstrap_servers)
+    }
+}
+
+/// Shows which settings there are and none of their values: some are passwords.
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.config.keys().map(String::as_str).collect();
+        f.debug_struct("Cluster")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("config", &names)
+            .finish()
+    }
+}
+
+/// Says in this crate's words that `what` (for example "topic readings cannot be read") failed on `cluster`;
+/// `kind` is [`ErrorKind::Source`] or [`ErrorKind::Sink`], and gives way to [`ErrorKind::Config`] where a setting
+/// is at fault.
+pub(crate) fn explain(error: &KafkaError, kind: ErrorKind, what: impl fmt::Display, cluster: &Cluster) -> Error {
+    if let KafkaError::ClientConfig(_, reason, name, value) = error {
+        return refused_setting(name, value, reason).caused_by(error.clone());
+    }
+    match error.rdkafka_error_code() {
+        Some(code) => explain_code(code, kind, what, cluster).caused_by(error.clone()),
+        None => Error::new(kind, format!("{what}: {error} (Kafka at {cluster})")).caused_by(error.clone()),
+    }
+}
+
+/// [`explain`] for a bare error code.
+pub(crate) fn explain_code(
+    code: RDKafkaErrorCode,
+    kind: ErrorKind,
+    what: impl fmt::Display,
+    cluster: &Cluster,
+) -> Error {
+    let error = Error::new(kind, format!("{what}: {code} (Kafka at {cluster})"));
+    let error = match remedy(code) {
+        Some(help) => error.help(help),
+        None => error,
+    };
+    if is_passing(code) { error.retriable() } else { error }
+}
+
+/// The value is left out where the name says that it is secret.
+fn refused_setting(name: &str, value: &str, reason: &str) -> Error {
+    let secret = ["password", "secret", "key", "token", "jaas", "pem"];
+    let value = if secret.iter().any(|word| name.contains(word)) { "…" } else { value };
+    Error::config(format!("librdkafka refuses the setting {name} = {value:?}: {reason}"))
+        .help("see librdkafka's CONFIGURATION.md for the settings that there are")
+}
+
+fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve | Code::OperationTimedOut => {
+            Some("check bootstrap_servers, and that a broker listens there and can be reached from this machine")
+        }
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+            Some("check the topic's name, or create it first")
+        }
+        Code::TopicAuthorizationFailed => Some("grant this user access to the topic"),
+        Code::GroupAuthorizationFailed => Some("grant this user access to the consumer group"),
+        Code::ClusterAuthorizationFailed | Code::TransactionalIdAuthorizationFailed => {
+            Some("grant this user the right that the broker's log names")
+        }
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
+            Some("check the user name, the password and the mechanism")
+        }
+        Code::SSL => Some("check the certificates, and that the port speaks TLS"),
+        Code::MessageSizeTooLarge => {
+            Some("raise max.message.bytes of the topic and message.max.bytes of the client, or send less in one message")
+        }
+        Code::UnknownMemberId | Code::IllegalGeneration | Code::RebalanceInProgress => {
+            Some("the group has live members elsewhere: use a group_id of this stream's own")
+        }
+        _ => None,
+    }
+}
+
+/// Whether the same call may succeed later without anyone changing anything.
+fn is_passing(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::Resolve
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::NetworkException
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::OffsetNotAvailable
+            | Code::ReplicaNotAvailable
+            | Code::BrokerNotAvailable
+            | Code::CoordinatorLoadInProgress
+            | Code::CoordinatorNotAvailable
+            | Code::NotCoordinator
+            | Code::NotEnoughReplicas
+            | Code::NotEnoughReplicasAfterAppend
+            | Code::WaitingForCoordinator
+            | Code::Retry
+            | Code::RebalanceInProgress
+            | Code::KafkaStorageError
+            | Code::UnknownMemberId
+            | Code::IllegalGeneration
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreachable_broker_is_named_with_a_remedy_and_may_be_tried_again() {
+        let cluster = Cluster::at("nowhere:9092");
+        let error = KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure);
+        let error = explain(&error, ErrorKind::Source, "the topics cannot be listed", &cluster);
+        let text = error.to_string();
+        assert!(text.contains("nowhere:9092") && text.contains("check bootstrap_servers"), "{text}");
+        assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Source, true));
+    }
+
+    #[test]
+    fn a_refused_setting_is_a_config_error_that_keeps_secrets() {
+        let mut cluster = Cluster::at("localhost:9092");
+        cluster.config.insert("security.protocol".into(), "nonsense".into());
+        let refused = cluster.client().create_native_config().err().unwrap();
+        let error = explain(&refused, ErrorKind::Sink, "the sink cannot be opened", &cluster);
+        assert!(error.is_config() && error.to_string().contains("\"nonsense\""), "{error}");
+        assert!(!refused_setting("sasl.password", "hunter2", "no").to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn debugging_a_cluster_shows_no_value_of_a_setting() {
+        let mut cluster = Cluster::at("localhost:9092");
+        cluster.config.insert("sasl.password".into(), "hunter2".into());
+        let text = format!("{cluster:?}");
+        assert!(text.contains("sasl.password") && !text.contains("hunter2"), "{text}");
     }
 }

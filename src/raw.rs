@@ -54,6 +54,11 @@ pub struct Bytes {
 }
 
 impl Bytes {
+    /// An empty column with room for `rows` values.
+    pub fn with_capacity(rows: usize) -> Self {
+        Self { buffers: Vec::new(), spans: Vec::with_capacity(rows) }
+    }
+
     /// Adds a buffer for values to point into, and says its number. Must be smaller than 4 GiB.
     pub fn share(&mut self, buffer: Buffer) -> u32 {
         self.buffers.push(buffer);

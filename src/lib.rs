@@ -1,12 +1,74 @@
-//! tidemill
-pub mod decode;
-pub mod detect;
+//! **tidemill**: Spark Streaming's model without the JVM and without a cluster to run first.
+//!
+//! A live stream becomes a sequence of small immutable Arrow tables, one per batch interval, that Rust operators
+//! transform in parallel, that detectors and Python models score, and that sinks deliver.
+//!
+//! # The way of a batch
+//!
+//! ```text
+//!         clock tick n, or records have arrived
+//!             │
+//!   driver ───┤  PLAN n: an offset range per source partition, and the batch time
+//!             ▼
+//!         ingest          raw columns: payload, key, timestamp, headers        one thread a client handle
+//!             ▼
+//!         decode          bytes → typed Arrow columns, only those that somebody reads
+//!             ▼
+//!         exec: stage 0   stateless operators, fused                           on the thread that took the chunk
+//!             ▼
+//!         exchange        rows → shards by key group                           gathered once, never serialised
+//!             ▼
+//!         exec: stage 1…  keyed operators, each with its shard's state         rayon, one task a shard
+//!             ▼
+//!         sinks           the rows of the batch, in order, on one delivery thread
+//!             ▼
+//!         events          what happened, to listeners and `progress`
+//! ```
+//!
+//! A batch flows in chunks of 16,384 rows or 4 MiB. A chunk is fetched, decoded and taken through stage 0 by one
+//! thread, while it is in that core's cache; the only barriers are the exchange and a user's Python function. While
+//! batch n is reduced and delivered, batch n + 1 is fetched, decoded and taken through stage 0.
+//!
+//! # Invariants
+//!
+//! * **A batch is decided before it is read.** The driver plans exactly `[from, until)` of every partition; nothing
+//!   else of the outside world (no clock, no order of arrival) enters a batch's computation.
+//! * **Same plans and same state, same bits**, with any number of threads and executors: chunks are cut by row
+//!   count from the start of the range, rows wait at barriers by slot ([`exec::Slot`]) and leave in the order of
+//!   slots, and a key's shard follows from a hash that never changes.
+//! * **Rows and state move by value.** No operator can reach a source, a sink or the clock.
+//! * **The driver is a pure state machine**: events in, commands out. A thin loop performs the commands, so the same
+//!   driver runs in production and under a seeded simulation.
+//! * **Memory is bounded** by `max_memory`: what the clients read ahead, and the rows of all batches in flight.
+//! * **Imports go downwards only**, in the order of the list below; `tests/architecture.rs` holds the table.
+//!
+//! # Modules, bottom to top
+//!
+//! Words (leaves, no I/O): [`error`], [`time`], [`offset`], [`raw`], [`event`].
+//! Meaning (pure functions over Arrow): [`expr`], [`decode`], [`state`], [`detect`], [`plan`], [`exec`].
+//! Edges (I/O; none imports another): [`kafka`], [`ingest`], [`sink`].
+//! Order (the one place that knows everyone): [`driver`].
+//! Faces: [`context`], and, with the feature `python`, `python`.
+
 pub mod error;
 pub mod event;
-pub mod exec;
-pub mod expr;
-pub mod kafka;
 pub mod offset;
-pub mod plan;
 pub mod raw;
 pub mod time;
+
+pub mod decode;
+pub mod detect;
+pub mod exec;
+pub mod expr;
+pub mod plan;
+pub mod state;
+
+pub mod ingest;
+pub mod kafka;
+pub mod sink;
+
+pub mod driver;
+
+pub mod context;
+#[cfg(feature = "python")]
+mod python;

@@ -63,7 +63,12 @@ impl fmt::Debug for Cluster {
 /// Says in this crate's words that `what` (for example "topic readings cannot be read") failed on `cluster`;
 /// `kind` is [`ErrorKind::Source`] or [`ErrorKind::Sink`], and gives way to [`ErrorKind::Config`] where a setting
 /// is at fault.
-pub(crate) fn explain(error: &KafkaError, kind: ErrorKind, what: impl fmt::Display, cluster: &Cluster) -> Error {
+pub(crate) fn explain(
+    error: &KafkaError,
+    kind: ErrorKind,
+    what: impl fmt::Display,
+    cluster: &Cluster,
+) -> Error {
     if let KafkaError::ClientConfig(_, reason, name, value) = error {
         return refused_setting(name, value, reason).caused_by(error.clone());
     }
@@ -100,7 +105,9 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
     use RDKafkaErrorCode as Code;
     match code {
         Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve | Code::OperationTimedOut => {
-            Some("check bootstrap_servers, and that a broker listens there and can be reached from this machine")
+            Some(
+                "check bootstrap_servers, and that a broker listens there and can be reached from this machine",
+            )
         }
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
             Some("check the topic's name, or create it first")
@@ -114,9 +121,9 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
             Some("check the user name, the password and the mechanism")
         }
         Code::SSL => Some("check the certificates, and that the port speaks TLS"),
-        Code::MessageSizeTooLarge => {
-            Some("raise max.message.bytes of the topic and message.max.bytes of the client, or send less in one message")
-        }
+        Code::MessageSizeTooLarge => Some(
+            "raise max.message.bytes of the topic and message.max.bytes of the client, or send less in one message",
+        ),
         Code::UnknownMemberId | Code::IllegalGeneration | Code::RebalanceInProgress => {
             Some("the group has live members elsewhere: use a group_id of this stream's own")
         }

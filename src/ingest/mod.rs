@@ -7,6 +7,7 @@
 
 pub mod contract;
 mod cutter;
+mod deal;
 pub mod kafka;
 pub mod scripted;
 
@@ -14,11 +15,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Positions;
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::raw::{RawChunk, RawColumns};
 use crate::time::Waker;
+
+pub use deal::deal;
 
 /// What a source knows of one partition at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,4 +106,33 @@ pub trait Fetcher: Send {
     /// it; what was read beyond `until` is kept for the next call. Returns when every range is done, a named
     /// error where one cannot be, and early (without error) once `cancel` is set.
     fn fetch(&mut self, ranges: &[OffsetRange], cancel: &Cancel, sink: &mut ChunkSink<'_>) -> Result<()>;
+}
+
+/// The error of a source whose records from `wanted` on are gone; `available` is the first still there.
+pub(crate) fn data_loss(at: &TopicPartition, wanted: Offset, available: Offset) -> Error {
+    let gone = available.0.saturating_sub(wanted.0);
+    let message = format!(
+        "{at}: wanted offset {wanted}, but the first one still there is {available}: {gone} offsets are lost"
+    );
+    Error::data_loss(message).help(
+        "retention removed them before they were read: keep records for longer (retention.ms, retention.bytes), \
+         or start again from \"earliest\"",
+    )
+}
+
+/// The offsets that `wanted` names for the partitions `there`, in that order; an error where one is not named
+/// or where one is named that does not exist.
+pub(crate) fn named_offsets(source: &str, there: &[TopicPartition], wanted: &Positions) -> Result<Positions> {
+    if let Some((stranger, _)) = wanted.iter().find(|(at, _)| !there.contains(at)) {
+        let known: Vec<String> = there.iter().map(ToString::to_string).collect();
+        let message =
+            format!("{source}: an offset is given for {stranger}, which is not one of {}", known.join(", "));
+        return Err(Error::config(message));
+    }
+    let offset =
+        |at: &TopicPartition| wanted.iter().find(|(named, _)| named == at).map(|(_, offset)| *offset);
+    let missing = |at: &TopicPartition| {
+        Error::config(format!("{source}: offsets are given, but none for {at}")).help("name every partition")
+    };
+    there.iter().map(|at| offset(at).map(|offset| (at.clone(), offset)).ok_or_else(|| missing(at))).collect()
 }

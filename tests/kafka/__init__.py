@@ -1,0 +1,1 @@
+"""Tests against real Kafka brokers, and the harness that starts them."""

@@ -1,0 +1,222 @@
+"""An Apache Kafka broker for tests: started on free loopback ports, killed, paused, and surely ended.
+
+It deliberately produces and consumes nothing: `conftest.py` has the helpers that do. One broker is controller
+and broker at once (KRaft), with the settings that make a single one answer quickly.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tests.kafka import jars
+
+HEAP = "512m"
+START_LIMIT_S = 60.0
+HOST = "127.0.0.1"
+
+# Factors of one, because there is one broker; few partitions of the internal topics, because each is a folder
+# that is made and synced; no rebalance delay, because a test's consumer is alone in its group.
+SETTINGS = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+"""
+
+
+class Broker:
+    """One Kafka broker with a data folder of its own; also a context manager.
+
+    `start` after `kill` finds the same data on the same address, as after a crash. However the suite ends, also by
+    Ctrl-C or `kill -9`, the broker ends with it.
+    """
+
+    def __init__(self) -> None:
+        self._jars = jars.resolve()
+        self._home = Path(tempfile.mkdtemp(prefix="tidemill-kafka-"))
+        self._port, self._controller_port = _free_ports()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._format()
+        atexit.register(self.close)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The address, as `host:port`."""
+        return f"{HOST}:{self._port}"
+
+    @property
+    def log(self) -> Path:
+        """What the broker wrote, over all its starts."""
+        return self._home / "broker.log"
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while it runs."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> Self:
+        """Start the process and wait until it answers."""
+        if self._process is not None:
+            raise RuntimeError(f"the broker at {self.bootstrap_servers} runs already")
+        with self.log.open("ab") as log:
+            # A session of its own: Ctrl-C is for the suite, which ends the broker when it is done with it.
+            self._process = subprocess.Popen(
+                self._java("kafka.Kafka", str(self._settings)), cwd=self._home, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        self._watchdog = _watch(self._process.pid, self._home)
+        self._await_answer()
+        return self
+
+    def kill(self) -> None:
+        """End it as a power cut would (`kill -9`); the data stays."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in order; the data stays."""
+        self._end(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """Freeze the process: connections stay open and nothing is answered."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen process go on."""
+        self._running().send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End it for good and remove its data."""
+        if self._process is not None:
+            self.kill()
+        atexit.unregister(self.close)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _settings(self) -> Path:
+        return self._home / "server.properties"
+
+    def _java(self, main: str, *arguments: str) -> list[str]:
+        dated = "-Dorg.slf4j.simpleLogger.showDateTime=true"
+        return ["java", f"-Xmx{HEAP}", dated, "-cp", f"{self._jars}/*", main, *arguments]
+
+    def _format(self) -> None:
+        text = SETTINGS.format(
+            host=HOST, port=self._port, controller_port=self._controller_port, data=self._home / "data"
+        )
+        self._settings.write_text(text)
+        cluster = ["--cluster-id", uuid.uuid4().hex[:22], "--config", str(self._settings)]
+        subprocess.run(
+            self._java("kafka.tools.StorageTool", "format", *cluster),
+            cwd=self._home, stdin=subprocess.DEVNULL, capture_output=True, check=True,
+        )  # fmt: skip
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError(f"the broker at {self.bootstrap_servers} does not run")
+        return self._process
+
+    def _end(self, how: signal.Signals) -> None:
+        process = self._running()
+        process.send_signal(how)
+        if how is not signal.SIGKILL:
+            process.send_signal(signal.SIGCONT)  # a frozen process hears nothing else
+        # Before the process is reaped: afterwards its number may be another's, and the watchdog would kill that.
+        _dismiss(self._watchdog)
+        process.wait()
+        self._process = self._watchdog = None
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + START_LIMIT_S
+        while not _listens(self._port):
+            self._check_start(deadline)
+            time.sleep(0.05)
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        while not _has_brokers(admin):
+            self._check_start(deadline)
+            time.sleep(0.05)
+
+    def _check_start(self, deadline: float) -> None:
+        if self._running().poll() is None and time.monotonic() < deadline:
+            return
+        tail = self.log.read_text(errors="replace")[-4000:]
+        self.close()
+        raise RuntimeError(f"the broker did not answer within {START_LIMIT_S:.0f} s; its log ends:\n{tail}")
+
+
+def _free_ports() -> tuple[int, int]:
+    """Two ports that nobody listens on, held both at once so that they differ."""
+    with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as other:
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _has_brokers(admin: AdminClient) -> bool:
+    """An open port is not enough: until the controller has let the broker in, metadata names no broker."""
+    try:
+        return len(admin.list_topics(timeout=2).brokers) > 0
+    except KafkaException:
+        return False
+
+
+def _watch(pid: int, home: Path) -> subprocess.Popen[bytes]:
+    """A process that waits for its input to end, which the kernel does when this process is gone, however it went.
+
+    The parent-death signal of Linux was not taken: it fires when the *thread* that started the broker ends.
+    """
+    script = 'cat >/dev/null; kill -9 "$1"; rm -rf "$2"'
+    return subprocess.Popen(
+        ["sh", "-c", script, "sh", str(pid), str(home)],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+
+
+def _dismiss(watchdog: subprocess.Popen[bytes] | None) -> None:
+    if watchdog is None:
+        return
+    os.killpg(watchdog.pid, signal.SIGKILL)
+    watchdog.wait()
+    if watchdog.stdin is not None:
+        watchdog.stdin.close()

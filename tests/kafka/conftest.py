@@ -1,0 +1,71 @@
+"""Fixtures of the Kafka tests: a broker for the whole run, a topic for each test.
+
+Tests that kill or pause a broker take `own_broker`, never the shared one. Where no broker can be had, the tests
+are skipped with the reason; under CI that is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.kafka.broker import Broker
+from tests.kafka.clients import Clients
+from tests.kafka.jars import BrokerUnavailable
+
+ADDRESS = "TIDEMILL_TEST_KAFKA"
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers() -> Iterator[str]:
+    """The address of a broker for the whole run: the one named by TIDEMILL_TEST_KAFKA, else one that is started."""
+    given = os.environ.get(ADDRESS)
+    if given:
+        yield given
+        return
+    with _broker_or_skip() as broker:
+        yield broker.bootstrap_servers
+
+
+@pytest.fixture
+def own_broker() -> Iterator[Broker]:
+    """A broker for one test alone, which may kill it, pause it and start it again."""
+    with _broker_or_skip() as broker:
+        yield broker
+
+
+@pytest.fixture
+def kafka(bootstrap_servers: str) -> Clients:
+    """Produce and consume helpers for the shared broker."""
+    return Clients(bootstrap_servers)
+
+
+@pytest.fixture
+def make_topic(kafka: Clients) -> Iterator[Callable[..., str]]:
+    """Makes topics, `make_topic(partitions=1, **settings) -> name`, and removes them after the test."""
+    made: list[str] = []
+
+    def make(partitions: int = 1, **config: str) -> str:
+        made.append(kafka.create_topic(partitions, **config))
+        return made[-1]
+
+    yield make
+    for name in made:
+        kafka.delete_topic(name)
+
+
+@pytest.fixture
+def topic(make_topic: Callable[..., str]) -> str:
+    """A topic of one partition for one test."""
+    return make_topic()
+
+
+def _broker_or_skip() -> Broker:
+    try:
+        return Broker()
+    except BrokerUnavailable as reason:
+        if os.environ.get("CI"):
+            pytest.fail(f"under CI the Kafka tests must run: {reason}")
+        pytest.skip(str(reason))

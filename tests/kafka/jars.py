@@ -1,0 +1,72 @@
+"""The jars of Apache Kafka: copied once by Maven from `pom.xml` into the user's cache.
+
+It deliberately starts nothing and knows no other version than the one that `pom.xml` names.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+POM = Path(__file__).with_name("pom.xml")
+
+
+class BrokerUnavailable(RuntimeError):
+    """No broker can be had on this machine, and why."""
+
+
+def cache_folder() -> Path:
+    """The folder in the user's cache that belongs to tidemill's suite and builds."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tidemill"
+
+
+def resolve() -> Path:
+    """The folder with the jars, filled on the first call.
+
+    Raises `BrokerUnavailable` where Java or Maven is missing, or the jars cannot be had.
+    """
+    for program, package in (("java", "openjdk-17-jre-headless"), ("mvn", "maven")):
+        if shutil.which(program) is None:
+            raise BrokerUnavailable(
+                f"`{program}` is not on the PATH; the Kafka tests need it (Debian: apt install {package})"
+            )
+    # A changed pom means other jars: never mixed with those of an older one.
+    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
+    folder = cache_folder() / f"kafka-{digest}"
+    with _locked(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            _copy_jars(folder)
+    return folder
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Two suites started at once fill the cache one after the other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _copy_jars(folder: Path) -> None:
+    """Renamed into place at the end, so that a download broken off is never taken for the whole."""
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
+    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={unfinished}"]
+    done = subprocess.run(
+        ["mvn", "--batch-mode", "--quiet", f"--file={POM}", *goal],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        shutil.rmtree(unfinished)
+        raise BrokerUnavailable(
+            f"Maven could not fetch Kafka's jars:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+    unfinished.rename(folder)

@@ -112,6 +112,10 @@ class Broker:
         """Let a frozen process go on."""
         self._running().send_signal(signal.SIGCONT)
 
+    def save_log(self, folder: Path) -> Path:
+        """Copy the log to where it outlives the broker, and say where."""
+        return Path(shutil.copy(self.log, folder / f"{self._home.name}.log"))
+
     def close(self) -> None:
         """End it for good and remove its data."""
         if self._process is not None:

@@ -19,7 +19,9 @@ ADDRESS = "TIDEMILL_TEST_KAFKA"
 
 
 @pytest.fixture(scope="session")
-def bootstrap_servers() -> Iterator[str]:
+def bootstrap_servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The address of a broker for the whole run: the one named by TIDEMILL_TEST_KAFKA, else one that is started."""
     given = os.environ.get(ADDRESS)
     if given:
@@ -27,6 +29,8 @@ def bootstrap_servers() -> Iterator[str]:
         return
     with _broker_or_skip() as broker:
         yield broker.bootstrap_servers
+        if request.session.testsfailed:
+            print(f"\nthe broker's log: {broker.save_log(tmp_path_factory.getbasetemp())}")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -15,17 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.places import cache_folder
+
 POM = Path(__file__).with_name("pom.xml")
 
 
 class BrokerUnavailable(RuntimeError):
     """No broker can be had on this machine, and why."""
-
-
-def cache_folder() -> Path:
-    """The folder in the user's cache that belongs to tidemill's suite and builds."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tidemill"
 
 
 def resolve() -> Path:

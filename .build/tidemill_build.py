@@ -1,0 +1,150 @@
+"""The build backend: says in one message what the machine lacks, then leaves the building to maturin.
+
+It deliberately installs nothing and decides nothing about the build itself: profiles, features and layout are
+settings of Cargo and maturin. It exists because without it a missing perl shows after five minutes, as the last of
+two hundred lines from a build script of OpenSSL.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import maturin
+
+ROOT = Path(__file__).parents[1]
+
+Settings = Mapping[str, Any] | None
+
+INSTALL = """\
+Install them with
+    Debian, Ubuntu:  apt install build-essential perl
+    Fedora:          dnf install gcc gcc-c++ make perl-core
+    macOS:           xcode-select --install
+    Rust:            https://rustup.rs  (Debian: apt install rustup && rustup default stable)
+"""
+
+# Debian's perl-base has the program without these; OpenSSL's Configure needs them.
+PERL_MODULES = ("FindBin", "IPC::Cmd", "File::Compare", "File::Copy")
+
+
+def missing() -> Iterator[str]:
+    """What the machine lacks to build tidemill, in words."""
+    yield from _missing_rust()
+    yield from _missing_program("a C compiler", "CC", ("cc", "gcc", "clang"))
+    yield from _missing_program("a C++ compiler", "CXX", ("c++", "g++", "clang++"))
+    yield from _missing_program("make", "MAKE", ("make", "gmake"))
+    yield from _missing_perl()
+
+
+def build_wheel(
+    wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
+) -> str:
+    """PEP 517: the release wheel."""
+    _prepare()
+    return maturin.build_wheel(wheel_directory, config_settings, metadata_directory)
+
+
+def build_editable(
+    wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
+) -> str:
+    """PEP 660: a development build, which `cargo test` shares."""
+    _prepare()
+    return maturin.build_editable(wheel_directory, config_settings, metadata_directory)
+
+
+def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
+    """PEP 517: the source archive."""
+    _prepare()
+    return maturin.build_sdist(sdist_directory, config_settings)
+
+
+def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
+    """PEP 517: nothing beyond `build-system.requires`; asked first, so here the machine is looked at."""
+    _prepare()
+    return []
+
+
+def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: Settings = None) -> str:
+    """PEP 517: the metadata alone."""
+    _prepare()
+    return maturin.prepare_metadata_for_build_wheel(metadata_directory, config_settings)
+
+
+get_requires_for_build_editable = get_requires_for_build_wheel
+get_requires_for_build_sdist = get_requires_for_build_wheel
+prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
+
+
+def target_dir() -> Path:
+    """Where Cargo builds, unless CARGO_TARGET_DIR says otherwise: one folder for all clones of a user.
+
+    The dependencies take ten minutes; in the clone they would be built again with each one.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "tidemill" / "target"
+
+
+def _prepare() -> None:
+    found = list(missing())
+    if found:
+        lines = "\n".join(f"  * {what}" for what in found)
+        sys.exit(f"tidemill is built from source here, and this machine lacks:\n{lines}\n{INSTALL}")
+    os.environ.setdefault("CARGO_TARGET_DIR", str(target_dir()))
+    # Without build isolation cmake and maturin stand beside an interpreter that need not be on the PATH.
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts")])
+
+
+def _missing_rust() -> Iterator[str]:
+    wanted = _rust_version()
+    if shutil.which("cargo") is None:
+        yield f"Rust {wanted} or newer: `cargo` is not on the PATH"
+        return
+    said = _output(["rustc", "--version"])
+    found = re.match(r"rustc (\d+)\.(\d+)", said)
+    if found is None:
+        yield f"Rust {wanted} or newer: `rustc --version` says {said.strip() or 'nothing'!r}"
+    elif (int(found[1]), int(found[2])) < tuple(int(part) for part in wanted.split(".")[:2]):
+        yield f"Rust {wanted} or newer: found {found[1]}.{found[2]} (`rustup update` brings a newer one)"
+
+
+def _rust_version() -> str:
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    return str(manifest["package"]["rust-version"])
+
+
+def _missing_program(what: str, variable: str, names: tuple[str, ...]) -> Iterator[str]:
+    chosen = os.environ.get(variable)
+    if chosen and shutil.which(chosen.split()[0]) is None:
+        yield f"{what}: {variable} is {chosen!r}, which is not on the PATH"
+    elif not chosen and not any(shutil.which(name) for name in names):
+        yield f"{what}: none of {', '.join(names)} is on the PATH"
+
+
+def _missing_perl() -> Iterator[str]:
+    if shutil.which("perl") is None:
+        yield "perl: `perl` is not on the PATH"
+        return
+    lacking = [name for name in PERL_MODULES if not _runs(["perl", f"-M{name}", "-e", "1"])]
+    if lacking:
+        yield f"perl's standard modules ({', '.join(lacking)}): only a part of perl is installed"
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return str(error)
+    return done.stdout or done.stderr
+
+
+def _runs(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0

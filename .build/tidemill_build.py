@@ -50,7 +50,7 @@ def build_wheel(
 ) -> str:
     """PEP 517: the release wheel."""
     _prepare()
-    return maturin.build_wheel(wheel_directory, config_settings, metadata_directory)
+    return str(maturin.build_wheel(wheel_directory, config_settings, metadata_directory))
 
 
 def build_editable(
@@ -58,13 +58,13 @@ def build_editable(
 ) -> str:
     """PEP 660: a development build, which `cargo test` shares."""
     _prepare()
-    return maturin.build_editable(wheel_directory, config_settings, metadata_directory)
+    return str(maturin.build_editable(wheel_directory, config_settings, metadata_directory))
 
 
 def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
     """PEP 517: the source archive."""
     _prepare()
-    return maturin.build_sdist(sdist_directory, config_settings)
+    return str(maturin.build_sdist(sdist_directory, config_settings))
 
 
 def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
@@ -76,7 +76,7 @@ def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
 def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: Settings = None) -> str:
     """PEP 517: the metadata alone."""
     _prepare()
-    return maturin.prepare_metadata_for_build_wheel(metadata_directory, config_settings)
+    return str(maturin.prepare_metadata_for_build_wheel(metadata_directory, config_settings))
 
 
 get_requires_for_build_editable = get_requires_for_build_wheel

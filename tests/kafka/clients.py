@@ -9,9 +9,11 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 ANSWER_LIMIT_S = 30.0
 
@@ -97,7 +99,7 @@ class Clients:
         finally:
             consumer.close()
 
-    def _common(self) -> dict[str, str | int]:
+    def _common(self) -> dict[str, str | int | float | bool]:
         return {"bootstrap.servers": self.bootstrap_servers, "reconnect.backoff.max.ms": 200, "log_level": 3}
 
     def _admin(self) -> AdminClient:
@@ -120,14 +122,14 @@ def _send(producer: Producer, topic: str, record: Record, failed: list[KafkaErro
         if error is not None:
             failed.append(error)
 
-    where = {} if record.partition is None else {"partition": record.partition}
-    when = {} if record.timestamp_ms is None else {"timestamp": record.timestamp_ms}
-    headers = {"headers": list(record.headers)} if record.headers else {}
+    # What is not given is left out: the client takes no None for it.
+    options: dict[str, Any] = {"partition": record.partition, "timestamp": record.timestamp_ms}
+    given = {name: value for name, value in options.items() if value is not None}
+    if record.headers:
+        given["headers"] = list(record.headers)
     while True:
         try:
-            producer.produce(
-                topic, record.value, record.key, on_delivery=delivered, **where, **when, **headers
-            )
+            producer.produce(topic, record.value, record.key, on_delivery=delivered, **given)
             return
         except BufferError:  # the local queue is full: let some be answered first
             producer.poll(0.1)

@@ -41,7 +41,7 @@ def test_each_test_has_a_topic_of_its_own(kafka: Clients, topic: str) -> None:
 
 
 def test_an_unknown_topic_is_not_made_by_asking(kafka: Clients) -> None:
-    with pytest.raises(RuntimeError, match="1 failed|1 were not answered"):
+    with pytest.raises(RuntimeError, match=r"1 failed|1 were not answered"):
         kafka.produce("nobody-made-this", [b"v"])
 
 
@@ -76,7 +76,12 @@ def test_a_stopped_broker_leaves_nothing_behind_when_closed() -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_broker_never_outlives_the_process_that_started_it(how: signal.Signals) -> None:
-    script = "from tests.kafka.broker import Broker; b = Broker().start(); print(b.pid, b.log.parent, flush=True); input()"
+    script = """
+from tests.kafka.broker import Broker
+broker = Broker().start()
+print(broker.pid, broker.log.parent, flush=True)
+input()
+"""
     owner = subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=ROOT,
@@ -94,7 +99,7 @@ def test_a_broker_never_outlives_the_process_that_started_it(how: signal.Signals
 
 def test_without_java_or_maven_the_reason_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(jars.BrokerUnavailable, match="java.*apt install"):
+    with pytest.raises(jars.BrokerUnavailable, match=r"java.*apt install"):
         jars.resolve()
 
 

@@ -103,7 +103,7 @@ impl std::ops::AddAssign for StateSize {
 }
 
 /// Rows between two stages, known only to the engine that made them.
-pub type Tickets = Box<dyn Any + Send>;
+pub type Tickets = Box<dyn Any + Send + Sync>;
 
 /// Who does the work of a batch. The driver maps batch n + 1 while batch n is reduced, never two maps and never
 /// two reduces at once, and reduces in the order of the batches.

@@ -126,7 +126,7 @@ pub(crate) struct KeyedSpec {
 impl KeyedSpec {
     /// The operator without any state.
     pub(crate) fn build(&self) -> Result<Box<dyn KeyedOperator>> {
-        Ok(Box::new(DetectOperator::new(&self.spec, &self.schema)?))
+        Ok(Box::new(DetectOperator::new(self.spec.clone(), &self.schema)?))
     }
 }
 
@@ -337,7 +337,7 @@ impl<'a> Compiler<'a> {
         let source = Arc::clone(self.columns(input)?);
         let keys = self.checked.keys(input)?.ok_or_else(lost)?;
         let encoder = KeyEncoder::new(&source, keys)?;
-        let fields = source.fields().iter().cloned().chain(spec.output_fields()).collect::<Vec<_>>();
+        let fields = source.fields().iter().cloned().chain(spec.output_fields().into_iter().map(Arc::new)).collect::<Vec<_>>();
         let kept = indices(&Schema::new(fields), self.columns(id)?)?;
         self.program.keyed.push(KeyedSpec { exchange, spec: spec.clone(), schema: source });
         self.step(id, input, StepKind::Keyed(self.program.keyed.len() - 1, encoder, kept))

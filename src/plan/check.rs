@@ -357,7 +357,10 @@ fn detect(spec: &DetectSpec, input: &Stream) -> Result<Stream, Vec<Error>> {
         return Err(one(error.help("call key_by(column, …) before it")));
     }
     find_all(&input.schema, &spec.columns)?;
-    spec.check(&input.schema).map_err(one)?;
+    let mistakes = spec.check(&input.schema);
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
     append(input, &spec.output_fields().into())
 }
 

@@ -3,6 +3,8 @@
 //! It deliberately computes nothing: an object keeps the operator that a shard of a stream would have, so that a
 //! series scores alike in a notebook and in production.
 
+#![expect(clippy::doc_markdown, reason = "the documentation of classes and methods is Python's")]
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};

@@ -126,7 +126,9 @@ impl KeyEncoder {
             Ok([Values::Integer(array)]) => Form::Integer(array),
             Ok([one]) => Form::Packed(pack(batch.num_rows(), |row, out| one.append_alone(row, out))?),
             Err(values) => Form::Packed(pack(batch.num_rows(), |row, out| {
-                values.iter().for_each(|column| column.append(row, out));
+                for column in &values {
+                    column.append(row, out);
+                }
             })?),
         };
         Ok(Keys::new(form))

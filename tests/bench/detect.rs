@@ -2,10 +2,10 @@
 //!
 //! It deliberately compares with nothing: the table of benchmarks puts other libraries' figures beside these.
 #![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
+#![expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "constants of this file")]
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use tidemill::detect::calibrate::{Calibrate, NormalTail};
@@ -25,48 +25,89 @@ const KEYS: usize = 1_000;
 const ROUNDS: usize = 15;
 
 fn main() -> Result<()> {
-    let clock = SystemClock::new();
-    let chunks = chunks()?;
-    let encoder = KeyEncoder::new(&chunks[0].schema(), &["device"])?;
-    let keys = chunks.iter().map(|rows| encoder.encode(rows)).collect::<Result<Vec<_>>>()?;
+    let bench = Bench { clock: SystemClock::new(), chunks: chunks()?, values: noise(POINTS * CHUNKS) };
+    bench.stages()?;
+    bench.keys()?;
+    bench.operator()
+}
 
-    let (values, mut out) = (noise(POINTS * CHUNKS), Vec::new());
-    report("ewma_raw_score_one_key", &clock, || raw_scores(Ewma::default(), black_box(&values), &mut out));
+struct Bench {
+    clock: SystemClock,
+    chunks: Vec<RecordBatch>,
+    values: Vec<f64>,
+}
 
-    let mut p_values = Vec::new();
-    report("normal_tail", &clock, || NormalTail::Both.p_values(&[], black_box(&out), &mut p_values));
+impl Bench {
+    /// The stages of the detector, one by one and together.
+    fn stages(&self) -> Result<()> {
+        let (mut scores, mut p_values) = (Vec::new(), Vec::new());
+        self.report("ewma_raw_score_one_key", || {
+            raw_scores(Ewma::default(), black_box(&self.values), &mut scores);
+            Ok(())
+        })?;
+        self.report("normal_tail", || {
+            NormalTail::Both.p_values(&[], black_box(&scores), &mut p_values);
+            Ok(())
+        })?;
+        let slots: Vec<u32> = (0..POINTS * CHUNKS).map(|row| device(row) as u32).collect();
+        let mut loud = Loud::new(150);
+        loud.grow(KEYS);
+        self.report("loud", || {
+            black_box(loud.alarms(&slots, &scores, &p_values, 1e-3));
+            Ok(())
+        })?;
+        let (ewma, column) = (Ewma::default(), [Float64Array::from(self.values.clone())]);
+        let mut states = ewma.start(1, ewma.threshold())?;
+        self.report("ewma_states_1000_keys", || states.update(&slots, &column).map(drop))
+    }
 
-    let slots: Vec<u32> = (0..POINTS * CHUNKS).map(|row| device(row) as u32).collect();
-    let mut loud = Loud::new(150);
-    loud.grow(KEYS);
-    report("loud", &clock, || drop(black_box(loud.alarms(&slots, &out, &p_values, 1e-3))));
+    /// From the key column to the slots of its rows.
+    fn keys(&self) -> Result<()> {
+        let encoder = self.encoder()?;
+        self.report("encode_keys", || {
+            self.chunks.iter().try_for_each(|rows| encoder.encode(rows).map(|keys| drop(black_box(keys))))
+        })?;
+        let keys = self.chunks.iter().map(|rows| encoder.encode(rows)).collect::<Result<Vec<_>>>()?;
+        let (mut table, mut slots) = (KeyTable::default(), Vec::new());
+        self.report("key_table_1000_keys", || keys.iter().try_for_each(|keys| table.slots(keys, &mut slots)))
+    }
 
-    let ewma = Ewma::default();
-    let mut states = ewma.start(1, ewma.threshold())?;
-    let column = [Float64Array::from(values.clone())];
-    report("ewma_states_update_1000_keys", &clock, || drop(black_box(states.update(&slots, &column))));
+    /// From a chunk to the chunk with scores, keys included.
+    fn operator(&self) -> Result<()> {
+        let encoder = self.encoder()?;
+        let (columns, detector) = (vec!["temperature".to_owned()], Arc::new(Ewma::default()));
+        let spec = DetectSpec { columns, detector, threshold: None, prefix: String::new() };
+        let mut operator = DetectOperator::new(spec, &self.chunks[0].schema())?;
+        self.report("detect_operator_1000_keys", || {
+            self.chunks.iter().try_for_each(|rows| {
+                let scored = operator.apply(rows, &encoder.encode(rows)?)?;
+                drop(black_box(scored));
+                Ok(())
+            })
+        })
+    }
 
-    report("encode_keys", &clock, || chunks.iter().for_each(|rows| drop(black_box(encoder.encode(rows)))));
+    fn encoder(&self) -> Result<KeyEncoder> {
+        KeyEncoder::new(&self.chunks[0].schema(), &["device"])
+    }
 
-    let (mut table, mut slots) = (KeyTable::default(), Vec::new());
-    report("key_table_1000_keys", &clock, || {
-        keys.iter().for_each(|keys| drop(black_box(table.slots(keys, &mut slots))))
-    });
-
-    let spec = DetectSpec {
-        columns: vec!["temperature".to_owned()],
-        detector: Arc::new(Ewma::default()),
-        threshold: None,
-        prefix: String::new(),
-    };
-    let mut operator = DetectOperator::new(spec, &chunks[0].schema())?;
-    report("detect_operator_1000_keys", &clock, || {
-        chunks.iter().for_each(|rows| {
-            let keys = encoder.encode(rows);
-            drop(black_box(keys.and_then(|keys| operator.apply(rows, &keys))));
-        });
-    });
-    Ok(())
+    /// Prints the median of some rounds, each over all points, after one to warm up.
+    fn report(&self, name: &str, mut round: impl FnMut() -> Result<()>) -> Result<()> {
+        round()?;
+        let mut times = Vec::new();
+        for _ in 0..ROUNDS {
+            let start = self.clock.elapsed();
+            round()?;
+            times.push(self.clock.elapsed().saturating_sub(start));
+        }
+        times.sort();
+        let (points, seconds) = ((POINTS * CHUNKS) as f64, times[ROUNDS / 2].as_secs_f64());
+        let (rate, nanos) = (points / seconds, seconds * 1e9 / points);
+        println!(
+            "{{\"figure\": \"{name}\", \"points_per_second\": {rate:.0}, \"ns_per_point\": {nanos:.2}}}"
+        );
+        Ok(())
+    }
 }
 
 /// Ten chunks of readings, of a thousand devices in no order.
@@ -99,24 +140,4 @@ fn noise(count: usize) -> Vec<f64> {
         (state >> 11) as f64 / (1_u64 << 53) as f64
     };
     (0..count).map(|_| 20.0 + (0..12).map(|_| uniform()).sum::<f64>() - 6.0).collect()
-}
-
-/// The median of some rounds, each over all points.
-fn report(name: &str, clock: &dyn Clock, mut round: impl FnMut()) {
-    round();
-    let mut times: Vec<Duration> = (0..ROUNDS)
-        .map(|_| {
-            let start = clock.elapsed();
-            round();
-            clock.elapsed() - start
-        })
-        .collect();
-    times.sort();
-    let points = (POINTS * CHUNKS) as f64;
-    let seconds = times[ROUNDS / 2].as_secs_f64();
-    println!(
-        "{{\"figure\": \"{name}\", \"points_per_second\": {:.0}, \"ns_per_point\": {:.2}}}",
-        points / seconds,
-        seconds * 1e9 / points
-    );
 }

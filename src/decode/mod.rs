@@ -4,13 +4,29 @@
 //! sources nor plans: a chunk of bytes goes in, a [`RecordBatch`] and exact counts come out. What is bad, and
 //! what null, missing and duplicate mean, is settled in [`Decoder::decode`].
 
+mod bad;
+mod event_time;
+mod json;
+mod metadata;
+mod raw;
+mod schema;
+
 use std::time::Duration;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use crate::decode::event_time::EventTimes;
+use crate::decode::json::JsonPayloads;
+use crate::decode::raw::RawPayloads;
+use crate::decode::schema::{Origin, Projection};
+use crate::error::{Error, Result};
 use crate::event::Counts;
-use crate::time::EventTime;
+use crate::raw::{RawChunk, RawColumns};
+use crate::time::{BatchTime, EventTime};
+
+pub use crate::decode::schema::full_schema;
 
 /// How payloads are to be read.
 #[derive(Clone, Debug)]
@@ -66,4 +82,156 @@ pub struct Decoded {
     pub counts: Counts,
     /// The largest believable event time.
     pub max_event_time: Option<EventTime>,
+}
+
+/// All that a decoder has to know.
+#[derive(Clone, Debug)]
+pub struct DecodeSpec {
+    /// How payloads are to be read.
+    pub format: Format,
+    /// The columns taken from around the payload.
+    pub metadata: Vec<Metadata>,
+    /// What bad records do.
+    pub on_bad: OnBad,
+    /// The column that tells when a record happened; decoded even where nobody reads it.
+    pub event_time: Option<EventTimeSpec>,
+    /// The columns that somebody reads, in any order; `None` means all.
+    pub columns: Option<Vec<String>>,
+}
+
+/// Turns the chunks of one ingest thread into batches; keeps its buffers and what it learnt of the records' shape
+/// from chunk to chunk, which speeds it up but never changes a result.
+///
+/// ```
+/// use std::sync::Arc;
+/// use arrow::datatypes::{DataType, Field, Schema};
+/// use tidemill::decode::{DecodeSpec, Decoder, Format, OnBad};
+/// use tidemill::offset::TopicPartition;
+/// use tidemill::raw::{Bytes, RawChunk};
+/// use tidemill::time::BatchTime;
+///
+/// let schema = Arc::new(Schema::new(vec![Field::new("temp", DataType::Float64, true)]));
+/// let mut decoder = Decoder::new(DecodeSpec {
+///     format: Format::Json(schema), metadata: vec![], on_bad: OnBad::Drop, event_time: None, columns: None,
+/// })?;
+/// let chunk = RawChunk {
+///     at: TopicPartition::new("readings", 0),
+///     offsets: vec![7, 8],
+///     payloads: Bytes::copied([Some(&b"{\"temp\": 21.5}"[..]), Some(&b"{\"temp\": \"warm\"}"[..])]),
+///     keys: None, timestamps: None, headers: None,
+/// };
+/// let decoded = decoder.decode(&chunk, BatchTime(0))?;
+/// assert_eq!((decoded.batch.num_rows(), decoded.counts.bad), (1, 1));
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Decoder {
+    projection: Projection,
+    payloads: Payloads,
+    on_bad: OnBad,
+    event_times: Option<EventTimes>,
+}
+
+/// The part of the work that differs by format.
+#[derive(Debug)]
+enum Payloads {
+    Json(JsonPayloads),
+    Raw(RawPayloads),
+}
+
+/// The rows of a chunk that became rows of a batch, and what was counted of the others.
+#[derive(Debug, Default)]
+struct Kept {
+    rows: Vec<usize>,
+    bad: u64,
+    tombstones: u64,
+}
+
+impl Kept {
+    fn with_capacity(rows: usize) -> Self {
+        Self { rows: Vec::with_capacity(rows), ..Self::default() }
+    }
+}
+
+impl Decoder {
+    /// A decoder; refuses unknown columns, types that it cannot decode, and names that clash.
+    pub fn new(spec: DecodeSpec) -> Result<Self> {
+        let projection = Projection::new(&spec)?;
+        let payloads = match &spec.format {
+            Format::Json(_) => Payloads::Json(JsonPayloads::new(projection.payload_fields(), spec.on_bad)?),
+            Format::Raw => Payloads::Raw(RawPayloads::new(!projection.payload_fields().is_empty())),
+        };
+        let event_times = spec.event_time.as_ref().map(|time| EventTimes::new(time, &projection)).transpose()?;
+        Ok(Self { projection, payloads, on_bad: spec.on_bad, event_times })
+    }
+
+    /// The columns of every batch: those asked for, in the order in which they are declared.
+    pub fn schema(&self) -> SchemaRef {
+        self.projection.schema()
+    }
+
+    /// What a source must yield beside offset and payload.
+    pub fn wanted(&self) -> RawColumns {
+        let reads = |metadata| self.projection.reads(metadata);
+        RawColumns {
+            key: reads(Metadata::Key),
+            timestamp: reads(Metadata::Timestamp),
+            headers: reads(Metadata::Headers),
+        }
+    }
+
+    /// What bad records do.
+    pub fn on_bad(&self) -> OnBad {
+        self.on_bad
+    }
+
+    /// Decodes a chunk; `time` is its batch's, against which the future is told.
+    ///
+    /// * A record is **bad** when it is not exactly one JSON object in valid UTF-8, nested at most 128 deep, or
+    ///   when a column that is read does not fit. Other columns are checked for syntax only. A bad record costs
+    ///   no good one: nothing of it stays in any column.
+    /// * A missing column is null, as is JSON's `null`; a null where the field is declared non-null does not fit.
+    ///   Unknown keys are ignored; of duplicates the last wins, whatever the earlier ones were.
+    /// * A null payload is a **tombstone**: skipped, counted, never bad.
+    /// * Numbers fit integers when their value is whole (`1.0`, `1e3`) and within range; a number in a timestamp or
+    ///   date counts in the column's unit. Text in a timestamp is ISO 8601, UTC where it names no zone; a fraction
+    ///   finer than the column's unit is rounded down. Nothing else is converted: a number is no string, and a
+    ///   string no number.
+    pub fn decode(&mut self, chunk: &RawChunk, time: BatchTime) -> Result<Decoded> {
+        let (kept, payload_arrays) = match &mut self.payloads {
+            Payloads::Json(json) => json.decode(chunk)?,
+            Payloads::Raw(raw) => raw.decode(chunk)?,
+        };
+        let arrays = self.arrange(chunk, &kept, &payload_arrays)?;
+        let mut counts = Counts {
+            records: chunk.len() as u64,
+            bytes: chunk.value_bytes() as u64,
+            bad: kept.bad,
+            tombstones: kept.tombstones,
+            ..Counts::default()
+        };
+        let max_event_time = match &self.event_times {
+            Some(times) => times.observe(&arrays, time, &mut counts)?,
+            None => None,
+        };
+        let batch = self.batch(arrays, kept.rows.len())?;
+        Ok(Decoded { batch, counts, max_event_time })
+    }
+
+    /// The arrays of all decoded columns in declared order, a hidden event-time column included.
+    fn arrange(&self, chunk: &RawChunk, kept: &Kept, payload: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+        let array = |origin: &Origin| match origin {
+            Origin::Payload(index) => {
+                payload.get(*index).cloned().ok_or_else(|| Error::internal("a decoded column is missing"))
+            }
+            Origin::Metadata(metadata) => metadata.array(chunk, &kept.rows),
+        };
+        self.projection.origins().map(array).collect()
+    }
+
+    fn batch(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let arrays = self.projection.visible(arrays);
+        Ok(RecordBatch::try_new_with_options(self.projection.schema(), arrays, &options)?)
+    }
 }

@@ -1,0 +1,83 @@
+//! The event times of a batch's rows: the largest that is believed, and how many are missing or in the future.
+//!
+//! It deliberately removes no row and knows no watermark; both are decided further up.
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{
+    DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
+};
+
+use crate::decode::EventTimeSpec;
+use crate::decode::schema::Projection;
+use crate::error::{Error, Result};
+use crate::event::Counts;
+use crate::time::{BatchTime, EventTime};
+
+#[derive(Debug)]
+pub(super) struct EventTimes {
+    place: usize,
+    unit: TimeUnit,
+    max_future: std::time::Duration,
+}
+
+impl EventTimes {
+    pub(super) fn new(spec: &EventTimeSpec, projection: &Projection) -> Result<Self> {
+        let column = projection.find(&spec.column);
+        let (place, field) = column.ok_or_else(|| Error::internal("the event-time column is not decoded"))?;
+        match field.data_type() {
+            DataType::Timestamp(unit, _) => Ok(Self { place, unit: *unit, max_future: spec.max_future }),
+            other => {
+                let message = format!("expected the event-time column {:?} to be a timestamp", spec.column);
+                Err(Error::config(format!("{message}, found {other}")).help("declare it as, say, \"timestamp[ms]\""))
+            }
+        }
+    }
+
+    /// Counts the rows without and with a future time into `counts`; the largest of the other times.
+    pub(super) fn observe(
+        &self,
+        arrays: &[ArrayRef],
+        time: BatchTime,
+        counts: &mut Counts,
+    ) -> Result<Option<EventTime>> {
+        let array = arrays.get(self.place).ok_or_else(|| Error::internal("the event-time column is missing"))?;
+        let limit = EventTime::from(time).plus(self.max_future).0;
+        let nulls = array.nulls();
+        let mut largest = None;
+        for (row, value) in self.values(array)?.iter().enumerate() {
+            let micros = micros_of(*value, self.unit);
+            match nulls.is_some_and(|nulls| nulls.is_null(row)) {
+                true => counts.without_time += 1,
+                false if micros > limit => counts.future += 1,
+                false => largest = largest.max(Some(micros)),
+            }
+        }
+        Ok(largest.map(EventTime))
+    }
+
+    /// The column's numbers, in its own unit, whatever stands where it is null.
+    fn values<'a>(&self, array: &'a ArrayRef) -> Result<&'a [i64]> {
+        let values = match self.unit {
+            TimeUnit::Second => array.as_primitive_opt::<TimestampSecondType>().map(|array| array.values()),
+            TimeUnit::Millisecond => {
+                array.as_primitive_opt::<TimestampMillisecondType>().map(|array| array.values())
+            }
+            TimeUnit::Microsecond => {
+                array.as_primitive_opt::<TimestampMicrosecondType>().map(|array| array.values())
+            }
+            TimeUnit::Nanosecond => array.as_primitive_opt::<TimestampNanosecondType>().map(|array| array.values()),
+        };
+        values.map(|values| &**values).ok_or_else(|| Error::internal("the event-time column changed its type"))
+    }
+}
+
+/// A time beyond the range of microseconds saturates: still the future, or still the distant past.
+fn micros_of(value: i64, unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => value.saturating_mul(1_000_000),
+        TimeUnit::Millisecond => value.saturating_mul(1_000),
+        TimeUnit::Microsecond => value,
+        TimeUnit::Nanosecond => value.div_euclid(1_000),
+    }
+}

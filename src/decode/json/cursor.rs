@@ -1,0 +1,177 @@
+//! A place in the bytes of one record, and the smallest steps from there.
+//!
+//! It deliberately knows tokens only: what a value means is the business of the files beside it. Every step checks
+//! its bounds, so no input can make it panic; eight bytes are looked at together wherever eight are left.
+
+use crate::decode::bad::Expected;
+
+/// One byte in each of the eight of a word.
+const ONES: u64 = 0x0101_0101_0101_0101;
+/// The top bit of each byte of a word.
+const TOPS: u64 = 0x8080_8080_8080_8080;
+
+/// The body of a string between its quotes, and whether anything in it is escaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RawString<'a> {
+    pub(super) body: &'a [u8],
+    pub(super) escapes: Escapes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Escapes {
+    None,
+    Some,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// The byte that comes next is this one, counted from 0.
+    #[inline]
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    #[inline]
+    pub(super) fn rewind(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    #[inline]
+    pub(super) fn skip(&mut self, bytes: usize) {
+        self.at += bytes;
+    }
+
+    #[inline]
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// All bytes that are left.
+    #[inline]
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// The bytes from `start` up to here.
+    #[inline]
+    pub(super) fn since(&self, start: usize) -> &'a [u8] {
+        self.bytes.get(start..self.at).unwrap_or_default()
+    }
+
+    /// The next eight bytes, the first of them lowest.
+    #[inline]
+    pub(super) fn eight(&self) -> Option<u64> {
+        self.rest().first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+    }
+
+    #[inline]
+    pub(super) fn whitespace(&mut self) {
+        // Compact records have none at all: one comparison settles it.
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// Steps over `byte`, if it comes next.
+    #[inline]
+    pub(super) fn eat(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    #[inline]
+    pub(super) fn expect(&mut self, byte: u8, expected: &'static str) -> Result<(), Expected> {
+        if self.eat(byte) { Ok(()) } else { Err(Expected(expected)) }
+    }
+
+    /// Steps over `true`, `false` or `null`.
+    #[inline]
+    pub(super) fn literal(&mut self, word: &'static str) -> Result<(), Expected> {
+        if self.rest().starts_with(word.as_bytes()) {
+            self.at += word.len();
+            Ok(())
+        } else {
+            Err(Expected(word))
+        }
+    }
+
+    /// Steps over a string, and checks it: no control character, no unknown escape.
+    #[inline]
+    pub(super) fn string(&mut self) -> Result<RawString<'a>, Expected> {
+        self.expect(b'"', "a string")?;
+        let start = self.at;
+        let mut escapes = Escapes::None;
+        loop {
+            self.plain_characters();
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => self.escape()?,
+                Some(0x20..) => self.at += 1,
+                Some(_) => return Err(Expected("a control character in a string to be escaped")),
+                None => return Err(Expected("the closing quote of a string")),
+            }
+            escapes = Escapes::Some;
+        }
+        let body = self.since(start);
+        self.at += 1;
+        Ok(RawString { body, escapes })
+    }
+
+    /// Steps over the characters that stand for themselves.
+    #[inline]
+    fn plain_characters(&mut self) {
+        while let Some(word) = self.eight() {
+            match special(word) {
+                0 => self.at += 8,
+                marks => {
+                    self.at += marks.trailing_zeros() as usize / 8;
+                    return;
+                }
+            }
+        }
+        while let Some(byte) = self.peek() {
+            if matches!(byte, b'"' | b'\\' | 0..0x20) {
+                return;
+            }
+            self.at += 1;
+        }
+    }
+
+    #[cold]
+    fn escape(&mut self) -> Result<(), Expected> {
+        const UNKNOWN: Expected = Expected("one of the escapes \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX");
+        match self.rest() {
+            [_, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => self.at += 2,
+            [_, b'u', digits @ ..] => {
+                let four = digits.first_chunk::<4>().ok_or(UNKNOWN)?;
+                if !four.iter().all(u8::is_ascii_hexdigit) {
+                    return Err(UNKNOWN);
+                }
+                self.at += 6;
+            }
+            _ => return Err(UNKNOWN),
+        }
+        Ok(())
+    }
+}
+
+/// Marks, by its top bit, the first byte of `word` that ends a run of plain characters: a quote, a backslash or a
+/// control character. Marks above the first may be false (a borrow runs through them), the first never is.
+#[inline]
+fn special(word: u64) -> u64 {
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    (zero(quote) | zero(backslash) | control) & TOPS
+}

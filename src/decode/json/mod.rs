@@ -1,0 +1,306 @@
+//! Payloads that are one JSON object each, read in a single pass that is led by the schema.
+//!
+//! One pass does everything, exactly: syntax, duplicates, escapes, every spelling of a number. What makes it fast are
+//! short cuts, each of which proves that it applies or leaves the value to the exact way: keys are compared with the
+//! order of the records before ([`prediction`]), UTF-8 is checked over whole buffers, bytes and digits are looked at
+//! eight at a time, and columns that nobody reads are walked over but not built. There is deliberately no second
+//! parser to fall back to, which could answer differently.
+
+mod columns;
+mod cursor;
+mod number;
+mod prediction;
+mod text;
+mod timestamp;
+mod walk;
+
+use std::collections::HashMap;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{Field, FieldRef};
+
+use crate::decode::bad::{self, Bad, Expected};
+use crate::decode::json::columns::{Column, Misfit, SUPPORTED, new_column};
+use crate::decode::json::cursor::{Cursor, Escapes, RawString};
+use crate::decode::json::prediction::{Prediction, Progress, Target};
+use crate::decode::{Kept, OnBad};
+use crate::error::{Error, Result};
+use crate::raw::{Bytes, RawChunk};
+
+/// Refuses a field that JSON cannot be read into.
+pub(super) fn check_supported(field: &Field) -> Result<()> {
+    new_slot(field).map(|_| ())
+}
+
+fn new_slot(field: &Field) -> Result<Slot> {
+    let column = new_column(field.data_type()).ok_or_else(|| {
+        let (name, found) = (field.name(), field.data_type());
+        Error::config(format!("column {name:?}: expected a type that JSON can be read into, found {found}"))
+            .help(format!("use one of {SUPPORTED}"))
+    })?;
+    let nulls = if field.is_nullable() { Nulls::Allowed } else { Nulls::Refused };
+    Ok(Slot { name: field.name().clone(), nulls, column })
+}
+
+/// A column that is read.
+#[derive(Debug)]
+struct Slot {
+    name: String,
+    nulls: Nulls,
+    column: Box<dyn Column>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nulls {
+    Allowed,
+    Refused,
+}
+
+/// Whether a payload is known to be UTF-8 before it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Utf8 {
+    Checked,
+    Unchecked,
+}
+
+/// The decoder of JSON payloads.
+#[derive(Debug)]
+pub(super) struct JsonPayloads {
+    slots: Vec<Slot>,
+    places: HashMap<Vec<u8>, usize>,
+    prediction: Prediction,
+    record: Record,
+    on_bad: OnBad,
+}
+
+/// What is known of the record under way.
+#[derive(Debug, Default)]
+struct Record {
+    /// The row that it will be.
+    row: usize,
+    /// The columns that have a value already, one bit each; those beyond the 64th never have one here.
+    seen: u64,
+    /// The columns whose value does not fit, and where it starts.
+    misfits: Vec<(usize, usize)>,
+}
+
+impl Record {
+    fn begin(&mut self, row: usize) {
+        self.row = row;
+        self.seen = 0;
+        self.misfits.clear();
+    }
+
+    /// Notes that a value of `column` comes; whether it is surely the first.
+    #[inline]
+    fn is_first(&mut self, column: usize) -> bool {
+        let bit = u32::try_from(column).ok().and_then(|column| 1u64.checked_shl(column)).unwrap_or(0);
+        let first = bit != 0 && self.seen & bit == 0;
+        self.seen |= bit;
+        first
+    }
+
+    /// Whether each of `columns` columns surely has a value.
+    #[inline]
+    fn is_complete(&self, columns: usize) -> bool {
+        self.seen.count_ones() as usize == columns
+    }
+}
+
+impl JsonPayloads {
+    pub(super) fn new(fields: Vec<FieldRef>, on_bad: OnBad) -> Result<Self> {
+        let slots = fields.iter().map(|field| new_slot(field)).collect::<Result<Vec<_>>>()?;
+        let places = slots.iter().enumerate().map(|(place, slot)| (slot.name.clone().into_bytes(), place));
+        let places = places.collect();
+        Ok(Self { slots, places, prediction: Prediction::default(), record: Record::default(), on_bad })
+    }
+
+    pub(super) fn decode(&mut self, chunk: &RawChunk) -> Result<(Kept, Vec<ArrayRef>)> {
+        for slot in &mut self.slots {
+            slot.column.truncate(0); // what a chunk that failed has left
+            slot.column.reserve(chunk.len());
+        }
+        let utf8 = check_together(&chunk.payloads);
+        let mut kept = Kept::with_capacity(chunk.len());
+        for (row, payload) in chunk.payloads.iter().enumerate() {
+            match payload.map(|payload| self.record(payload, utf8, kept.rows.len())) {
+                None => kept.tombstones += 1,
+                Some(Ok(())) => kept.rows.push(row),
+                Some(Err(bad)) => self.refuse(bad, chunk, row, &mut kept)?,
+            }
+        }
+        let arrays = self.slots.iter_mut().map(|slot| slot.column.finish()).collect::<Result<_>>()?;
+        Ok((kept, arrays))
+    }
+
+    /// Removes every trace of a bad record; drops it, or says how it fails the batch.
+    #[inline(never)]
+    fn refuse(&mut self, bad: Bad, chunk: &RawChunk, row: usize, kept: &mut Kept) -> Result<()> {
+        self.slots.iter_mut().for_each(|slot| slot.column.truncate(kept.rows.len()));
+        if self.on_bad == OnBad::Fail {
+            return Err(bad::error(chunk, row, bad.at(), &self.expected(bad)));
+        }
+        kept.bad += 1;
+        Ok(())
+    }
+
+    fn expected(&self, bad: Bad) -> String {
+        match bad {
+            Bad::Syntax { expected, .. } => expected.0.to_owned(),
+            Bad::Misfit { column, .. } => self.slots.get(column).map_or_else(String::new, |slot| {
+                let nulls = if slot.nulls == Nulls::Refused { ", not null," } else { "" };
+                format!("{}{nulls} in column {:?}", slot.column.expects(), slot.name)
+            }),
+        }
+    }
+
+    /// Reads one record into `row` of all columns.
+    #[inline]
+    fn record(&mut self, payload: &[u8], utf8: Utf8, row: usize) -> Result<(), Bad> {
+        if utf8 == Utf8::Unchecked {
+            check_utf8(payload)?;
+        }
+        self.record.begin(row);
+        let mut input = Cursor::new(payload);
+        self.object(&mut input).map_err(|expected| Bad::Syntax { at: input.at(), expected })?;
+        if !self.record.is_complete(self.slots.len()) {
+            self.fill(payload.len());
+        }
+        match self.record.misfits.first() {
+            None => Ok(()),
+            Some((column, at)) => Err(Bad::Misfit { at: *at, column: *column }),
+        }
+    }
+
+    /// Appends nulls where the record, `end` bytes long, has no value.
+    #[inline(never)]
+    fn fill(&mut self, end: usize) {
+        for (place, slot) in self.slots.iter_mut().enumerate() {
+            if slot.column.len() == self.record.row && !self.record.misfits.iter().any(|misfit| misfit.0 == place) {
+                slot.null(place, end, &mut self.record);
+            }
+        }
+    }
+
+    #[inline]
+    fn object(&mut self, input: &mut Cursor<'_>) -> Result<(), Expected> {
+        input.whitespace();
+        input.expect(b'{', "a JSON object")?;
+        if !empty_object(input) {
+            self.members(input)?;
+        }
+        input.whitespace();
+        match input.peek() {
+            None => Ok(()),
+            Some(_) => Err(Expected("nothing after the object")),
+        }
+    }
+
+    #[inline]
+    fn members(&mut self, input: &mut Cursor<'_>) -> Result<(), Expected> {
+        let mut progress = Progress::default();
+        loop {
+            let target = match self.prediction.follow(&mut progress, input) {
+                Some(target) => target,
+                None => self.unpredicted(&mut progress, input)?,
+            };
+            input.whitespace();
+            match target.and_then(|place| Some((place, self.slots.get_mut(place)?))) {
+                Some((place, slot)) => slot.read(place, input, &mut self.record)?,
+                None => walk::value(input)?,
+            }
+            input.whitespace();
+            if !input.eat(b',') {
+                break;
+            }
+        }
+        self.prediction.settle(&progress);
+        input.expect(b'}', "a comma or the closing brace of an object")
+    }
+
+    /// Reads a key the exact way, and learns its lead.
+    #[inline(never)]
+    fn unpredicted(&mut self, progress: &mut Progress, input: &mut Cursor<'_>) -> Result<Target, Expected> {
+        let start = input.at();
+        input.whitespace();
+        let key = input.string()?;
+        input.whitespace();
+        input.expect(b':', "a colon after a key")?;
+        input.whitespace();
+        let target = self.place_of(key);
+        self.prediction.learn(progress, input.since(start), target);
+        Ok(target)
+    }
+
+    /// The column that `key` names. Half a surrogate pair is in no column's name.
+    fn place_of(&self, key: RawString<'_>) -> Target {
+        if key.escapes == Escapes::None {
+            return self.places.get(key.body).copied();
+        }
+        let mut text = Vec::new();
+        text::unescape(key.body, &mut text).ok()?;
+        self.places.get(text.as_slice()).copied()
+    }
+}
+
+impl Slot {
+    /// Reads the value that starts here into the record's row, in place of an earlier one of the same key.
+    #[inline]
+    fn read(&mut self, place: usize, input: &mut Cursor<'_>, record: &mut Record) -> Result<(), Expected> {
+        if !record.is_first(place) {
+            self.column.truncate(record.row);
+            record.misfits.retain(|misfit| misfit.0 != place);
+        }
+        let start = input.at();
+        if input.peek() == Some(b'n') {
+            input.literal("null")?;
+            self.null(place, start, record);
+            return Ok(());
+        }
+        match self.column.read(input) {
+            Ok(()) => Ok(()),
+            Err(Misfit) => {
+                input.rewind(start);
+                record.misfits.push((place, start));
+                walk::value(input)
+            }
+        }
+    }
+
+    fn null(&mut self, place: usize, at: usize, record: &mut Record) {
+        match self.nulls {
+            Nulls::Allowed => self.column.null(),
+            Nulls::Refused => record.misfits.push((place, at)),
+        }
+    }
+}
+
+/// Steps over the end of an object that holds nothing; otherwise the cursor stays behind the opening brace.
+#[inline]
+fn empty_object(input: &mut Cursor<'_>) -> bool {
+    let start = input.at();
+    input.whitespace();
+    let empty = input.eat(b'}');
+    if !empty {
+        input.rewind(start);
+    }
+    empty
+}
+
+/// Checks all payloads at once, where they fill most of their buffers. A character that spans two payloads passes
+/// here, but no record with half a character at either end is a JSON object.
+fn check_together(payloads: &Bytes) -> Utf8 {
+    let buffers = payloads.buffers();
+    let held: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+    let worthwhile = held / 2 <= payloads.value_bytes();
+    let valid = || buffers.iter().all(|buffer| simdutf8::basic::from_utf8(buffer).is_ok());
+    if worthwhile && valid() { Utf8::Checked } else { Utf8::Unchecked }
+}
+
+#[inline(never)]
+fn check_utf8(payload: &[u8]) -> Result<(), Bad> {
+    match simdutf8::compat::from_utf8(payload) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Bad::Syntax { at: error.valid_up_to(), expected: Expected("valid UTF-8") }),
+    }
+}

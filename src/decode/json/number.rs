@@ -1,0 +1,227 @@
+//! JSON numbers: one parser of their form, and exact conversions to every width.
+//!
+//! It deliberately rounds nothing that should be whole: an integer column takes any spelling of a whole number
+//! (`1.0`, `1e3`, `10e-1`) and no other. Floats are rounded correctly, to the nearest.
+
+use crate::decode::bad::Expected;
+use crate::decode::json::cursor::Cursor;
+
+/// Digits that a `u64` holds whatever they are.
+const EXACT_DIGITS: usize = 19;
+
+/// A number as it stands in the record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Number<'a> {
+    negative: bool,
+    /// The digits before and after the point, as one integer; meaningless unless `exact`.
+    mantissa: u64,
+    /// The power of ten that the mantissa is to be multiplied by.
+    exponent: i64,
+    /// Whether all digits fit the mantissa.
+    exact: bool,
+    text: &'a [u8],
+}
+
+impl<'a> Number<'a> {
+    /// Steps over a number of JSON's form.
+    #[inline]
+    pub(super) fn read(input: &mut Cursor<'a>) -> Result<Self, Expected> {
+        let start = input.at();
+        let negative = input.eat(b'-');
+        let mut mantissa = 0;
+        let whole = whole_digits(input, &mut mantissa)?;
+        let (mut fraction, mut exponent) = (0, 0i64);
+        if input.eat(b'.') {
+            fraction = digits(input, &mut mantissa);
+            if fraction == 0 {
+                return Err(Expected("a digit after the decimal point"));
+            }
+        }
+        if let Some(b'e' | b'E') = input.peek() {
+            exponent = read_exponent(input)?;
+        }
+        let exact = whole + fraction <= EXACT_DIGITS;
+        let exponent = exponent.saturating_sub_unsigned(fraction as u64);
+        Ok(Self { negative, mantissa, exponent, exact, text: input.since(start) })
+    }
+
+    /// The value, if it is whole and fits 65 bits: every integer type is narrower.
+    #[inline]
+    pub(super) fn whole(&self) -> Option<i128> {
+        let magnitude = match (self.exact, self.exponent) {
+            (true, 0) => self.mantissa,
+            _ => self.whole_slowly()?,
+        };
+        let magnitude = i128::from(magnitude);
+        Some(if self.negative { -magnitude } else { magnitude })
+    }
+
+    /// The absolute value of a number that is written with a fraction, an exponent or very many digits.
+    #[inline(never)]
+    fn whole_slowly(&self) -> Option<u64> {
+        let mantissa = self.text.split(|byte| matches!(byte, b'e' | b'E')).next()?;
+        let digits = || mantissa.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| u64::from(byte - b'0'));
+        let written = digits().count();
+        let zeros = digits().rev().take_while(|digit| *digit == 0).count();
+        if zeros == written {
+            return Some(0);
+        }
+        let power = u32::try_from(self.exponent.saturating_add_unsigned(zeros as u64)).ok()?;
+        let mut significant = digits().take(written - zeros);
+        let value = significant.try_fold(0u64, |value, digit| value.checked_mul(10)?.checked_add(digit))?;
+        value.checked_mul(10u64.checked_pow(power)?)
+    }
+
+    /// The nearest `f64`, if the number is within its range.
+    #[inline]
+    pub(super) fn to_f64(self) -> Option<f64> {
+        const EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
+        let power = POWERS_F64.get(usize::try_from(self.exponent.unsigned_abs()).ok()?);
+        match power {
+            Some(power) if self.exact && self.mantissa <= EXACT => {
+                let value = self.mantissa as f64;
+                let value = if self.exponent < 0 { value / power } else { value * power };
+                Some(if self.negative { -value } else { value })
+            }
+            _ => lexical_core::parse::<f64>(self.text).ok().filter(|value| value.is_finite()),
+        }
+    }
+
+    /// The nearest `f32`, if the number is within its range. Never by way of `f64`, which would round twice.
+    #[inline]
+    pub(super) fn to_f32(self) -> Option<f32> {
+        const EXACT: u64 = 1 << f32::MANTISSA_DIGITS;
+        let power = POWERS_F32.get(usize::try_from(self.exponent.unsigned_abs()).ok()?);
+        match power {
+            Some(power) if self.exact && self.mantissa <= EXACT => {
+                let value = self.mantissa as f32;
+                let value = if self.exponent < 0 { value / power } else { value * power };
+                Some(if self.negative { -value } else { value })
+            }
+            _ => lexical_core::parse::<f32>(self.text).ok().filter(|value| value.is_finite()),
+        }
+    }
+}
+
+/// The digits before the point: a zero alone, or any that do not start with one.
+#[inline]
+fn whole_digits(input: &mut Cursor<'_>, mantissa: &mut u64) -> Result<usize, Expected> {
+    match input.peek() {
+        Some(b'0') => {
+            input.skip(1);
+            Ok(1)
+        }
+        Some(b'1'..=b'9') => Ok(digits(input, mantissa)),
+        _ => Err(Expected("a digit")),
+    }
+}
+
+/// Steps over digits, and appends them to `mantissa`, which wraps where they are too many for it.
+#[inline]
+fn digits(input: &mut Cursor<'_>, mantissa: &mut u64) -> usize {
+    let start = input.at();
+    while let Some(word) = input.eight().filter(|word| all_digits(*word)) {
+        *mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(eight_digits(word));
+        input.skip(8);
+    }
+    while let Some(digit @ b'0'..=b'9') = input.peek() {
+        *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+        input.skip(1);
+    }
+    input.at() - start
+}
+
+/// Whether all eight bytes are digits: `0x30..=0x39` alone keep their high half with and without six added.
+#[inline]
+fn all_digits(word: u64) -> bool {
+    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    (word & HIGH) | ((word.wrapping_add(0x0606_0606_0606_0606) & HIGH) >> 4) == 0x3333_3333_3333_3333
+}
+
+/// The value of eight digits, the first of them lowest: neighbours are joined to pairs, fours and the whole.
+#[inline]
+fn eight_digits(word: u64) -> u64 {
+    let digits = word & 0x0f0f_0f0f_0f0f_0f0f;
+    let pairs = (digits.wrapping_mul(1 + (10 << 8)) >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(1 + (100 << 16)) >> 16) & 0x0000_ffff_0000_ffff;
+    fours.wrapping_mul(1 + (10_000 << 32)) >> 32
+}
+
+/// Steps over an exponent, and says its value, saturated: far beyond what any type holds.
+#[inline]
+fn read_exponent(input: &mut Cursor<'_>) -> Result<i64, Expected> {
+    input.skip(1);
+    let negative = input.eat(b'-');
+    if !negative {
+        input.eat(b'+');
+    }
+    let start = input.at();
+    let mut value = 0i64;
+    while let Some(digit @ b'0'..=b'9') = input.peek() {
+        value = value.saturating_mul(10).saturating_add(i64::from(digit - b'0'));
+        input.skip(1);
+    }
+    match input.at() - start {
+        0 => Err(Expected("a digit in the exponent")),
+        _ => Ok(if negative { -value } else { value }),
+    }
+}
+
+/// The powers of ten that `f64` holds exactly: one multiplication or division by them rounds correctly.
+const POWERS_F64: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19,
+    1e20, 1e21, 1e22,
+];
+
+/// The powers of ten that `f32` holds exactly.
+const POWERS_F32: [f32; 11] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(text: &str) -> Number<'_> {
+        let mut input = Cursor::new(text.as_bytes());
+        let number = Number::read(&mut input).unwrap();
+        assert_eq!(input.at(), text.len(), "{text}");
+        number
+    }
+
+    #[test]
+    fn every_spelling_of_a_whole_number_is_whole() {
+        let spellings = ["1000", "1e3", "1E+3", "1000.0", "1.000e3", "10000e-1", "100000000000000000000000e-20"];
+        for text in spellings {
+            assert_eq!(number(text).whole(), Some(1_000), "{text}");
+        }
+        assert_eq!(number("0e99999999999999999999999").whole(), Some(0));
+        assert_eq!(number("-0.0").whole(), Some(0));
+        assert_eq!(number("18446744073709551615").whole(), Some(i128::from(u64::MAX)));
+        assert_eq!(number("-9223372036854775808").whole(), Some(i128::from(i64::MIN)));
+    }
+
+    #[test]
+    fn other_numbers_are_not_whole_or_not_in_range() {
+        for text in ["0.1", "15e-1", "1e-1", "1e20", "18446744073709551616", "1e99999999999999999999", "1e-99999"] {
+            assert_eq!(number(text).whole(), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn floats_are_rounded_to_the_nearest() {
+        for text in ["0.1", "9007199254740993", "1e22", "1e23", "-0.0", "123456789012345678901e-5", "5e-324"] {
+            let expected: f64 = text.parse().unwrap();
+            assert_eq!(number(text).to_f64().map(f64::to_bits), Some(expected.to_bits()), "{text}");
+            let expected: f32 = text.parse().unwrap();
+            assert_eq!(number(text).to_f32().map(f32::to_bits), Some(expected.to_bits()), "{text}");
+        }
+        assert_eq!(number("1e309").to_f64(), None);
+        assert_eq!(number("1e39").to_f32(), None);
+    }
+
+    #[test]
+    fn what_is_no_json_number_is_refused() {
+        for text in ["", "-", "+1", ".5", "1.", "1e", "1e+", "NaN", "Infinity", "-Infinity"] {
+            assert!(Number::read(&mut Cursor::new(text.as_bytes())).is_err(), "{text}");
+        }
+    }
+}

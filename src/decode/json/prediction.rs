@@ -1,0 +1,162 @@
+//! Which key comes next, guessed from the records before.
+//!
+//! Producers write the same keys in the same order and with the same spacing, over and over. So the bytes of a key
+//! with its quotes, colon and the whitespace round them (its *lead*) are compared at once, as one or two words,
+//! instead of being scanned and looked up. A guess is never trusted: equal bytes are the same key, and everything
+//! else takes the exact way. This file deliberately parses nothing.
+
+use crate::decode::json::cursor::Cursor;
+
+/// Longer leads are not learnt: two words hold no more.
+const LEAD_BYTES: usize = 32;
+
+/// More leads than this are not kept: a search through them would cost more than the exact way.
+const MAX_STEPS: usize = 64;
+
+/// What a key leads to: one of the columns that are read, or none.
+pub(super) type Target = Option<usize>;
+
+/// The leads of the last records, in their usual order, each once.
+#[derive(Debug, Default)]
+pub(super) struct Prediction {
+    steps: Vec<Step>,
+}
+
+/// How one record follows the prediction.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    next: usize,
+    misses: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    words: [u128; 2],
+    masks: [u128; 2],
+    lead: [u8; LEAD_BYTES],
+    len: usize,
+    target: Target,
+}
+
+impl Prediction {
+    /// Steps over the lead at the cursor, if it is known; what it leads to.
+    #[inline]
+    pub(super) fn follow(&self, progress: &mut Progress, input: &mut Cursor<'_>) -> Option<Target> {
+        match self.steps.get(progress.next) {
+            Some(step) if step.matches(input) => {
+                input.skip(step.len);
+                progress.next += 1;
+                Some(step.target)
+            }
+            _ => self.search(progress, input),
+        }
+    }
+
+    /// Keys that are left out, added or moved: the lead is looked for from the guessed place on, then before it.
+    #[inline(never)]
+    fn search(&self, progress: &mut Progress, input: &mut Cursor<'_>) -> Option<Target> {
+        let (before, after) = self.steps.split_at_checked(progress.next).unwrap_or_default();
+        let order = after.iter().enumerate().map(|(place, step)| (before.len() + place, step));
+        let mut order = order.chain(before.iter().enumerate());
+        let (place, step) = order.find(|(_, step)| step.matches(input))?;
+        input.skip(step.len);
+        progress.next = place + 1;
+        Some(step.target)
+    }
+
+    /// Remembers that `lead`, which was not known, stood here.
+    pub(super) fn learn(&mut self, progress: &mut Progress, lead: &[u8], target: Target) {
+        progress.misses += 1;
+        if let Some(step) = Step::new(lead, target).filter(|_| self.steps.len() < MAX_STEPS) {
+            let place = progress.next.min(self.steps.len());
+            self.steps.insert(place, step);
+            progress.next = place + 1;
+        }
+    }
+
+    /// Starts anew where the memory is full of keys that do not come any more.
+    #[inline]
+    pub(super) fn settle(&mut self, progress: &Progress) {
+        if progress.misses > 0 && self.steps.len() == MAX_STEPS {
+            self.steps.clear();
+        }
+    }
+}
+
+impl Step {
+    fn new(lead: &[u8], target: Target) -> Option<Self> {
+        let mut padded = [0; LEAD_BYTES];
+        padded.get_mut(..lead.len())?.copy_from_slice(lead);
+        let mut mask = [0; LEAD_BYTES];
+        mask.get_mut(..lead.len())?.fill(0xff);
+        Some(Self { words: halves(&padded), masks: halves(&mask), lead: padded, len: lead.len(), target })
+    }
+
+    #[inline]
+    fn matches(&self, input: &Cursor<'_>) -> bool {
+        let rest = input.rest();
+        let ([low, high], [low_mask, high_mask]) = (self.words, self.masks);
+        match rest.first_chunk::<16>() {
+            Some(first) if u128::from_le_bytes(*first) & low_mask != low => false,
+            Some(_) if self.len <= 16 => true,
+            _ => match rest.first_chunk::<LEAD_BYTES>() {
+                Some(chunk) => halves(chunk)[1] & high_mask == high,
+                None => self.lead.get(..self.len).is_some_and(|lead| rest.starts_with(lead)),
+            },
+        }
+    }
+}
+
+/// The two words of a lead.
+#[inline]
+fn halves(bytes: &[u8; LEAD_BYTES]) -> [u128; 2] {
+    let mut words = [0; 2];
+    for (word, half) in words.iter_mut().zip(bytes.as_chunks::<16>().0) {
+        *word = u128::from_le_bytes(*half);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learnt(leads: &[&str]) -> Prediction {
+        let (mut prediction, mut progress) = (Prediction::default(), Progress::default());
+        for (index, lead) in leads.iter().enumerate() {
+            prediction.learn(&mut progress, lead.as_bytes(), Some(index));
+        }
+        prediction
+    }
+
+    #[test]
+    fn a_lead_is_found_in_its_place_and_out_of_it() {
+        let prediction = learnt(&["\"a\":", " \"a key of over 16 bytes\"", "\"c\":"]);
+        let mut progress = Progress::default();
+        for (text, target) in [
+            ("\"c\":1", Some(Some(2))),
+            ("\"a\":1", Some(Some(0))),
+            (" \"a key of over 16 bytes\"", Some(Some(1))),
+            (" \"a key of over 16 lynxes\"", None),
+            ("\"c\":a long value to come after it", Some(Some(2))),
+            ("\"b\":a long value to come after it", None),
+            ("\"c\"", None),
+            ("", None),
+        ] {
+            let mut input = Cursor::new(text.as_bytes());
+            assert_eq!(prediction.follow(&mut progress, &mut input), target, "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_begins_anew() {
+        let mut prediction = learnt(&[]);
+        let mut progress = Progress::default();
+        for index in 0..1_000 {
+            prediction.learn(&mut progress, format!("\"{index}\":").as_bytes(), None);
+        }
+        assert_eq!(prediction.steps.len(), MAX_STEPS);
+        prediction.settle(&progress);
+        assert!(prediction.steps.is_empty());
+    }
+}

@@ -27,22 +27,12 @@ impl<'a> Number<'a> {
     #[inline]
     pub(super) fn read(input: &mut Cursor<'a>) -> Result<Self, Expected> {
         let start = input.at();
-        let negative = input.eat(b'-');
-        let mut mantissa = 0;
-        let whole = whole_digits(input, &mut mantissa)?;
-        let (mut fraction, mut exponent) = (0, 0i64);
-        if input.eat(b'.') {
-            fraction = digits(input, &mut mantissa);
-            if fraction == 0 {
-                return Err(Expected("a digit after the decimal point"));
-            }
-        }
-        if let Some(b'e' | b'E') = input.peek() {
-            exponent = read_exponent(input)?;
-        }
-        let exact = whole + fraction <= EXACT_DIGITS;
-        let exponent = exponent.saturating_sub_unsigned(fraction as u64);
-        Ok(Self { negative, mantissa, exponent, exact, text: input.since(start) })
+        let mut mantissa = Mantissa(0);
+        let shape = Shape::read(input, &mut mantissa)?;
+        let text = input.since(start);
+        let negative = text.first() == Some(&b'-');
+        let exact = shape.digits <= EXACT_DIGITS;
+        Ok(Self { negative, mantissa: mantissa.0, exponent: shape.exponent, exact, text })
     }
 
     /// The value, if it is whole and fits 65 bits: every integer type is narrower.
@@ -103,45 +93,113 @@ impl<'a> Number<'a> {
     }
 }
 
+/// Steps over a number that nobody reads.
+#[inline]
+pub(super) fn walk(input: &mut Cursor<'_>) -> Result<(), Expected> {
+    Shape::read(input, &mut Ignored).map(|_| ())
+}
+
+/// What there is of a number beside its sign and its digits.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    digits: usize,
+    exponent: i64,
+}
+
+impl Shape {
+    #[inline]
+    fn read(input: &mut Cursor<'_>, sink: &mut impl Digits) -> Result<Self, Expected> {
+        input.eat(b'-');
+        let whole = whole_digits(input, sink)?;
+        let (mut fraction, mut exponent) = (0, 0i64);
+        if input.eat(b'.') {
+            fraction = digits(input, sink);
+            if fraction == 0 {
+                return Err(Expected("a digit after the decimal point"));
+            }
+        }
+        if let Some(b'e' | b'E') = input.peek() {
+            exponent = read_exponent(input)?;
+        }
+        let exponent = exponent.saturating_sub_unsigned(fraction as u64);
+        Ok(Self { digits: whole + fraction, exponent })
+    }
+}
+
+/// Takes the digits of a number, up to eight at a time.
+trait Digits {
+    /// `count` digits follow; they lie in the top bytes of `word`, the first of them lowest, with zeros below.
+    fn push(&mut self, word: u64, count: usize);
+}
+
+/// All digits as one integer, which wraps where they are too many for it.
+struct Mantissa(u64);
+
+impl Digits for Mantissa {
+    #[inline]
+    fn push(&mut self, word: u64, count: usize) {
+        let power = POWERS_U64.get(count).copied().unwrap_or_default();
+        self.0 = self.0.wrapping_mul(power).wrapping_add(eight_digits(word));
+    }
+}
+
+/// The digits are only stepped over.
+struct Ignored;
+
+impl Digits for Ignored {
+    #[inline]
+    fn push(&mut self, _: u64, _: usize) {}
+}
+
 /// The digits before the point: a zero alone, or any that do not start with one.
 #[inline]
-fn whole_digits(input: &mut Cursor<'_>, mantissa: &mut u64) -> Result<usize, Expected> {
+fn whole_digits(input: &mut Cursor<'_>, sink: &mut impl Digits) -> Result<usize, Expected> {
     match input.peek() {
         Some(b'0') => {
             input.skip(1);
             Ok(1)
         }
-        Some(b'1'..=b'9') => Ok(digits(input, mantissa)),
+        Some(b'1'..=b'9') => Ok(digits(input, sink)),
         _ => Err(Expected("a digit")),
     }
 }
 
-/// Steps over digits, and appends them to `mantissa`, which wraps where they are too many for it.
+/// Steps over digits; how many there are.
 #[inline]
-fn digits(input: &mut Cursor<'_>, mantissa: &mut u64) -> usize {
+fn digits(input: &mut Cursor<'_>, sink: &mut impl Digits) -> usize {
     let start = input.at();
-    while let Some(word) = input.eight().filter(|word| all_digits(*word)) {
-        *mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(eight_digits(word));
-        input.skip(8);
+    while let Some(word) = input.eight() {
+        let word = word ^ ZEROS;
+        let count = leading_digits(word);
+        if count > 0 {
+            sink.push(word << (64 - 8 * count), count);
+            input.skip(count);
+        }
+        if count < 8 {
+            return input.at() - start;
+        }
     }
     while let Some(digit @ b'0'..=b'9') = input.peek() {
-        *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+        sink.push(u64::from(digit - b'0') << 56, 1);
         input.skip(1);
     }
     input.at() - start
 }
 
-/// Whether all eight bytes are digits: `0x30..=0x39` alone keep their high half with and without six added.
+/// Eight times the digit zero: what it is taken from becomes digits from 0 to 9, and anything else more.
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// How many bytes of `word`, from the lowest, are at most nine.
 #[inline]
-fn all_digits(word: u64) -> bool {
-    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
-    (word & HIGH) | ((word.wrapping_add(0x0606_0606_0606_0606) & HIGH) >> 4) == 0x3333_3333_3333_3333
+fn leading_digits(word: u64) -> usize {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let beyond_nine = ((word & LOW) + 0x7676_7676_7676_7676) | word;
+    (beyond_nine & !LOW).trailing_zeros() as usize / 8
 }
 
 /// The value of eight digits, the first of them lowest: neighbours are joined to pairs, fours and the whole.
 #[inline]
-fn eight_digits(word: u64) -> u64 {
-    let digits = word & 0x0f0f_0f0f_0f0f_0f0f;
+fn eight_digits(digits: u64) -> u64 {
     let pairs = (digits.wrapping_mul(1 + (10 << 8)) >> 8) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs.wrapping_mul(1 + (100 << 16)) >> 16) & 0x0000_ffff_0000_ffff;
     fours.wrapping_mul(1 + (10_000 << 32)) >> 32
@@ -166,6 +224,9 @@ fn read_exponent(input: &mut Cursor<'_>) -> Result<i64, Expected> {
         _ => Ok(if negative { -value } else { value }),
     }
 }
+
+/// What up to eight digits move those before them up by.
+const POWERS_U64: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
 /// The powers of ten that `f64` holds exactly: one multiplication or division by them rounds correctly.
 const POWERS_F64: [f64; 23] = [

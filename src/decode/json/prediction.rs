@@ -1,14 +1,17 @@
 //! Which key comes next, guessed from the records before.
 //!
 //! Producers write the same keys in the same order and with the same spacing, over and over. So the bytes of a key
-//! with its quotes, colon and the whitespace round them (its *lead*) are compared at once, as one or two words,
+//! with its quotes, colon and the whitespace round them (its *lead*) are compared at once, as two or four words,
 //! instead of being scanned and looked up. A guess is never trusted: equal bytes are the same key, and everything
 //! else takes the exact way. This file deliberately parses nothing.
 
 use crate::decode::json::cursor::Cursor;
 
-/// Longer leads are not learnt: two words hold no more.
+/// Longer leads are not learnt.
 const LEAD_BYTES: usize = 32;
+
+/// A lead as words. Two are compared at a time: `u128` was tried, and is compiled to slower vector code.
+const WORDS: usize = LEAD_BYTES / 8;
 
 /// More leads than this are not kept: a search through them would cost more than the exact way.
 const MAX_STEPS: usize = 64;
@@ -31,8 +34,8 @@ pub(super) struct Progress {
 
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    words: [u128; 2],
-    masks: [u128; 2],
+    words: [u64; WORDS],
+    masks: [u64; WORDS],
     lead: [u8; LEAD_BYTES],
     len: usize,
     target: Target,
@@ -89,30 +92,37 @@ impl Step {
         padded.get_mut(..lead.len())?.copy_from_slice(lead);
         let mut mask = [0; LEAD_BYTES];
         mask.get_mut(..lead.len())?.fill(0xff);
-        Some(Self { words: halves(&padded), masks: halves(&mask), lead: padded, len: lead.len(), target })
+        Some(Self { words: words(&padded), masks: words(&mask), lead: padded, len: lead.len(), target })
     }
 
     #[inline]
     fn matches(&self, input: &Cursor<'_>) -> bool {
         let rest = input.rest();
-        let ([low, high], [low_mask, high_mask]) = (self.words, self.masks);
-        match rest.first_chunk::<16>() {
-            Some(first) if u128::from_le_bytes(*first) & low_mask != low => false,
-            Some(_) if self.len <= 16 => true,
-            _ => match rest.first_chunk::<LEAD_BYTES>() {
-                Some(chunk) => halves(chunk)[1] & high_mask == high,
-                None => self.lead.get(..self.len).is_some_and(|lead| rest.starts_with(lead)),
-            },
+        let ([a, b, c, d], [mask_a, mask_b, mask_c, mask_d]) = (self.words, self.masks);
+        if let Some(first) = rest.first_chunk::<16>() {
+            let [x, y] = words(first);
+            if ((x & mask_a) ^ a) | ((y & mask_b) ^ b) != 0 {
+                return false;
+            }
+            if self.len <= 16 {
+                return true;
+            }
+        }
+        match rest.first_chunk::<LEAD_BYTES>() {
+            Some(chunk) => {
+                let [_, _, x, y] = words(chunk);
+                ((x & mask_c) ^ c) | ((y & mask_d) ^ d) == 0
+            }
+            None => self.lead.get(..self.len).is_some_and(|lead| rest.starts_with(lead)),
         }
     }
 }
 
-/// The two words of a lead.
 #[inline]
-fn halves(bytes: &[u8; LEAD_BYTES]) -> [u128; 2] {
-    let mut words = [0; 2];
-    for (word, half) in words.iter_mut().zip(bytes.as_chunks::<16>().0) {
-        *word = u128::from_le_bytes(*half);
+fn words<const BYTES: usize, const WORDS: usize>(bytes: &[u8; BYTES]) -> [u64; WORDS] {
+    let mut words = [0; WORDS];
+    for (word, eight) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*eight);
     }
     words
 }

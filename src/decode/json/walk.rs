@@ -5,7 +5,7 @@
 
 use crate::decode::bad::Expected;
 use crate::decode::json::cursor::Cursor;
-use crate::decode::json::number::Number;
+use crate::decode::json::number;
 
 /// How deep objects and arrays may nest, the record's own object included.
 pub(super) const MAX_DEPTH: u32 = 128;
@@ -23,7 +23,7 @@ pub(super) fn value(input: &mut Cursor<'_>) -> Result<(), Expected> {
 fn scalar(input: &mut Cursor<'_>) -> Result<(), Expected> {
     match input.peek() {
         Some(b'"') => input.string().map(|_| ()),
-        Some(b'-' | b'0'..=b'9') => Number::read(input).map(|_| ()),
+        Some(b'-' | b'0'..=b'9') => number::walk(input),
         Some(b't') => input.literal("true"),
         Some(b'f') => input.literal("false"),
         Some(b'n') => input.literal("null"),

@@ -1,0 +1,174 @@
+//! JSON → 3 of 8 columns on one core: our decoder against arrow-json's, on the same bytes, in turn, in one run.
+//!
+//! Prints one JSON line a figure. It deliberately reads no topic and starts no thread: what is compared is the work
+//! per byte alone. `cargo bench --bench decode [records]`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a benchmark ends at a mistake, and prints")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::buffer::Buffer;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::record_batch::RecordBatch;
+use arrow_json::ReaderBuilder;
+use tidemill::decode::{DecodeSpec, Decoder, EventTimeSpec, Format, OnBad};
+use tidemill::offset::TopicPartition;
+use tidemill::raw::{Bytes, CHUNK_ROWS, RawChunk};
+use tidemill::time::{BatchTime, Clock, SystemClock};
+
+const ROUNDS: usize = 7;
+const READ: [&str; 3] = ["device", "ts", "temp"];
+
+/// The spacing that producers write between tokens.
+#[derive(Clone, Copy)]
+struct Style {
+    name: &'static str,
+    colon: &'static str,
+    comma: &'static str,
+}
+
+const STYLES: [Style; 2] = [
+    Style { name: "compact", colon: ":", comma: "," },
+    Style { name: "spaced", colon: ": ", comma: ", " },
+];
+
+fn main() {
+    let asked = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
+    for style in STYLES {
+        compare(&Readings::new(asked.unwrap_or(500_000), style), style);
+    }
+}
+
+/// The same records as chunks, and as lines.
+struct Readings {
+    chunks: Vec<RawChunk>,
+    lines: Vec<Vec<u8>>,
+    records: usize,
+    bytes: usize,
+}
+
+impl Readings {
+    fn new(records: usize, style: Style) -> Self {
+        let (mut chunks, mut lines, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for start in (0..records).step_by(CHUNK_ROWS) {
+            let texts: Vec<String> = (start..records.min(start + CHUNK_ROWS)).map(|i| reading(i, style)).collect();
+            bytes += texts.iter().map(String::len).sum::<usize>();
+            lines.push(texts.iter().flat_map(|text| format!("{text}\n").into_bytes()).collect());
+            chunks.push(chunk(&texts));
+        }
+        Self { chunks, lines, records, bytes }
+    }
+}
+
+/// A reading of the fleet: figures differ from record to record, as they do in life, but not from run to run.
+fn reading(index: usize, style: Style) -> String {
+    let noise = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+    let status = ["ok", "warn", "ok", "ok"][(noise % 4) as usize];
+    let members = [
+        ("device", format!("\"dev-{:04}\"", noise % 1_000)),
+        ("ts", (1_700_000_000_000 + index as u64 / 10).to_string()),
+        ("temp", format!("{}.{:02}", 15 + noise % 20, noise / 7 % 100)),
+        ("hum", format!("{}.{}", 30 + noise % 60, noise / 3 % 10)),
+        ("status", format!("\"{status}\"")),
+        ("seq", index.to_string()),
+        ("fw", "\"2.4.1\"".to_owned()),
+        ("site", format!("\"site-{}\"", noise % 20)),
+    ];
+    let members = members.map(|(key, value)| format!("\"{key}\"{}{value}", style.colon));
+    format!("{{{}}}", members.join(style.comma))
+}
+
+fn chunk(texts: &[String]) -> RawChunk {
+    let mut payloads = Bytes::default();
+    let buffer = payloads.share(Buffer::from(texts.concat().into_bytes()));
+    let mut start = 0;
+    for text in texts {
+        payloads.push(buffer, start..start + text.len());
+        start += text.len();
+    }
+    let offsets = (0..texts.len() as i64).collect();
+    RawChunk { at: TopicPartition::new("readings", 0), offsets, payloads, keys: None, timestamps: None, headers: None }
+}
+
+fn full() -> SchemaRef {
+    let millis = DataType::Timestamp(TimeUnit::Millisecond, None);
+    Arc::new(Schema::new(vec![
+        Field::new("device", DataType::Utf8, true),
+        Field::new("ts", millis, true),
+        Field::new("temp", DataType::Float64, true),
+        Field::new("hum", DataType::Float64, true),
+        Field::new("status", DataType::Utf8, true),
+        Field::new("seq", DataType::Int64, true),
+        Field::new("fw", DataType::Utf8, true),
+        Field::new("site", DataType::Utf8, true),
+    ]))
+}
+
+fn ours(readings: &Readings) -> Vec<RecordBatch> {
+    let event_time = EventTimeSpec { column: "ts".to_owned(), max_future: Duration::from_secs(3_600) };
+    let mut decoder = Decoder::new(DecodeSpec {
+        format: Format::Json(full()),
+        metadata: Vec::new(),
+        on_bad: OnBad::Fail,
+        event_time: Some(event_time),
+        columns: Some(READ.map(str::to_owned).to_vec()),
+    })
+    .unwrap();
+    let now = BatchTime(1_800_000_000_000);
+    readings.chunks.iter().map(|chunk| decoder.decode(chunk, now).unwrap().batch).collect()
+}
+
+fn theirs(readings: &Readings) -> Vec<RecordBatch> {
+    let read = READ.map(|name| full().index_of(name).unwrap());
+    let schema = Arc::new(full().project(&read).unwrap());
+    let mut decoder = ReaderBuilder::new(schema).with_batch_size(CHUNK_ROWS).build_decoder().unwrap();
+    let batches = readings.lines.iter().map(|lines| {
+        assert_eq!(decoder.decode(lines).unwrap(), lines.len());
+        decoder.flush().unwrap().unwrap()
+    });
+    batches.collect()
+}
+
+fn compare(readings: &Readings, style: Style) {
+    assert!(ours(readings) == theirs(readings), "the two decoders disagree");
+    let clock = SystemClock::new();
+    let time = |decode: fn(&Readings) -> Vec<RecordBatch>| {
+        let start = clock.elapsed();
+        std::hint::black_box(decode(readings));
+        (clock.elapsed() - start).as_secs_f64()
+    };
+    let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (time(ours), time(theirs))).collect();
+    let rate = |side: fn(&(f64, f64)) -> f64| readings.records as f64 / median(rounds.iter().map(side).collect());
+    let (ours, theirs) = (rate(|round| round.0), rate(|round| round.1));
+    println!(
+        "{{\"bench\": \"decode\", \"case\": \"3 of 8 columns, {}\", \"unit\": \"records/s\", \"records\": {}, \
+         \"bytes_per_record\": {:.1}, \"tidemill\": {ours:.0}, \"arrow_json\": {theirs:.0}, \"ratio\": {:.2}, \
+         \"cpu_seconds\": {:.2}, \"peak_mib\": {:.0}}}",
+        style.name,
+        readings.records,
+        readings.bytes as f64 / readings.records as f64,
+        ours / theirs,
+        cpu_seconds(),
+        peak_mib(),
+    );
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// User and system time of this process so far, as the kernel counts them, in hundredths of a second.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+    ticks.sum::<f64>() / 100.0
+}
+
+fn peak_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+    peak.unwrap_or(0.0) / 1_024.0
+}

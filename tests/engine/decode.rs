@@ -1,0 +1,323 @@
+//! Decoding as a caller sees it: against the model, against hostile input, and every rule by its name.
+
+#[path = "decode/check.rs"]
+mod check;
+#[path = "decode/documents.rs"]
+mod documents;
+#[path = "decode/model.rs"]
+mod model;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray};
+use arrow::buffer::Buffer;
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit, TimestampMillisecondType};
+use proptest::prelude::{ProptestConfig, any, prop, proptest};
+use tidemill::decode::{DecodeSpec, Decoded, Decoder, EventTimeSpec, Format, Metadata, OnBad, full_schema};
+use tidemill::error::{Error, ErrorKind};
+use tidemill::raw::{Bytes, Headers, RawChunk, RawColumns};
+use tidemill::time::{BatchTime, EventTime};
+
+use check::{Expectation, chunk, compare, documents, fields, projection};
+use documents::{Dice, bytes_of, payload};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_documents_decode_as_the_model_says(data in prop::collection::vec(any::<u8>(), 0..1_500)) {
+        documents(&data);
+    }
+
+    #[test]
+    fn any_bytes_decode_as_the_model_says(payloads in prop::collection::vec(prop::option::of(prop::collection::vec(any::<u8>(), 0..40)), 0..8)) {
+        compare(&payloads, &fields());
+    }
+}
+
+#[test]
+fn a_hundred_thousand_hostile_documents_are_counted_exactly() {
+    let mut total = Expectation::default();
+    let mut add = |part: Expectation| {
+        total.good.extend(part.good.into_iter().map(|_| Vec::new()));
+        total.bad += part.bad;
+        total.tombstones += part.tombstones;
+    };
+    for seed in 0..100 {
+        let bytes = bytes_of(seed, 300_000);
+        let mut dice = Dice::new(&bytes);
+        let payloads: Vec<_> = (0..1_000).map(|_| payload(&mut dice)).collect();
+        assert!(!dice.is_empty(), "documents drawn from no bytes are all the same");
+        add(compare(&payloads, &projection(seed as usize)));
+    }
+    let huge: Vec<_> = huge_documents().into_iter().map(Some).collect();
+    let counted = compare(&huge, &fields());
+    assert_eq!((counted.good.len(), counted.bad), (3, 7));
+    assert_eq!(total.good.len() as u64 + total.bad + total.tombstones, 100_000);
+    assert!(total.good.len() > 10_000 && total.bad > 10_000 && total.tombstones > 1_000, "{}", total.bad);
+}
+
+/// Ten documents of 10 MB, of which three are good.
+fn huge_documents() -> Vec<Vec<u8>> {
+    const HUGE: usize = 10_000_000;
+    let around = |before: &str, filling: &str, after: &str| {
+        let filling = filling.repeat(HUGE / filling.len());
+        format!("{before}{filling}{after}").into_bytes()
+    };
+    let mut half_a_character = around("{\"must\":1,\"text\":\"", "a", "\"}");
+    half_a_character[HUGE / 2] = 0xe2;
+    vec![
+        around("{\"must\":1,\"text\":\"", "é", "\"}"),
+        around("{\"must\":1,\"unknown\":[0", ",\"\\n\"", "]}"),
+        around("{\"must\":1}", " \n", ""),
+        around("{\"must\":1,\"unknown\":", "[", ""),
+        around("{\"must\":1,\"unknown\":", "{\"a\":", ""),
+        around("{\"must\":1,\"long\":", "9", "}"),
+        around("{\"must\":1,\"double\":1e", "9", "}"),
+        around("{\"must\":1,\"text\":\"", "a", ""),
+        around("", " ", ""),
+        half_a_character,
+    ]
+}
+
+fn spec(fields: Vec<Field>) -> DecodeSpec {
+    let format = Format::Json(Arc::new(Schema::new(fields)));
+    DecodeSpec { format, metadata: Vec::new(), on_bad: OnBad::Fail, event_time: None, columns: None }
+}
+
+fn lines(payloads: &[&str]) -> RawChunk {
+    chunk(&payloads.iter().map(|payload| Some(payload.as_bytes().to_vec())).collect::<Vec<_>>())
+}
+
+fn decode(spec: DecodeSpec, chunk: &RawChunk) -> Decoded {
+    Decoder::new(spec).unwrap().decode(chunk, BatchTime(0)).unwrap()
+}
+
+fn refused(spec: DecodeSpec) -> Error {
+    Decoder::new(spec).expect_err("the spec should be refused")
+}
+
+fn millis(name: &str) -> Field {
+    Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, None), true)
+}
+
+fn long(name: &str) -> Field {
+    Field::new(name, DataType::Int64, true)
+}
+
+#[test]
+fn a_bad_record_is_told_with_its_place_and_the_remedy() {
+    let chunk = lines(&["{\"a\": 1}", "{\"a\": \"warm\"}"]);
+    let error = Decoder::new(spec(vec![long("a")])).unwrap().decode(&chunk, BatchTime(0)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "bad record: expected a whole number within Int64 in column \"a\", found `\"warm\"}`; \
+         on_bad=\"drop\" drops and counts such records (byte 6 of 13, topic \"readings\", partition 3, offset 101)",
+    );
+}
+
+#[test]
+fn a_syntax_error_names_the_byte_where_it_starts() {
+    for (text, place) in [
+        ("", "byte 0 of 0"),
+        ("[1]", "byte 0 of 3"),
+        ("{\"a\":1", "byte 6 of 6"),
+        ("{\"a\":1} x", "byte 8 of 9"),
+        ("{\"a\":NaN}", "byte 5 of 9"),
+        ("{\"a\":1,}", "byte 7 of 8"),
+    ] {
+        let mut decoder = Decoder::new(spec(vec![long("a")])).unwrap();
+        let error = decoder.decode(&lines(&[text]), BatchTime(0)).unwrap_err();
+        assert_eq!(error.places().first().map(String::as_str), Some(place), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_decoder_goes_on_after_a_chunk_that_failed() {
+    let mut decoder = Decoder::new(spec(vec![long("a")])).unwrap();
+    assert!(decoder.decode(&lines(&["{\"a\":1}", "{\"a\":2}", "{"]), BatchTime(0)).is_err());
+    let decoded = decoder.decode(&lines(&["{\"a\":3}"]), BatchTime(0)).unwrap();
+    assert_eq!(decoded.batch.column(0).as_primitive::<Int64Type>().values(), &[3]);
+}
+
+#[test]
+fn keys_in_any_order_left_out_or_added_decode_the_same() {
+    let texts = [
+        r#"{"a":1,"b":2,"c":3}"#, r#"{"c":3,"b":2,"a":1}"#, r#"{"a":1,"x":0,"b":2,"c":3}"#, r#"{ "a":1, "b":2, "c":3}"#,
+        r#"{"b":2,"a":1,"c":3}"#, r#"{"a":9,"a":1,"b":"?","b":2,"c":3}"#, r#"{"\u0061":1,"b":2.0,"c":3e0}"#,
+    ];
+    let decoded = decode(spec(vec![long("a"), long("b"), long("c")]), &lines(&texts));
+    for (column, expected) in decoded.batch.columns().iter().zip([1, 2, 3]) {
+        assert_eq!(column.as_primitive::<Int64Type>().values(), &[expected; 7]);
+    }
+}
+
+#[test]
+fn more_columns_than_bits_in_a_word_decode_the_same() {
+    let names: Vec<String> = (0..130).map(|index| format!("c{index}")).collect();
+    let text = |value: i64| names.iter().map(|name| format!("\"{name}\":{value}")).collect::<Vec<_>>().join(",");
+    let texts = [format!("{{{}}}", text(1)), format!("{{{},{}}}", text(7), text(1)), "{}".to_owned()];
+    let chunk = lines(&texts.each_ref().map(String::as_str));
+    let decoded = decode(spec(names.iter().map(|name| long(name)).collect()), &chunk);
+    for column in decoded.batch.columns() {
+        let values: Vec<_> = column.as_primitive::<Int64Type>().iter().collect();
+        assert_eq!(values, [Some(1), Some(1), None]);
+    }
+}
+
+#[test]
+fn a_character_that_spans_two_payloads_makes_both_bad() {
+    let mut payloads = Bytes::default();
+    let text = "{\"a\":\"é\"}";
+    let buffer = payloads.share(Buffer::from(text.as_bytes().to_vec()));
+    payloads.push(buffer, 0..7);
+    payloads.push(buffer, 7..text.len());
+    payloads.push(buffer, 0..text.len());
+    let chunk = RawChunk { payloads, ..lines(&["", "", ""]) };
+    let spec = DecodeSpec { on_bad: OnBad::Drop, ..spec(vec![Field::new("a", DataType::Utf8, true)]) };
+    let decoded = decode(spec, &chunk);
+    assert_eq!((decoded.batch.num_rows(), decoded.counts.bad), (1, 2));
+}
+
+#[test]
+fn a_column_that_nobody_reads_is_checked_for_syntax_only() {
+    let read_b = |text: &str| {
+        let spec = DecodeSpec { columns: Some(vec!["b".to_owned()]), ..spec(vec![long("a"), long("b")]) };
+        Decoder::new(spec).unwrap().decode(&lines(&[text]), BatchTime(0)).is_ok()
+    };
+    assert!(read_b(r#"{"a":"no number","b":1}"#));
+    assert!(!read_b(r#"{"a":no number,"b":1}"#));
+}
+
+#[test]
+fn columns_come_in_declared_order_whatever_the_order_asked_for() {
+    let columns = Some(["kafka_offset", "b", "a"].map(str::to_owned).to_vec());
+    let metadata = vec![Metadata::Offset];
+    let mut decoder =
+        Decoder::new(DecodeSpec { columns, metadata, ..spec(vec![long("a"), long("x"), long("b")]) }).unwrap();
+    let names: Vec<String> = decoder.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["a", "b", "kafka_offset"]);
+    let batch = decoder.decode(&lines(&["{\"b\":2,\"a\":1}"]), BatchTime(0)).unwrap().batch;
+    assert_eq!(batch.column(2).as_primitive::<Int64Type>().values(), &[100]);
+}
+
+#[test]
+fn rows_without_columns_are_still_counted() {
+    let spec = DecodeSpec { columns: Some(Vec::new()), on_bad: OnBad::Drop, ..spec(vec![long("a")]) };
+    let decoded = decode(spec, &lines(&["{}", "{\"a\":2}", "{"]));
+    assert_eq!((decoded.batch.num_columns(), decoded.batch.num_rows(), decoded.counts.bad), (0, 2, 1));
+}
+
+#[test]
+fn metadata_stand_beside_the_rows_that_were_kept() {
+    use Metadata::{Headers as KafkaHeaders, Key, Offset, Partition, Timestamp, Topic};
+    let metadata = vec![Key, Topic, Partition, Offset, Timestamp, KafkaHeaders];
+    let mut decoder = Decoder::new(DecodeSpec { metadata, on_bad: OnBad::Drop, ..spec(vec![long("a")]) }).unwrap();
+    assert_eq!(decoder.wanted(), RawColumns { key: true, timestamp: true, headers: true });
+    let chunk = RawChunk {
+        payloads: Bytes::copied([Some(&b"{"[..]), Some(b"{}"), None, Some(b"{\"a\":4}")]),
+        keys: Some(Bytes::copied([Some(&b"k0"[..]), None, Some(b"k2"), Some(b"k3")])),
+        timestamps: Some(vec![5, -1, 7, 8]),
+        headers: Some(Headers {
+            ends: vec![1, 1, 2, 4],
+            names: ["w", "x", "y", "z"].map(str::to_owned).to_vec(),
+            values: Bytes::copied([Some(&b"0"[..]), Some(b"1"), Some(b"2"), None]),
+        }),
+        ..lines(&["", "", "", ""])
+    };
+    let batch = decoder.decode(&chunk, BatchTime(0)).unwrap().batch;
+    let column = |name: &str| batch.column_by_name(name).unwrap();
+    assert_eq!(column("kafka_key").as_binary::<i32>().iter().collect::<Vec<_>>(), [None, Some(&b"k3"[..])]);
+    assert_eq!(column("kafka_topic").as_string::<i32>().value(1), "readings");
+    assert_eq!(column("kafka_offset").as_primitive::<Int64Type>().values(), &[101, 103]);
+    let times = column("kafka_timestamp").as_primitive::<TimestampMillisecondType>();
+    assert_eq!(times.iter().collect::<Vec<_>>(), [None, Some(8)]);
+    let headers = column("kafka_headers").as_list::<i32>();
+    assert_eq!((headers.value_length(0), headers.value_length(1)), (0, 2));
+    let last = headers.value(1);
+    assert_eq!(last.as_struct().column(0).as_string::<i32>().value(0), "y");
+    assert!(last.as_struct().column(1).is_null(1));
+}
+
+#[test]
+fn a_source_is_asked_only_for_what_is_read() {
+    let metadata = vec![Metadata::Key, Metadata::Timestamp, Metadata::Headers];
+    let read = |columns: &[&str], event_time: Option<&str>| {
+        let columns = Some(columns.iter().map(|name| (*name).to_owned()).collect());
+        let event_time = event_time.map(|column| EventTimeSpec { column: column.to_owned(), max_future: Duration::ZERO });
+        let metadata = metadata.clone();
+        Decoder::new(DecodeSpec { columns, metadata, event_time, ..spec(vec![long("a")]) }).unwrap().wanted()
+    };
+    assert_eq!(read(&["a"], None), RawColumns::default());
+    assert_eq!(read(&["kafka_key"], None), RawColumns { key: true, ..RawColumns::default() });
+    assert_eq!(read(&["a"], Some("kafka_timestamp")), RawColumns { timestamp: true, ..RawColumns::default() });
+}
+
+#[test]
+fn raw_payloads_are_kept_as_they_are_and_tombstones_skipped() {
+    let spec = DecodeSpec {
+        format: Format::Raw,
+        metadata: vec![Metadata::Offset],
+        on_bad: OnBad::Fail,
+        event_time: None,
+        columns: None,
+    };
+    let decoded = decode(spec, &chunk(&[Some(b"\xff".to_vec()), None, Some(Vec::new())]));
+    assert_eq!(decoded.batch.column(0).as_binary::<i32>().iter().flatten().collect::<Vec<_>>(), [&b"\xff"[..], b""]);
+    assert_eq!(decoded.batch.column(1).as_primitive::<Int64Type>().values(), &[100, 102]);
+    assert_eq!((decoded.counts.records, decoded.counts.tombstones, decoded.counts.bytes), (3, 1, 1));
+}
+
+#[test]
+fn event_times_are_taken_from_a_column_that_nobody_reads() {
+    let event_time = Some(EventTimeSpec { column: "ts".to_owned(), max_future: Duration::from_millis(100) });
+    let columns = Some(vec!["a".to_owned()]);
+    let spec = DecodeSpec { event_time, columns, ..spec(vec![millis("ts"), long("a")]) };
+    let mut decoder = Decoder::new(spec).unwrap();
+    let chunk = lines(&["{\"ts\":1050}", "{\"ts\":1100,\"a\":1}", "{\"ts\":1101}", "{}", "{\"ts\":null}"]);
+    let decoded = decoder.decode(&chunk, BatchTime(1_000)).unwrap();
+    assert_eq!(decoded.max_event_time, Some(EventTime(1_100_000)));
+    assert_eq!((decoded.counts.without_time, decoded.counts.future), (2, 1));
+    assert_eq!((decoded.batch.num_columns(), decoded.batch.num_rows()), (1, 5));
+}
+
+#[test]
+fn event_times_finer_than_microseconds_are_rounded_down() {
+    let field = Field::new("ts", DataType::Timestamp(TimeUnit::Nanosecond, None), true);
+    let event_time = Some(EventTimeSpec { column: "ts".to_owned(), max_future: Duration::ZERO });
+    let decoded = decode(DecodeSpec { event_time, ..spec(vec![field]) }, &lines(&["{\"ts\":-1}", "{\"ts\":-1500}"]));
+    assert_eq!(decoded.max_event_time, Some(EventTime(-1)));
+}
+
+#[test]
+fn floats_keep_every_bit() {
+    let decoded = decode(spec(vec![Field::new("a", DataType::Float64, true)]), &lines(&["{\"a\":-0.0}", "{\"a\":1e23}"]));
+    let bits: Vec<u64> = decoded.batch.column(0).as_primitive::<Float64Type>().values().iter().map(|v| v.to_bits()).collect();
+    assert_eq!(bits, [(-0.0f64).to_bits(), 1e23f64.to_bits()]);
+}
+
+#[test]
+fn what_cannot_be_decoded_is_refused_before_anything_runs() {
+    let nested = refused(spec(vec![Field::new("a", DataType::Binary, true)]));
+    assert!(nested.message().contains("column \"a\"") && nested.message().contains("timestamp[s|ms|us|ns]"), "{nested}");
+
+    let unknown = refused(DecodeSpec { columns: Some(vec!["tmp".to_owned()]), ..spec(vec![long("temp")]) });
+    assert_eq!(unknown.message(), "unknown column \"tmp\"; the source has temp; did you mean \"temp\"?");
+
+    let clash = full_schema(&spec(vec![long("kafka_offset")]).format, &[Metadata::Offset]).unwrap_err();
+    assert!(clash.message().contains("\"kafka_offset\" twice"), "{clash}");
+
+    let event_time = Some(EventTimeSpec { column: "a".to_owned(), max_future: Duration::ZERO });
+    let timeless = refused(DecodeSpec { event_time, ..spec(vec![long("a")]) });
+    assert!(timeless.message().contains("to be a timestamp, found Int64"), "{timeless}");
+
+    let kinds = [nested, unknown, clash, timeless].map(|error| error.kind());
+    assert_eq!(kinds, [ErrorKind::Config; 4]);
+}
+
+#[test]
+fn a_decoder_can_be_given_to_an_ingest_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Decoder>();
+}

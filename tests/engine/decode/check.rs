@@ -1,0 +1,180 @@
+//! The decoder against the model: the same payloads, row by row, under both policies and several projections.
+//!
+//! [`documents`] is the body of the fuzz target too. It deliberately panics at the first difference.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, TimeUnit, UInt64Type};
+use arrow::record_batch::RecordBatch;
+use tidemill::decode::{DecodeSpec, Decoded, Decoder, Format, OnBad};
+use tidemill::error::Result;
+use tidemill::offset::TopicPartition;
+use tidemill::raw::{Bytes, RawChunk};
+use tidemill::time::BatchTime;
+
+use super::documents::{Dice, payload};
+use super::model::{Cell, Row, row};
+
+/// A column of every type.
+pub fn fields() -> Vec<Field> {
+    let stamp = |name, unit, zone: Option<&str>| Field::new(name, DataType::Timestamp(unit, zone.map(Into::into)), true);
+    vec![
+        Field::new("flag", DataType::Boolean, true),
+        Field::new("tiny", DataType::Int8, true),
+        Field::new("small", DataType::Int16, true),
+        Field::new("int", DataType::Int32, true),
+        Field::new("long", DataType::Int64, true),
+        Field::new("byte", DataType::UInt8, true),
+        Field::new("word", DataType::UInt16, true),
+        Field::new("uint", DataType::UInt32, true),
+        Field::new("ulong", DataType::UInt64, true),
+        Field::new("single", DataType::Float32, true),
+        Field::new("double", DataType::Float64, true),
+        Field::new("text", DataType::Utf8, true),
+        Field::new("wide", DataType::LargeUtf8, true),
+        Field::new("day", DataType::Date32, true),
+        stamp("sec", TimeUnit::Second, None),
+        stamp("milli", TimeUnit::Millisecond, Some("UTC")),
+        stamp("micro", TimeUnit::Microsecond, Some("+02:00")),
+        stamp("nano", TimeUnit::Nanosecond, None),
+        Field::new("must", DataType::Int64, false),
+    ]
+}
+
+/// Draws payloads from `data`, and compares what they become.
+pub fn documents(data: &[u8]) {
+    let mut dice = Dice::new(data);
+    let read = dice.below(4);
+    let mut payloads = Vec::new();
+    while !dice.is_empty() && payloads.len() < 64 {
+        payloads.push(payload(&mut dice));
+    }
+    compare(&payloads, &projection(read));
+}
+
+/// All columns, or every third, or none.
+pub fn projection(choice: usize) -> Vec<Field> {
+    let all = fields();
+    match choice {
+        0 | 1 => all,
+        2 => all.into_iter().step_by(3).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Compares what `payloads` become when `read` is read: twice with one decoder, which has learnt the second time.
+pub fn compare(payloads: &[Option<Vec<u8>>], read: &[Field]) -> Expectation {
+    let rows: Vec<Row> = payloads.iter().map(|payload| row(payload.as_deref(), read)).collect();
+    let expected = Expectation::new(&rows);
+    let chunk = chunk(payloads);
+    let mut drop = decoder(read, OnBad::Drop);
+    for _ in 0..2 {
+        expected.check(payloads, &drop.decode(&chunk, BatchTime(0)).unwrap());
+    }
+    let mut fail = decoder(read, OnBad::Fail);
+    for _ in 0..2 {
+        expected.check_failing(payloads, &rows, fail.decode(&chunk, BatchTime(0)));
+    }
+    expected
+}
+
+pub fn chunk(payloads: &[Option<Vec<u8>>]) -> RawChunk {
+    RawChunk {
+        at: TopicPartition::new("readings", 3),
+        offsets: (100..100 + payloads.len() as i64).collect(),
+        payloads: Bytes::copied(payloads.iter().map(Option::as_deref)),
+        keys: None,
+        timestamps: None,
+        headers: None,
+    }
+}
+
+pub fn decoder(read: &[Field], on_bad: OnBad) -> Decoder {
+    let columns = Some(read.iter().map(|field| field.name().clone()).collect());
+    let format = Format::Json(Arc::new(Schema::new(fields())));
+    Decoder::new(DecodeSpec { format, metadata: Vec::new(), on_bad, event_time: None, columns }).unwrap()
+}
+
+/// What the model says of a chunk.
+#[derive(Debug, Default, PartialEq)]
+pub struct Expectation {
+    pub good: Vec<Vec<Cell>>,
+    pub bad: u64,
+    pub tombstones: u64,
+}
+
+impl Expectation {
+    fn new(rows: &[Row]) -> Self {
+        let mut expected = Self::default();
+        for row in rows {
+            match row {
+                Row::Good(cells) => expected.good.push(cells.clone()),
+                Row::Bad => expected.bad += 1,
+                Row::Tombstone => expected.tombstones += 1,
+            }
+        }
+        expected
+    }
+
+    fn check(&self, payloads: &[Option<Vec<u8>>], decoded: &Decoded) {
+        let good = cells(&decoded.batch);
+        let found = (good.len(), decoded.counts.bad, decoded.counts.tombstones);
+        assert_eq!(found, (self.good.len(), self.bad, self.tombstones), "{}", shown(payloads));
+        for (found, expected) in good.iter().zip(&self.good) {
+            assert_eq!(found, expected, "{}", shown(payloads));
+        }
+        assert_eq!(decoded.counts.records, payloads.len() as u64);
+    }
+
+    /// The first bad record fails the chunk, and is named.
+    fn check_failing(&self, payloads: &[Option<Vec<u8>>], rows: &[Row], result: Result<Decoded>) {
+        match (rows.iter().position(|row| *row == Row::Bad), result) {
+            (None, Ok(decoded)) => self.check(payloads, &decoded),
+            (Some(first), Err(error)) => {
+                assert!(error.is_data());
+                let place = format!("topic \"readings\", partition 3, offset {}", 100 + first);
+                assert!(error.places().contains(&place), "{error} at {first}: {}", shown(payloads));
+            }
+            (first, result) => panic!("first bad {first:?}, found {result:?}: {}", shown(payloads)),
+        }
+    }
+}
+
+fn shown(payloads: &[Option<Vec<u8>>]) -> String {
+    let lines = payloads.iter().enumerate().map(|(row, payload)| match payload {
+        None => format!("{row}: tombstone\n"),
+        Some(payload) => format!("{row}: {}\n", payload[..payload.len().min(2_000)].escape_ascii()),
+    });
+    lines.collect()
+}
+
+fn cells(batch: &RecordBatch) -> Vec<Vec<Cell>> {
+    let columns: Vec<Vec<Cell>> = batch.columns().iter().map(column).collect();
+    (0..batch.num_rows()).map(|row| columns.iter().map(|column| column[row].clone()).collect()).collect()
+}
+
+fn column(array: &ArrayRef) -> Vec<Cell> {
+    let each = |cell: &dyn Fn(usize) -> Cell| {
+        (0..array.len()).map(|row| if array.is_null(row) { Cell::Null } else { cell(row) }).collect()
+    };
+    let as_type = |data_type| cast(array, &data_type).unwrap();
+    match array.data_type() {
+        DataType::Boolean => each(&|row| Cell::Bool(array.as_boolean().value(row))),
+        DataType::Float32 => each(&|row| Cell::Single(array.as_primitive::<Float32Type>().value(row).to_bits())),
+        DataType::Float64 => each(&|row| Cell::Double(array.as_primitive::<Float64Type>().value(row).to_bits())),
+        DataType::Utf8 => each(&|row| Cell::Text(array.as_string::<i32>().value(row).to_owned())),
+        DataType::LargeUtf8 => each(&|row| Cell::Text(array.as_string::<i64>().value(row).to_owned())),
+        DataType::UInt64 => each(&|row| Cell::Int(array.as_primitive::<UInt64Type>().value(row).into())),
+        DataType::Date32 => {
+            let days = as_type(DataType::Int32);
+            let days = cast(&days, &DataType::Int64).unwrap();
+            each(&|row| Cell::Int(days.as_primitive::<Int64Type>().value(row).into()))
+        }
+        _ => {
+            let whole = as_type(DataType::Int64);
+            each(&|row| Cell::Int(whole.as_primitive::<Int64Type>().value(row).into()))
+        }
+    }
+}

@@ -132,7 +132,7 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
 }
 
 /// Whether the same call may succeed later without anyone changing anything.
-fn is_passing(code: RDKafkaErrorCode) -> bool {
+pub(crate) fn is_passing(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         code,

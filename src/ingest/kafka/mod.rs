@@ -1,0 +1,516 @@
+//! The Kafka source: exact ranges of topics, read through librdkafka in batches.
+//!
+//! It deliberately joins no group and keeps no positions: where to read is said with every fetch, and what was
+//! processed is committed only so that lag tools can see it. One client answers questions; each fetcher has one of
+//! its own, since a question would wait behind a fetch on the same connection, and since a client moves all bytes
+//! of a broker on one thread.
+
+mod client;
+mod lane;
+mod native;
+mod signal;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::error::{Error, ErrorKind, Result, nearest};
+use crate::event::Positions;
+use crate::ingest::{Bound, Cancel, ChunkSink, Fetcher, Head, Source, data_loss, named_offsets};
+use crate::kafka::{Cluster, explain};
+use crate::offset::{Offset, OffsetRange, TopicPartition};
+use crate::raw::RawColumns;
+use crate::time::{Clock, Waker};
+
+use client::Client;
+use lane::{Failed, Lanes, Turn};
+use native::{Answer, Ask};
+use signal::{Signal, Wakers};
+
+/// How long a question to the cluster may take, start included: as long as a user waits before doubting the name
+/// of the broker, and longer than a broker's restart takes to be noticed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How old an answer about the ends of partitions may be: between two of these, only what has arrived at the
+/// fetchers moves an end.
+const HEADS_AGE: Duration = Duration::from_millis(100);
+
+/// How old the list of partitions may be: new ones are rare, and nothing of them is lost by seeing them late.
+const PARTITIONS_AGE: Duration = Duration::from_secs(1);
+
+/// How soon a fetch that waits for records sees that it has been cancelled: [`Cancel`] is a flag, and wakes nobody.
+const CANCEL_CHECK: Duration = Duration::from_millis(20);
+
+/// librdkafka wants a group; this one never commits.
+const INTERNAL_GROUP: &str = "tidemill-internal";
+
+/// What a Kafka source reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Topics {
+    /// All partitions of these topics, new ones included.
+    Names(Vec<String>),
+    /// These partitions only.
+    Partitions(Vec<TopicPartition>),
+}
+
+impl Topics {
+    fn names(&self) -> Vec<&str> {
+        let names: BTreeSet<&str> = match self {
+            Self::Names(names) => names.iter().map(String::as_str).collect(),
+            Self::Partitions(partitions) => partitions.iter().map(|at| at.topic.as_str()).collect(),
+        };
+        names.into_iter().collect()
+    }
+
+    fn contain(&self, at: &TopicPartition) -> bool {
+        match self {
+            Self::Names(_) => true,
+            Self::Partitions(partitions) => partitions.contains(at),
+        }
+    }
+}
+
+/// Which records of transactions are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Those of committed transactions, once they are committed.
+    #[default]
+    Committed,
+    /// All, also those of transactions that are open or were aborted.
+    Uncommitted,
+}
+
+/// What a Kafka source is told at its start.
+#[derive(Clone, Debug)]
+pub struct KafkaSettings {
+    /// The name it has in errors and progress.
+    pub name: String,
+    /// Where the topics are.
+    pub cluster: Cluster,
+    /// What is read.
+    pub topics: Topics,
+    /// The consumer group that offsets are committed to; none commits nothing.
+    pub group_id: Option<String>,
+    /// Which records of transactions are read.
+    pub isolation: Isolation,
+}
+
+impl KafkaSettings {
+    /// All partitions of `topic` at `bootstrap_servers`; committed records, and no group.
+    pub fn new(bootstrap_servers: &str, topic: &str) -> Self {
+        Self {
+            name: topic.to_owned(),
+            cluster: Cluster::at(bootstrap_servers),
+            topics: Topics::Names(vec![topic.to_owned()]),
+            group_id: None,
+            isolation: Isolation::Committed,
+        }
+    }
+
+    /// The client settings of the source; those that only make it faster give way to the user's.
+    fn client(&self) -> ClientConfig {
+        let mut config = self.cluster.client();
+        for (name, value) in [
+            ("fetch.queue.backoff.ms", "5"), // at its default a partition whose queue is full sleeps for a second
+            ("queued.min.messages", "100000"),
+            ("fetch.wait.max.ms", "100"), // an end that no record tells of is seen when a fetch comes back empty
+            ("reconnect.backoff.max.ms", "1000"), // a broker that comes back is found soon
+        ] {
+            if !self.cluster.config.contains_key(name) {
+                config.set(name, value);
+            }
+        }
+        config
+            .set("group.id", self.group_id.as_deref().unwrap_or(INTERNAL_GROUP))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true")
+            .set("check.crcs", "true")
+            .set("allow.auto.create.topics", "false")
+            .set("isolation.level", self.isolation.setting());
+        config
+    }
+
+    /// The same for a fetcher that may hold `budget` bytes of `partitions` partitions.
+    ///
+    /// librdkafka counts each partition's queue by itself and may exceed it by one fetch; a lane may keep as much
+    /// again: so a partition gets a third of its share.
+    fn fetcher_client(&self, budget: usize, partitions: usize) -> ClientConfig {
+        const KIB: usize = 1024;
+        let share = (budget / (3 * partitions.max(1))).clamp(64 * KIB, 1024 * KIB * KIB);
+        let mut config = self.client();
+        for (name, value) in [
+            ("queued.max.messages.kbytes", share / KIB),
+            ("fetch.message.max.bytes", share.min(KIB * KIB)),
+        ] {
+            if !self.cluster.config.contains_key(name) {
+                config.set(name, value.to_string());
+            }
+        }
+        config
+    }
+}
+
+impl Isolation {
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Committed => "read_committed",
+            Self::Uncommitted => "read_uncommitted",
+        }
+    }
+}
+
+/// Topics of a Kafka cluster as a [`Source`].
+pub struct KafkaSource {
+    shared: Arc<Shared>,
+}
+
+/// What the source shares with its fetchers.
+struct Shared {
+    settings: KafkaSettings,
+    client: Arc<Client>,
+    clock: Arc<dyn Clock>,
+    wakers: Arc<Wakers>,
+    known: Mutex<Known>, // asked by the planner's thread, and by an ingest thread that explains a loss
+    lanes: Mutex<Vec<Weak<Mutex<Lanes>>>>, // those of the living fetchers: looked at by the planner's thread
+}
+
+/// What is known of the topics, and since when.
+#[derive(Default)]
+struct Known {
+    topics: BTreeMap<String, Described>,
+    topics_at: Duration,
+    heads: BTreeMap<TopicPartition, Head>,
+    heads_at: Option<Duration>,
+}
+
+/// One topic's partitions and its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Described {
+    id: Option<[u8; 16]>,
+    partitions: Vec<i32>,
+}
+
+impl KafkaSource {
+    /// Connects to the cluster and finds the topics; an error within seconds where one or the other is not there.
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use tidemill::ingest::Source;
+    /// use tidemill::ingest::kafka::{KafkaSettings, KafkaSource};
+    /// use tidemill::time::SystemClock;
+    ///
+    /// let settings = KafkaSettings::new("localhost:9092", "readings");
+    /// let source = KafkaSource::connect(settings, Arc::new(SystemClock::new()))?;
+    /// for head in source.heads()? {
+    ///     println!("{}: {} to {}", head.at, head.earliest, head.stable);
+    /// }
+    /// # Ok::<(), tidemill::error::Error>(())
+    /// ```
+    pub fn connect(settings: KafkaSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+        let client = Client::new(&settings.client());
+        let what = format!("{}: no client can be made", settings.name);
+        let client = client.map_err(|error| explain(&error, ErrorKind::Source, what, &settings.cluster))?;
+        let shared = Shared {
+            settings,
+            client: Arc::new(client),
+            clock,
+            wakers: Arc::default(),
+            known: Mutex::default(),
+            lanes: Mutex::default(),
+        };
+        shared.refresh_topics(&mut shared.known())?;
+        Ok(Self { shared: Arc::new(shared) })
+    }
+}
+
+impl fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KafkaSource({} at {})", self.shared.settings.name, self.shared.settings.cluster)
+    }
+}
+
+impl Source for KafkaSource {
+    fn name(&self) -> &str {
+        &self.shared.settings.name
+    }
+
+    fn heads(&self) -> Result<Vec<Head>> {
+        self.shared.client.serve();
+        let mut known = self.shared.known();
+        if known.heads_at.is_none_or(|then| self.shared.age(then) >= HEADS_AGE) {
+            self.shared.refresh_heads(&mut known)?;
+        }
+        self.shared.look_ahead(&mut known);
+        Ok(known.heads.values().cloned().collect())
+    }
+
+    fn resolve(&self, bound: &Bound) -> Result<Positions> {
+        let partitions = {
+            let mut known = self.shared.known();
+            self.shared.refresh_topics(&mut known)?;
+            self.shared.partitions(&known)
+        };
+        self.shared.resolve(bound, &partitions)
+    }
+
+    fn fetcher(&self, columns: RawColumns, budget: usize) -> Result<Box<dyn Fetcher>> {
+        let partitions = self.shared.partitions(&self.shared.known()).len();
+        let client = Client::new(&self.shared.settings.fetcher_client(budget, partitions));
+        let client = Arc::new(client.map_err(|error| self.shared.explain(&error, "no client can be made"))?);
+        let signal = Arc::new(Signal::new(Arc::clone(&self.shared.wakers)));
+        let lanes = Lanes::new(Arc::clone(&client), Arc::clone(&signal), columns);
+        let lanes = Arc::new(Mutex::new(lanes));
+        let mut all = self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|lanes| lanes.strong_count() > 0);
+        all.push(Arc::downgrade(&lanes));
+        Ok(Box::new(KafkaFetcher { lanes, signal, client, shared: Arc::clone(&self.shared) }))
+    }
+
+    /// Waits for the answer: once it has returned, no commit is under way that a sudden stop could lose.
+    fn acknowledge(&self, positions: &Positions) -> Result<()> {
+        let Some(group) = &self.shared.settings.group_id else { return Ok(()) };
+        let committed = native::commit(&self.shared.client, positions, PATIENCE);
+        committed.map_err(|error| {
+            self.shared.explain(&error, &format!("offsets cannot be committed to group {group:?}")).retriable()
+        })
+    }
+
+    /// Records arrive at the fetchers, so nothing wakes before a fetch has named a partition: an empty range does.
+    fn subscribe(&self, waker: Waker) {
+        self.shared.wakers.add(waker);
+    }
+}
+
+impl Shared {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn age(&self, then: Duration) -> Duration {
+        self.clock.elapsed().saturating_sub(then)
+    }
+
+    /// `error` in this crate's words, with what librdkafka last said about the cluster.
+    fn explain(&self, error: &KafkaError, what: &str) -> Error {
+        let what = format!("{}: {what}", self.settings.name);
+        let what = match self.client.take_complaint() {
+            Some(complaint) => format!("{what} ({complaint})"),
+            None => what,
+        };
+        explain(error, ErrorKind::Source, what, &self.settings.cluster)
+    }
+
+    fn partitions(&self, known: &Known) -> Vec<TopicPartition> {
+        let of = |(topic, described): (&String, &Described)| -> Vec<TopicPartition> {
+            described.partitions.iter().map(|partition| TopicPartition::new(topic, *partition)).collect()
+        };
+        let mut all: Vec<TopicPartition> = known.topics.iter().flat_map(of).collect();
+        all.retain(|at| self.settings.topics.contain(at));
+        all.sort();
+        all
+    }
+
+    /// Asks for partitions and ids of the topics, and makes sure that what is to be read exists.
+    fn refresh_topics(&self, known: &mut Known) -> Result<()> {
+        let names = self.settings.topics.names();
+        let described = match native::describe(&self.client, &names, PATIENCE) {
+            Ok(described) => described,
+            Err(error) => return Err(self.why_not(&names, &error)),
+        };
+        known.topics = described
+            .into_iter()
+            .map(|topic| (topic.name, Described { id: Some(topic.id), partitions: topic.partitions }))
+            .collect();
+        known.topics_at = self.clock.elapsed();
+        self.all_exist(known)
+    }
+
+    fn all_exist(&self, known: &Known) -> Result<()> {
+        let Topics::Partitions(wanted) = &self.settings.topics else { return Ok(()) };
+        let there = self.partitions(known);
+        let Some(missing) = wanted.iter().find(|at| !there.contains(at)) else { return Ok(()) };
+        let count = known.topics.get(missing.topic.as_str()).map_or(0, |topic| topic.partitions.len());
+        let message = format!("{missing} does not exist: topic {} has {count} partitions", missing.topic);
+        Err(Error::source(message).help("partitions are numbered from 0"))
+    }
+
+    /// Why `names` could not be described: the missing one with those that exist, else what librdkafka says.
+    fn why_not(&self, names: &[&str], error: &KafkaError) -> Error {
+        let Ok(topics) = self.client.topics(None, PATIENCE) else {
+            return self.explain(error, "the cluster cannot be reached");
+        };
+        let there: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();
+        match names.iter().find(|name| !there.contains(name)) {
+            Some(missing) => no_such_topic(missing, &there, &self.settings.cluster),
+            None => self.explain(error, "the topics cannot be described"),
+        }
+    }
+
+    /// Asks for the first and the last stable offset of every partition.
+    fn refresh_heads(&self, known: &mut Known) -> Result<()> {
+        if self.age(known.topics_at) >= PARTITIONS_AGE {
+            self.refresh_topics(known)?;
+        }
+        let partitions = self.partitions(known);
+        let earliest = self.ask(&partitions, Ask::Earliest)?;
+        let stable = self.ask(&partitions, Ask::Latest)?;
+        known.heads = stable.into_iter().map(|answer| (answer.at.clone(), head(answer, known))).collect();
+        for answer in earliest {
+            if let Some(head) = known.heads.get_mut(&answer.at) {
+                head.earliest = answer.offset;
+            }
+        }
+        known.heads_at = Some(self.clock.elapsed());
+        Ok(())
+    }
+
+    fn ask(&self, partitions: &[TopicPartition], ask: Ask) -> Result<Vec<Answer>> {
+        let answers = native::list_offsets(&self.client, partitions, ask, PATIENCE);
+        answers.map_err(|error| self.explain(&error, "the partitions' offsets cannot be asked for"))
+    }
+
+    /// Moves the ends to what has arrived at the fetchers: what was delivered is stable, so that a batch can be
+    /// planned to its end without a round trip. A fetcher at work is left alone.
+    fn look_ahead(&self, known: &mut Known) {
+        let all = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        for lanes in all.iter().filter_map(Weak::upgrade) {
+            let Ok(mut lanes) = lanes.try_lock() else { continue };
+            for (at, seen) in lanes.look_ahead() {
+                let head = known.heads.get_mut(&at);
+                head.into_iter().for_each(|head| head.stable = head.stable.max(seen));
+            }
+        }
+    }
+
+    fn resolve(&self, bound: &Bound, partitions: &[TopicPartition]) -> Result<Positions> {
+        match bound {
+            Bound::Earliest => self.offsets(partitions, Ask::Earliest),
+            Bound::Latest => self.offsets(partitions, Ask::Latest),
+            Bound::Timestamp(since) => self.offsets_since(partitions, *since),
+            Bound::Offsets(wanted) => named_offsets(&self.settings.name, partitions, wanted),
+            Bound::Committed { fallback } => self.committed(partitions, fallback),
+        }
+    }
+
+    fn offsets(&self, partitions: &[TopicPartition], ask: Ask) -> Result<Positions> {
+        let mut offsets: Positions =
+            self.ask(partitions, ask)?.into_iter().map(|answer| (answer.at, answer.offset)).collect();
+        offsets.sort();
+        Ok(offsets)
+    }
+
+    /// A partition without a record so late starts at its end; so does one whose record is not stable yet.
+    fn offsets_since(&self, partitions: &[TopicPartition], since: i64) -> Result<Positions> {
+        let mut offsets = self.offsets(partitions, Ask::Since(since))?;
+        let ends = self.offsets(partitions, Ask::Latest)?;
+        for ((_, offset), (_, end)) in offsets.iter_mut().zip(ends) {
+            *offset = if offset.0 < 0 { end } else { (*offset).min(end) };
+        }
+        Ok(offsets)
+    }
+
+    /// What the group has committed; partitions that it has not committed start where `fallback` says.
+    fn committed(&self, partitions: &[TopicPartition], fallback: &Bound) -> Result<Positions> {
+        if self.settings.group_id.is_none() {
+            let message = format!("{}: the committed offsets are asked for, but there is no group", self.settings.name);
+            return Err(Error::config(message).help("give a group_id, or start from \"earliest\" or \"latest\""));
+        }
+        let committed = self.client.committed(partitions, PATIENCE);
+        let mut positions = committed.map_err(|error| self.explain(&error, "the committed offsets cannot be asked for"))?;
+        let without: Vec<TopicPartition> =
+            partitions.iter().filter(|at| !positions.iter().any(|(known, _)| known == *at)).cloned().collect();
+        if !without.is_empty() {
+            positions.extend(self.resolve(fallback, &without)?);
+        }
+        positions.sort();
+        Ok(positions)
+    }
+
+    /// Why reading cannot go on at `wanted`, which the cluster says is out of range.
+    fn out_of_range(&self, at: &TopicPartition, wanted: Offset) -> Error {
+        let partition = std::slice::from_ref(at);
+        let answers = self.offsets(partition, Ask::Earliest).and_then(|first| Ok((first, self.offsets(partition, Ask::Latest)?)));
+        match answers {
+            Ok((first, last)) => match (first.first(), last.first()) {
+                (Some((_, first)), _) if wanted < *first => data_loss(at, wanted, *first),
+                (_, Some((_, last))) => truncated(at, wanted, *last),
+                _ => Error::internal(format!("{at}: the cluster has not said which offsets there are")),
+            },
+            Err(error) => error,
+        }
+    }
+}
+
+fn head(answer: Answer, known: &Known) -> Head {
+    let topic_id = known.topics.get(answer.at.topic.as_str()).and_then(|topic| topic.id);
+    let Answer { at, offset, leader_epoch } = answer;
+    Head { at, topic_id, earliest: Offset(0), stable: offset, leader_epoch }
+}
+
+fn truncated(at: &TopicPartition, wanted: Offset, last: Offset) -> Error {
+    Error::source(format!("{at}: wanted offset {wanted}, but its records end at {last}")).help(
+        "the topic was deleted and made again, or its log was cut after a broker's loss: start from \"earliest\"",
+    )
+}
+
+fn no_such_topic(missing: &str, there: &[&str], cluster: &Cluster) -> Error {
+    const SHOWN: usize = 20;
+    let mut shown: Vec<&str> = there.iter().copied().filter(|name| !name.starts_with("__")).collect();
+    shown.sort_unstable();
+    let more = if shown.len() > SHOWN { format!(" and {} more", shown.len() - SHOWN) } else { String::new() };
+    let hint = nearest(missing, shown.iter().copied()).map_or_else(
+        || "check the topic's name, or create it first".to_owned(),
+        |near| format!("did you mean {near:?}?"),
+    );
+    shown.truncate(SHOWN);
+    let listed = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
+    Error::source(format!("topic {missing:?} does not exist at {cluster}; there are: {listed}{more}")).help(hint)
+}
+
+/// Reads through a client of its own.
+struct KafkaFetcher {
+    lanes: Arc<Mutex<Lanes>>, // held while fetching; the planner looks ahead between fetches
+    signal: Arc<Signal>,
+    client: Arc<Client>,
+    shared: Arc<Shared>,
+}
+
+impl Fetcher for KafkaFetcher {
+    fn fetch(&mut self, ranges: &[OffsetRange], cancel: &Cancel, sink: &mut ChunkSink<'_>) -> Result<()> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.settle(ranges).map_err(|error| self.shared.explain(&error, "partitions cannot be assigned"))?;
+        lanes.begin(ranges);
+        let mut open: Vec<&OffsetRange> = ranges.iter().collect();
+        while !cancel.is_cancelled() {
+            match lanes.turn(&mut open, sink).map_err(|error| self.explain(error))? {
+                Turn::Done => return Ok(()),
+                Turn::Moved => {}
+                Turn::Empty => {
+                    self.client.serve();
+                    self.signal.wait(CANCEL_CHECK);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl KafkaFetcher {
+    /// Offsets that are out of range are a loss, and only the cluster knows which offsets there are.
+    fn explain(&self, error: Error) -> Error {
+        let Some(Failed { code, at, seen }) = error.cause::<Failed>() else { return error };
+        match code {
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => self.shared.out_of_range(at, *seen),
+            code => {
+                let what = format!("{} at offset {seen} cannot be read", at);
+                self.shared.explain(&KafkaError::MessageConsumption(*code), &what)
+            }
+        }
+    }
+}

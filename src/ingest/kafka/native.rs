@@ -1,0 +1,484 @@
+//! What librdkafka offers and its Rust crate does not wrap: batches from a partition's own queue, offsets with
+//! leader epochs, topic ids, and a commit that ends in time.
+//!
+//! The only file of the source with `unsafe`. It deliberately decides nothing: each function is one call of
+//! librdkafka, made safe.
+#![expect(unsafe_code, reason = "librdkafka is called directly where its Rust crate has no safe call for it")]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fmt;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::bindings as rd;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::ingest::kafka::client::Client;
+use crate::ingest::kafka::signal::Signal;
+use crate::offset::{Offset, TopicPartition};
+
+/// A message that librdkafka has handed over: a record, the news of a partition's end, or an error.
+///
+/// It is given back to librdkafka when dropped, and must not outlive the client it came from.
+pub(super) struct Message(NonNull<rd::rd_kafka_message_t>);
+
+// SAFETY: librdkafka lets a message be read and destroyed on any thread; nothing else holds this pointer.
+unsafe impl Send for Message {}
+
+/// What a [`Message`] is.
+pub(super) enum Kind {
+    Record,
+    EndOfPartition,
+    Failure(RDKafkaErrorCode),
+}
+
+impl Message {
+    fn raw(&self) -> &rd::rd_kafka_message_t {
+        // SAFETY: the pointer came from librdkafka and is valid until `drop` gives it back.
+        unsafe { self.0.as_ref() }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self.raw().err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Kind::Record,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => Kind::EndOfPartition,
+            error => Kind::Failure(error.into()),
+        }
+    }
+
+    /// The record's offset; of the end of a partition the offset that comes next.
+    #[inline]
+    pub(super) fn offset(&self) -> i64 {
+        self.raw().offset
+    }
+
+    #[inline]
+    pub(super) fn key(&self) -> Option<&[u8]> {
+        let message = self.raw();
+        // SAFETY: of a record librdkafka says where its key lies, or null; it lives as long as the message.
+        unsafe { bytes(message.key, message.key_len) }
+    }
+
+    /// Only of a record: of anything else the payload is the text of the error.
+    #[inline]
+    pub(super) fn payload(&self) -> Option<&[u8]> {
+        let message = self.raw();
+        // SAFETY: as for the key.
+        unsafe { bytes(message.payload, message.len) }
+    }
+
+    /// Milliseconds since the epoch; −1 where there is none.
+    #[inline]
+    pub(super) fn timestamp(&self) -> i64 {
+        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is valid and `kind` is where librdkafka may write.
+        unsafe { rd::rd_kafka_message_timestamp(self.0.as_ptr(), &raw mut kind) }
+    }
+
+    /// The text that librdkafka gives with an error.
+    pub(super) fn reason(&self) -> String {
+        // SAFETY: the message is valid; librdkafka answers with a string that lives as long, or null.
+        unsafe { text(rd::rd_kafka_message_errstr(self.0.as_ptr())) }
+    }
+
+    /// Calls `each` with the name and value of every header.
+    pub(super) fn for_each_header<E>(&self, mut each: impl FnMut(&str, Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is valid; on success `headers` belongs to the message and lives as long.
+        let found = unsafe { rd::rd_kafka_message_headers(self.0.as_ptr(), &raw mut headers) };
+        let mut index = 0;
+        while found == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            let (mut name, mut value, mut len) = (ptr::null(), ptr::null(), 0);
+            // SAFETY: `headers` is valid, and the three places are ours to be written.
+            let got = unsafe {
+                rd::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut len)
+            };
+            if got != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                break;
+            }
+            // SAFETY: name and value belong to `headers`; the value is `len` bytes long, or null.
+            let (name, value) = unsafe { (text(name), bytes(value.cast_mut(), len)) };
+            each(&name, value)?;
+            index += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Message {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the pointer is ours, and this is the last use of it.
+        unsafe { rd::rd_kafka_message_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// # Safety
+/// `data` is null, or `len` bytes lie there that stay as they are for as long as `'a`.
+#[inline]
+unsafe fn bytes<'a>(data: *mut c_void, len: usize) -> Option<&'a [u8]> {
+    let data = NonNull::new(data.cast::<u8>())?;
+    // SAFETY: what the caller promises.
+    Some(unsafe { slice::from_raw_parts(data.as_ptr(), len) })
+}
+
+/// # Safety
+/// `text` is null or a C string.
+unsafe fn text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: what the caller promises.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// Messages on their way from librdkafka: a buffer that is used again and again.
+pub(super) struct Batch(Vec<*mut rd::rd_kafka_message_t>);
+
+// SAFETY: the pointers in it are owned like a `Message`, and it is only used through `&mut`.
+unsafe impl Send for Batch {}
+
+impl Batch {
+    /// A buffer for up to `size` messages at once.
+    pub(super) fn new(size: usize) -> Self {
+        Self(Vec::with_capacity(size))
+    }
+
+    /// The messages taken last, in order.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Message> {
+        self.0.drain(..).filter_map(NonNull::new).map(Message)
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.drain().for_each(drop);
+    }
+}
+
+/// The queue of one partition of one client: what has been fetched of it and not been taken.
+///
+/// One queue a partition, and not one for all: what a batch does not want of a partition then stays with
+/// librdkafka, which counts it and stops fetching, and a partition that is ahead never hides one that is behind.
+pub(super) struct PartitionQueue {
+    queue: NonNull<rd::rd_kafka_queue_t>,
+    _signal: Arc<Signal>, // librdkafka's callback holds its address
+    _client: Arc<Client>, // a queue must not outlive its client
+}
+
+// SAFETY: librdkafka's queues may be used from any thread.
+unsafe impl Send for PartitionQueue {}
+
+impl PartitionQueue {
+    /// The queue of `at`, which raises `signal` whenever something comes into it while it is empty.
+    pub(super) fn new(client: &Arc<Client>, at: &TopicPartition, signal: &Arc<Signal>) -> Option<Self> {
+        let topic = CString::new(at.topic.as_str()).ok()?;
+        // SAFETY: the client is alive, and the name is a C string for the length of the call.
+        let queue = unsafe { rd::rd_kafka_queue_get_partition(client.native(), topic.as_ptr(), at.partition.0) };
+        let queue = NonNull::new(queue)?;
+        let opaque = Arc::as_ptr(signal).cast_mut().cast::<c_void>();
+        // SAFETY: the queue is valid. Forwarding it nowhere, as the application's wish, stops librdkafka from
+        // forwarding it to the consumer's queue on assignment. The signal lives until `drop` takes the callback
+        // away, which waits for a callback under way since both hold the queue's lock.
+        unsafe {
+            rd::rd_kafka_queue_forward(queue.as_ptr(), ptr::null_mut());
+            rd::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(raise), opaque);
+        }
+        Some(Self { queue, _signal: Arc::clone(signal), _client: Arc::clone(client) })
+    }
+
+    /// Takes up to `max` messages that are there now into `batch`; never waits.
+    pub(super) fn take(&self, max: usize, batch: &mut Batch) {
+        batch.drain().for_each(drop);
+        let max = max.min(batch.0.capacity());
+        // SAFETY: `batch` has room for `max` pointers; librdkafka writes that many at most and says how many, and
+        // with time-out 0 it does not wait. An error is a negative number: nothing has been written then.
+        unsafe {
+            let taken = rd::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, batch.0.as_mut_ptr(), max);
+            batch.0.set_len(usize::try_from(taken).unwrap_or(0).min(max));
+        }
+    }
+}
+
+impl Drop for PartitionQueue {
+    fn drop(&mut self) {
+        // SAFETY: the queue is valid, and this is the last use of it.
+        unsafe {
+            rd::rd_kafka_queue_cb_event_enable(self.queue.as_ptr(), None, ptr::null_mut());
+            rd::rd_kafka_queue_destroy(self.queue.as_ptr());
+        }
+    }
+}
+
+impl fmt::Debug for PartitionQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PartitionQueue")
+    }
+}
+
+/// Called by librdkafka's threads, which must not be kept: raising a signal is short.
+unsafe extern "C" fn raise(_: *mut rd::rd_kafka_t, signal: *mut c_void) {
+    // SAFETY: `signal` is what `PartitionQueue::new` gave, and its `Arc` is held while the callback is enabled.
+    unsafe { &*signal.cast::<Signal>() }.raise();
+}
+
+/// Which offset to ask a partition's leader for.
+#[derive(Clone, Copy)]
+pub(super) enum Ask {
+    Earliest,
+    /// The last stable offset of a client that reads committed records only, else the end.
+    Latest,
+    /// The first record at or after this time, in milliseconds since the epoch.
+    Since(i64),
+}
+
+/// What a partition's leader has answered.
+pub(super) struct Answer {
+    pub(super) at: TopicPartition,
+    /// Negative where no record fits.
+    pub(super) offset: Offset,
+    pub(super) leader_epoch: Option<i32>,
+}
+
+/// Asks the leaders of `partitions`, one request a broker.
+pub(super) fn list_offsets(
+    client: &Client,
+    partitions: &[TopicPartition],
+    ask: Ask,
+    timeout: Duration,
+) -> Result<Vec<Answer>, KafkaError> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let time = match ask {
+        Ask::Earliest => -2, // the protocol's own marks in the place of a time
+        Ask::Latest => -1,
+        Ask::Since(time) => time.max(0),
+    };
+    let list = Partitions::new(partitions.iter().map(|at| (at, time)));
+    // SAFETY: client and list are valid; the call blocks for the time-out at most and writes into the list.
+    let error = unsafe { rd::rd_kafka_offsets_for_times(client.native(), list.0.ptr(), millis(timeout)) };
+    check(error).map_err(KafkaError::OffsetFetch)?;
+    list.answers()
+}
+
+/// A list of partitions as librdkafka takes it.
+struct Partitions(TopicPartitionList);
+
+impl Partitions {
+    fn new<'a>(entries: impl Iterator<Item = (&'a TopicPartition, i64)>) -> Self {
+        let list = Self(TopicPartitionList::new());
+        for (at, offset) in entries {
+            let Ok(topic) = CString::new(at.topic.as_str()) else { continue };
+            // SAFETY: the list is valid, librdkafka copies the name and answers with the new element.
+            unsafe {
+                let element = rd::rd_kafka_topic_partition_list_add(list.0.ptr(), topic.as_ptr(), at.partition.0);
+                (*element).offset = offset;
+            }
+        }
+        list
+    }
+
+    fn elements(&self) -> &[rd::rd_kafka_topic_partition_t] {
+        // SAFETY: the list is valid and holds `cnt` elements; nobody changes it while it is borrowed.
+        unsafe {
+            let list = &*self.0.ptr();
+            array(list.elems, usize::try_from(list.cnt).unwrap_or(0))
+        }
+    }
+
+    fn answers(&self) -> Result<Vec<Answer>, KafkaError> {
+        self.elements().iter().map(answer).collect()
+    }
+}
+
+fn answer(element: &rd::rd_kafka_topic_partition_t) -> Result<Answer, KafkaError> {
+    check(element.err).map_err(KafkaError::OffsetFetch)?;
+    // SAFETY: the element is part of a valid list, and its topic is a C string.
+    let (topic, epoch) =
+        unsafe { (text(element.topic), rd::rd_kafka_topic_partition_get_leader_epoch(ptr::from_ref(element))) };
+    let at = TopicPartition::new(&topic, element.partition);
+    Ok(Answer { at, offset: Offset(element.offset), leader_epoch: (epoch >= 0).then_some(epoch) })
+}
+
+/// The offset after the last message, transaction markers included, that was taken of `at` since its assignment;
+/// `None` before the first.
+pub(super) fn position(client: &Client, at: &TopicPartition) -> Option<i64> {
+    let list = Partitions::new(std::iter::once((at, -1)));
+    // SAFETY: client and list are valid; the call does not wait and writes into the list.
+    let error = unsafe { rd::rd_kafka_position(client.native(), list.0.ptr()) };
+    check(error).ok()?;
+    list.elements().first().map(|element| element.offset).filter(|offset| *offset >= 0)
+}
+
+/// How many log lines and errors wait to be served.
+pub(super) fn waiting_events(client: &Client) -> usize {
+    // SAFETY: the client is valid.
+    usize::try_from(unsafe { rd::rd_kafka_outq_len(client.native()) }).unwrap_or(0)
+}
+
+/// Commits `positions` to the client's group and waits for the answer, for `timeout` at most: librdkafka's own
+/// blocking commit waits without end for a group coordinator that is gone.
+pub(super) fn commit(client: &Client, positions: &[(TopicPartition, Offset)], timeout: Duration) -> Result<(), KafkaError> {
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let list = Partitions::new(positions.iter().map(|(at, offset)| (at, offset.0)));
+    let queue = Answers::new(client);
+    // SAFETY: client, list and queue are valid; librdkafka copies the list, and the answer goes to the queue.
+    let error = unsafe {
+        rd::rd_kafka_commit_queue(client.native(), list.0.ptr(), queue.0.as_ptr(), None, ptr::null_mut())
+    };
+    check(error).map_err(KafkaError::ConsumerCommit)?;
+    let Some(event) = queue.poll(timeout) else {
+        return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::OperationTimedOut));
+    };
+    check(event.error()).map_err(KafkaError::ConsumerCommit)?;
+    let each = event.partitions().iter().try_for_each(|element| check(element.err));
+    each.map_err(KafkaError::ConsumerCommit)
+}
+
+/// A topic as its cluster describes it.
+pub(super) struct Description {
+    pub(super) name: String,
+    pub(super) id: [u8; 16],
+    pub(super) partitions: Vec<i32>,
+}
+
+/// Asks for the partitions and ids of `topics`; an error where one of them does not exist.
+pub(super) fn describe(client: &Client, topics: &[&str], timeout: Duration) -> Result<Vec<Description>, KafkaError> {
+    let queue = Answers::new(client);
+    let names: Vec<CString> = topics.iter().filter_map(|name| CString::new(*name).ok()).collect();
+    let mut names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+    // SAFETY: all pointers are valid for the calls, librdkafka copies names and options, and what it made for us
+    // is destroyed here. A null error buffer of length 0 is allowed.
+    unsafe {
+        let wanted = rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+        let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        let options = rd::rd_kafka_AdminOptions_new(client.native(), kind);
+        rd::rd_kafka_AdminOptions_set_request_timeout(options, millis(timeout), ptr::null_mut(), 0);
+        rd::rd_kafka_DescribeTopics(client.native(), wanted, options, queue.0.as_ptr());
+        rd::rd_kafka_AdminOptions_destroy(options);
+        rd::rd_kafka_TopicCollection_destroy(wanted);
+    }
+    let Some(event) = queue.poll(timeout) else {
+        return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
+    };
+    check(event.error()).map_err(KafkaError::MetadataFetch)?;
+    event.descriptions()
+}
+
+/// A queue of its own for the answer to one request.
+struct Answers(NonNull<rd::rd_kafka_queue_t>);
+
+impl Answers {
+    fn new(client: &Client) -> Self {
+        // SAFETY: the client is valid; librdkafka ends the process where memory runs out, so it is never null.
+        Self(unsafe { NonNull::new_unchecked(rd::rd_kafka_queue_new(client.native())) })
+    }
+
+    fn poll(&self, timeout: Duration) -> Option<Event> {
+        // SAFETY: the queue is valid.
+        NonNull::new(unsafe { rd::rd_kafka_queue_poll(self.0.as_ptr(), millis(timeout)) }).map(Event)
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        // SAFETY: the queue is ours; an answer that is still to come keeps its own reference to it.
+        unsafe { rd::rd_kafka_queue_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// An answer of librdkafka.
+struct Event(NonNull<rd::rd_kafka_event_t>);
+
+impl Event {
+    fn error(&self) -> RDKafkaRespErr {
+        // SAFETY: the event is valid.
+        unsafe { rd::rd_kafka_event_error(self.0.as_ptr()) }
+    }
+
+    fn partitions(&self) -> &[rd::rd_kafka_topic_partition_t] {
+        // SAFETY: the event is valid; its list, where it has one, lives as long and holds `cnt` elements.
+        unsafe {
+            let list = rd::rd_kafka_event_topic_partition_list(self.0.as_ptr());
+            list.as_ref().map_or(&[], |list| array(list.elems, usize::try_from(list.cnt).unwrap_or(0)))
+        }
+    }
+
+    fn descriptions(&self) -> Result<Vec<Description>, KafkaError> {
+        // SAFETY: the event is valid, and is the answer to a DescribeTopics, or the result is null; result and
+        // descriptions live as long as the event.
+        unsafe {
+            let result = rd::rd_kafka_event_DescribeTopics_result(self.0.as_ptr());
+            if result.is_null() {
+                return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::Fail));
+            }
+            let mut count = 0;
+            let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+            array(topics, count).iter().map(|topic| description(*topic)).collect()
+        }
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: the event is ours, and this is the last use of it.
+        unsafe { rd::rd_kafka_event_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// # Safety
+/// `topic` is a valid description.
+unsafe fn description(topic: *const rd::rd_kafka_TopicDescription_t) -> Result<Description, KafkaError> {
+    // SAFETY: what the caller promises; everything asked of the description lives as long as it.
+    unsafe {
+        let error = rd::rd_kafka_TopicDescription_error(topic);
+        if !error.is_null() {
+            check(rd::rd_kafka_error_code(error)).map_err(KafkaError::MetadataFetch)?;
+        }
+        let mut count = 0;
+        let partitions = rd::rd_kafka_TopicDescription_partitions(topic, &raw mut count);
+        let number = |partition: &*const _| rd::rd_kafka_TopicPartitionInfo_partition(*partition);
+        Ok(Description {
+            name: text(rd::rd_kafka_TopicDescription_name(topic)),
+            id: id(rd::rd_kafka_TopicDescription_topic_id(topic)),
+            partitions: array(partitions, count).iter().map(number).collect(),
+        })
+    }
+}
+
+/// # Safety
+/// `uuid` is valid.
+unsafe fn id(uuid: *const rd::rd_kafka_Uuid_t) -> [u8; 16] {
+    // SAFETY: what the caller promises.
+    let (high, low) =
+        unsafe { (rd::rd_kafka_Uuid_most_significant_bits(uuid), rd::rd_kafka_Uuid_least_significant_bits(uuid)) };
+    (u128::from(high.cast_unsigned()) << 64 | u128::from(low.cast_unsigned())).to_be_bytes()
+}
+
+/// # Safety
+/// `data` is null, or `len` elements lie there for as long as `'a`.
+unsafe fn array<'a, T>(data: *mut T, len: usize) -> &'a [T] {
+    if data.is_null() {
+        return &[];
+    }
+    // SAFETY: what the caller promises.
+    unsafe { slice::from_raw_parts(data, len) }
+}
+
+fn check(error: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
+    match error {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        error => Err(error.into()),
+    }
+}
+
+fn millis(timeout: Duration) -> c_int {
+    c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX)
+}

@@ -1,0 +1,550 @@
+//! Sources: the contract over each of them, and what only a real broker can show.
+//!
+//! It deliberately starts no broker: `TIDEMILL_TEST_KAFKA` names one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::bindings as rd;
+use rdkafka::client::DefaultClientContext;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use tidemill::error::{Error, ErrorKind, Result};
+use tidemill::ingest::contract::{Fixture, TestTopic, check};
+use tidemill::ingest::kafka::{Isolation, KafkaSettings, KafkaSource, Topics};
+use tidemill::ingest::scripted::{Call, ScriptedRecord, ScriptedSource};
+use tidemill::ingest::{Bound, Cancel, Fetcher, Source};
+use tidemill::offset::{Offset, OffsetRange, TopicPartition};
+use tidemill::raw::{RawChunk, RawColumns};
+use tidemill::time::{Clock, SystemClock};
+
+const BUDGET: usize = 64 << 20;
+
+struct Scripted;
+
+impl Fixture for Scripted {
+    fn topic(&self, partitions: i32) -> Result<Box<dyn TestTopic>> {
+        Ok(Box::new(ScriptedTopic(ScriptedSource::with_partitions("scripted", partitions))))
+    }
+}
+
+struct ScriptedTopic(ScriptedSource);
+
+impl TestTopic for ScriptedTopic {
+    fn source(&self) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(self.0.clone()))
+    }
+
+    fn at(&self, partition: i32) -> TopicPartition {
+        TopicPartition::new(self.0.name(), partition)
+    }
+
+    fn append(&self, partition: i32, records: &[ScriptedRecord]) -> Result<()> {
+        for record in records {
+            self.0.push_record(partition, record.clone());
+        }
+        Ok(())
+    }
+
+    fn append_hole(&self, partition: i32) -> Result<bool> {
+        self.0.hole(partition, 2);
+        Ok(true)
+    }
+
+    fn trim(&self, partition: i32, earliest: Offset) -> Result<bool> {
+        self.0.trim(partition, earliest);
+        Ok(true)
+    }
+
+    fn grow(&self, partitions: i32) -> Result<bool> {
+        (0..partitions).for_each(|partition| self.0.add_partition(partition));
+        Ok(true)
+    }
+}
+
+#[test]
+fn the_scripted_source_keeps_the_contract() {
+    check(&Scripted).unwrap();
+}
+
+fn range(at: &TopicPartition, from: i64, until: i64) -> OffsetRange {
+    OffsetRange::new(at.clone(), Offset(from), Offset(until))
+}
+
+fn read(fetcher: &mut dyn Fetcher, ranges: &[OffsetRange]) -> Result<Vec<RawChunk>> {
+    let mut chunks = Vec::new();
+    fetcher.fetch(ranges, &Cancel::default(), &mut |chunk| {
+        chunks.push(chunk);
+        Ok(())
+    })?;
+    Ok(chunks)
+}
+
+fn offsets(chunks: &[RawChunk]) -> Vec<i64> {
+    chunks.iter().flat_map(|chunk| chunk.offsets.iter().copied()).collect()
+}
+
+#[test]
+fn a_scripted_failure_happens_once_and_where_it_was_asked_for() {
+    let source = ScriptedSource::new("t");
+    for _ in 0..5 {
+        source.push(0, None, Some(b"x"), 0);
+    }
+    source.fail_next(Call::Fetch { after: 3 }, Error::source("torn"));
+    source.fail_next(Call::Heads, Error::source("gone").retriable());
+    source.fail_next(Call::Acknowledge, Error::source("refused"));
+    let at = TopicPartition::new("t", 0);
+    assert!(source.heads().unwrap_err().is_retriable());
+    assert!(source.acknowledge(&vec![(at.clone(), Offset(1))]).is_err());
+    let mut fetcher = source.fetcher(RawColumns::default(), BUDGET).unwrap();
+    assert!(read(&mut *fetcher, &[range(&at, 0, 5)]).is_err());
+    assert_eq!(offsets(&read(&mut *fetcher, &[range(&at, 0, 5)]).unwrap()), [0, 1, 2, 3, 4]);
+    assert_eq!((source.heads().unwrap().len(), source.fetched().len()), (1, 1));
+}
+
+#[test]
+fn a_stalled_fetch_goes_on_when_it_is_released() {
+    let source = ScriptedSource::new("t");
+    source.push(0, None, Some(b"x"), 0);
+    source.stall();
+    std::thread::scope(|threads| {
+        let fetch = threads.spawn(|| {
+            let mut fetcher = source.fetcher(RawColumns::default(), BUDGET).unwrap();
+            offsets(&read(&mut *fetcher, &[range(&TopicPartition::new("t", 0), 0, 1)]).unwrap())
+        });
+        source.await_waiting_fetch();
+        source.release();
+        assert_eq!(fetch.join().unwrap(), [0]);
+    });
+}
+
+#[test]
+fn records_of_an_open_transaction_are_not_stable() {
+    let source = ScriptedSource::new("t");
+    source.push(0, None, Some(b"x"), 0);
+    source.open_transaction(0);
+    source.push(0, None, Some(b"y"), 0);
+    assert_eq!(source.heads().unwrap()[0].stable, Offset(1));
+    source.commit_transaction(0);
+    assert_eq!(source.heads().unwrap()[0].stable, Offset(3), "the marker takes up an offset");
+}
+
+/// Topics on a cluster, real or mocked.
+struct Kafka {
+    servers: String,
+    real: bool,
+}
+
+static NUMBER: AtomicU32 = AtomicU32::new(0); // names of topics, one a test
+
+fn fresh_name() -> String {
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("ingest-{}-{number}", std::process::id())
+}
+
+/// The broker that the tests may use; where there is none they say so and pass, except on CI.
+fn kafka() -> Option<Kafka> {
+    match std::env::var("TIDEMILL_TEST_KAFKA") {
+        Ok(servers) => Some(Kafka { servers, real: true }),
+        Err(_) => {
+            assert!(std::env::var_os("CI").is_none(), "TIDEMILL_TEST_KAFKA must name a broker on CI");
+            eprintln!("skipped: TIDEMILL_TEST_KAFKA=host:port names no broker");
+            None
+        }
+    }
+}
+
+impl Kafka {
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.servers);
+        config
+    }
+
+    fn producer(&self, settings: &[(&str, &str)]) -> BaseProducer {
+        let mut config = self.config();
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        config.set("linger.ms", "1").create().unwrap()
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.config().create().unwrap()
+    }
+
+    fn create(&self, partitions: i32, settings: &[(&str, &str)]) -> KafkaTopic {
+        let name = fresh_name();
+        let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
+        for (name, value) in settings {
+            topic = topic.set(name, value);
+        }
+        let created = wait(self.admin().create_topics([&topic], &AdminOptions::new())).unwrap();
+        assert!(created.iter().all(std::result::Result::is_ok), "{created:?}");
+        let settings = KafkaSettings {
+            group_id: Some(format!("group-{name}")),
+            ..KafkaSettings::new(&self.servers, &name)
+        };
+        KafkaTopic { servers: self.servers.clone(), real: self.real, name, settings }
+    }
+}
+
+/// rdkafka's admin calls are futures that need no runtime: they are woken from a thread of librdkafka's client.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            std::task::Poll::Ready(value) => return value,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+struct KafkaTopic {
+    servers: String,
+    real: bool,
+    name: String,
+    settings: KafkaSettings,
+}
+
+impl KafkaTopic {
+    fn kafka(&self) -> Kafka {
+        Kafka { servers: self.servers.clone(), real: self.real }
+    }
+
+    fn connect(&self) -> Result<KafkaSource> {
+        KafkaSource::connect(self.settings.clone(), Arc::new(SystemClock::new()))
+    }
+
+    fn produce(&self, producer: &BaseProducer, partition: i32, records: &[ScriptedRecord]) {
+        for record in records {
+            loop {
+                let mut message: BaseRecord<'_, [u8], [u8]> =
+                    BaseRecord::to(&self.name).partition(partition).timestamp(record.timestamp);
+                message.key = record.key.as_deref();
+                message.payload = record.payload.as_deref();
+                let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                    headers.insert(Header { key, value: value.as_deref() })
+                });
+                if !record.headers.is_empty() {
+                    message = message.headers(headers);
+                }
+                if producer.send(message).is_ok() {
+                    break;
+                }
+                producer.poll(Duration::from_millis(10));
+            }
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+    }
+
+    fn transaction(&self, partition: i32, records: &[ScriptedRecord], commit: bool) {
+        let id = fresh_name();
+        let producer = self.kafka().producer(&[("transactional.id", &id)]);
+        producer.init_transactions(Duration::from_secs(30)).unwrap();
+        producer.begin_transaction().unwrap();
+        self.produce(&producer, partition, records);
+        if commit {
+            producer.commit_transaction(Duration::from_secs(30)).unwrap();
+        } else {
+            producer.abort_transaction(Duration::from_secs(30)).unwrap();
+        }
+    }
+}
+
+impl Fixture for Kafka {
+    fn topic(&self, partitions: i32) -> Result<Box<dyn TestTopic>> {
+        Ok(Box::new(self.create(partitions, &[("retention.ms", "-1")])))
+    }
+}
+
+impl TestTopic for KafkaTopic {
+    fn source(&self) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(self.connect()?))
+    }
+
+    fn at(&self, partition: i32) -> TopicPartition {
+        TopicPartition::new(&self.name, partition)
+    }
+
+    fn append(&self, partition: i32, records: &[ScriptedRecord]) -> Result<()> {
+        self.produce(&self.kafka().producer(&[]), partition, records);
+        Ok(())
+    }
+
+    fn append_hole(&self, partition: i32) -> Result<bool> {
+        if self.real {
+            self.transaction(partition, &[record(b"aborted")], false);
+        }
+        Ok(self.real)
+    }
+
+    fn trim(&self, partition: i32, earliest: Offset) -> Result<bool> {
+        if self.real {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&self.name, partition, rdkafka::Offset::Offset(earliest.0)).unwrap();
+            wait(self.kafka().admin().delete_records(&list, &AdminOptions::new())).unwrap();
+        }
+        Ok(self.real)
+    }
+
+    fn grow(&self, partitions: i32) -> Result<bool> {
+        if self.real {
+            let wanted = NewPartitions::new(&self.name, usize::try_from(partitions).unwrap());
+            wait(self.kafka().admin().create_partitions([&wanted], &AdminOptions::new())).unwrap();
+        }
+        Ok(self.real)
+    }
+}
+
+fn record(payload: &[u8]) -> ScriptedRecord {
+    let timestamp = 1_700_000_000_000;
+    ScriptedRecord { payload: Some(payload.to_vec()), timestamp, ..ScriptedRecord::default() }
+}
+
+fn payloads(chunks: &[RawChunk]) -> Vec<String> {
+    let text = |value: Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
+    chunks.iter().flat_map(|chunk| chunk.payloads.iter().map(text).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn the_kafka_source_keeps_the_contract() {
+    if let Some(kafka) = kafka() {
+        check(&kafka).unwrap();
+    }
+}
+
+#[test]
+fn the_news_of_an_end_is_no_record() {
+    let Some(kafka) = kafka() else { return };
+    let topic = kafka.create(1, &[]);
+    topic.append(0, &[record(b"a"), record(b"b")]).unwrap();
+    let source = topic.connect().unwrap();
+    let mut fetcher = source.fetcher(RawColumns::default(), BUDGET).unwrap();
+    assert_eq!(offsets(&read(&mut *fetcher, &[range(&topic.at(0), 0, 2)]).unwrap()), [0, 1]);
+    let clock = SystemClock::new();
+    while clock.elapsed() < Duration::from_millis(300) {
+        assert_eq!(source.heads().unwrap()[0].stable, Offset(2)); // looks ahead, and so takes the end
+    }
+}
+
+fn numbered(count: i64) -> Vec<ScriptedRecord> {
+    (0..count).map(|number| record(number.to_string().as_bytes())).collect()
+}
+
+fn stable(source: &KafkaSource) -> i64 {
+    source.resolve(&Bound::Latest).unwrap()[0].1.0
+}
+
+#[test]
+fn aborted_records_are_left_out_and_their_markers_end_ranges() {
+    let Some(kafka) = kafka() else { return };
+    let topic = kafka.create(1, &[]);
+    topic.transaction(0, &[record(b"kept")], true);
+    topic.transaction(0, &[record(b"dropped"), record(b"dropped")], false);
+    topic.transaction(0, &[record(b"kept too")], true);
+    let source = topic.connect().unwrap();
+    let end = stable(&source);
+    assert_eq!(end, 7, "four records and three markers");
+    let mut fetcher = source.fetcher(RawColumns::default(), BUDGET).unwrap();
+    let all = read(&mut *fetcher, &[range(&topic.at(0), 0, end)]).unwrap();
+    assert_eq!((offsets(&all), payloads(&all)), (vec![0, 5], vec!["kept".to_owned(), "kept too".to_owned()]));
+    for (from, until) in [(1, 2), (2, 5), (5, 6), (6, 7), (3, 4)] {
+        let part = read(&mut *fetcher, &[range(&topic.at(0), from, until)]).unwrap();
+        assert_eq!(offsets(&part), if from == 5 { vec![5] } else { vec![] }, "{from}..{until}");
+    }
+}
+
+#[test]
+fn records_of_aborted_transactions_are_read_where_all_are_wanted() {
+    let Some(kafka) = kafka() else { return };
+    let mut topic = kafka.create(1, &[]);
+    topic.settings.isolation = Isolation::Uncommitted;
+    topic.transaction(0, &[record(b"aborted")], false);
+    let source = topic.connect().unwrap();
+    let mut fetcher = source.fetcher(RawColumns::default(), BUDGET).unwrap();
+    assert_eq!(payloads(&read(&mut *fetcher, &[range(&topic.at(0), 0, 2)]).unwrap()), ["aborted"]);
+}
+
+#[test]
+fn an_open_transaction_holds_the_head() {
+    let Some(kafka) = kafka() else { return };
+    let topic = kafka.create(1, &[]);
+    topic.append(0, &[record(b"before")]).unwrap();
+    let producer = topic.kafka().producer(&[("transactional.id", &fresh_name())]);
+    producer.init_transactions(Duration::from_secs(30)).unwrap();
+    producer.begin_transaction().unwrap();
+    topic.produce(&producer, 0, &[record(b"open")]);
+    let source = topic.connect().unwrap();
+    assert_eq!(source.heads().unwrap()[0].stable, Offset(1));
+    producer.commit_transaction(Duration::from_secs(30)).unwrap();
+    assert_eq!(stable(&source), 3);
+}
+
+#[test]
+fn heads_tell_the_topic_apart_from_one_made_again() {
+    let Some(kafka) = kafka() else { return };
+    let topic = kafka.create(1, &[]);
+    let first = topic.connect().unwrap().heads().unwrap().remove(0);
+    assert!(first.topic_id.is_some() && first.leader_epoch.is_some(), "{first:?}");
+    wait(kafka.admin().delete_topics(&[&topic.name], &AdminOptions::new())).unwrap();
+    let made = || {
+        let topic = NewTopic::new(&topic.name, 1, TopicReplication::Fixed(1));
+        wait(kafka.admin().create_topics([&topic], &AdminOptions::new())).unwrap().remove(0)
+    };
+    while made().is_err() {} // the broker takes its time to forget the first
+    let second = loop {
+        if let Ok(heads) = topic.connect().and_then(|source| source.heads()) {
+            break heads[0].clone();
+        }
+    };
+    assert_ne!(first.topic_id, second.topic_id);
+}
+
+#[test]
+fn compacted_records_leave_holes_that_ranges_may_end_in() {
+    let Some(kafka) = kafka() else { return };
+    let topic = kafka.create(1, &[
+        ("cleanup.policy", "compact"),
+        ("min.cleanable.dirty.ratio", "0.001"),
+        ("segment.ms", "100"),
+        ("min.compaction.lag.ms", "0"),
+    ]);
+    let keyed = |value: &[u8]| ScriptedRecord { key: Some(b"same".to_vec()), timestamp: -1, ..record(value) };
+    let clock = SystemClock::new();
+    let (source, mut written) = (topic.connect().unwrap(), 0);
+    // Only closed segments are compacted, and only a later record closes one.
+    let (survivors, end) = loop {
+        topic.append(0, &[keyed(b"a"), keyed(b"b"), keyed(b"c")]).unwrap();
+        written += 3;
+        let mut fetcher = source.fetcher(RawColumns::default(), BUDGET).unwrap();
+        let survivors = offsets(&read(&mut *fetcher, &[range(&topic.at(0), 0, written)]).unwrap());
+        if survivors.len() < usize::try_from(written).unwrap() - 3 {
+            break (survivors, written);
+        }
+        assert!(clock.elapsed() < Duration::from_secs(60), "the broker has not compacted anything");
+    };
+    let there: BTreeSet<i64> = survivors.into_iter().collect();
+    let mut fetcher = source.fetcher(RawColumns::default(), BUDGET).unwrap();
+    for until in 1..=end {
+        let read = offsets(&read(&mut *fetcher, &[range(&topic.at(0), until - 1, until)]).unwrap());
+        assert!(read.iter().all(|offset| there.contains(offset)), "{until}: {read:?}");
+    }
+}
+
+#[test]
+fn a_topic_that_is_missing_is_named_with_the_nearest_that_exists() {
+    let Some(kafka) = kafka() else { return };
+    let topic = kafka.create(1, &[]);
+    let misspelt = format!("{}x", topic.name);
+    let settings = KafkaSettings::new(&kafka.servers, &misspelt);
+    let error = KafkaSource::connect(settings, Arc::new(SystemClock::new())).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&format!("topic {misspelt:?} does not exist")), "{text}");
+    assert!(text.contains("did you mean") && text.contains(&topic.name[..7]), "{text}");
+}
+
+#[test]
+fn a_partition_that_is_missing_is_named() {
+    let Some(kafka) = kafka() else { return };
+    let topic = kafka.create(2, &[]);
+    let settings = KafkaSettings {
+        topics: Topics::Partitions(vec![topic.at(1), topic.at(7)]),
+        ..KafkaSettings::new(&kafka.servers, &topic.name)
+    };
+    let error = KafkaSource::connect(settings.clone(), Arc::new(SystemClock::new())).unwrap_err();
+    assert!(error.to_string().contains("[7] does not exist"), "{error}");
+    let settings = KafkaSettings { topics: Topics::Partitions(vec![topic.at(1)]), ..settings };
+    let source = KafkaSource::connect(settings, Arc::new(SystemClock::new())).unwrap();
+    assert_eq!(source.heads().unwrap().len(), 1);
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_an_error_in_finite_time() {
+    let settings = KafkaSettings::new("127.0.0.1:1", "readings");
+    let error = KafkaSource::connect(settings, Arc::new(SystemClock::new())).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("127.0.0.1:1") && text.contains("check bootstrap_servers"), "{text}");
+    assert!(text.contains("Connection refused"), "{text}");
+}
+
+#[test]
+fn a_setting_that_librdkafka_does_not_know_is_a_config_error() {
+    let mut settings = KafkaSettings::new("127.0.0.1:1", "readings");
+    settings.cluster.config.insert("no.such.setting".into(), "1".into());
+    let error = KafkaSource::connect(settings, Arc::new(SystemClock::new())).unwrap_err();
+    assert!(error.is_config() && error.to_string().contains("no.such.setting"), "{error}");
+}
+
+#[test]
+fn a_source_without_a_group_commits_nothing_and_says_so() {
+    let Some(kafka) = kafka() else { return };
+    let topic = kafka.create(1, &[]);
+    let settings = KafkaSettings::new(&kafka.servers, &topic.name);
+    let source = KafkaSource::connect(settings, Arc::new(SystemClock::new())).unwrap();
+    source.acknowledge(&vec![(topic.at(0), Offset(1))]).unwrap();
+    let error = source.resolve(&Bound::Committed { fallback: Box::new(Bound::Latest) }).unwrap_err();
+    assert!(error.is_config() && error.to_string().contains("group_id"), "{error}");
+}
+
+#[test]
+fn a_record_of_ten_megabytes_comes_whole() {
+    let Some(kafka) = kafka() else { return };
+    let topic = kafka.create(1, &[("max.message.bytes", "16000000")]);
+    let producer = kafka.producer(&[("message.max.bytes", "16000000")]);
+    let large = vec![b'x'; 10 << 20];
+    topic.produce(&producer, 0, &[record(b"before"), record(&large), record(b"after")]);
+    let source = topic.connect().unwrap();
+    let mut fetcher = source.fetcher(RawColumns::default(), 1 << 20).unwrap();
+    let chunks = read(&mut *fetcher, &[range(&topic.at(0), 0, 3)]).unwrap();
+    let sizes: Vec<usize> = chunks.iter().flat_map(|c| c.payloads.iter().map(|p| p.unwrap().len()).collect::<Vec<_>>()).collect();
+    assert_eq!((sizes, chunks.len()), (vec![6, 10 << 20, 5], 2));
+}
+
+#[test]
+fn a_fetch_goes_on_when_its_broker_comes_back() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let kafka = Kafka { servers: cluster.bootstrap_servers(), real: false };
+    let settings = KafkaSettings::new(&kafka.servers, "t");
+    let topic = KafkaTopic { servers: kafka.servers.clone(), real: false, name: "t".into(), settings };
+    topic.append(0, &numbered(100)).unwrap();
+    let source = topic.connect().unwrap();
+    let mut fetcher = source.fetcher(RawColumns::default(), BUDGET).unwrap();
+    assert_eq!(offsets(&read(&mut *fetcher, &[range(&topic.at(0), 0, 50)]).unwrap()).len(), 50);
+    cluster.broker_down(1).unwrap();
+    let rest = std::thread::scope(|threads| {
+        let fetch = threads.spawn(|| offsets(&read(&mut *fetcher, &[range(&topic.at(0), 50, 150)]).unwrap()));
+        cluster.broker_up(1).unwrap();
+        topic.append(0, &numbered(50)).unwrap();
+        fetch.join().unwrap()
+    });
+    assert_eq!(rest, (50..150).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_refused_commit_is_returned_and_may_be_tried_again() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let settings = KafkaSettings { group_id: Some("g".into()), ..KafkaSettings::new(&cluster.bootstrap_servers(), "t") };
+    let source = KafkaSource::connect(settings, Arc::new(SystemClock::new())).unwrap();
+    let refusal = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID;
+    cluster.request_errors(rdkafka::types::RDKafkaApiKey::OffsetCommit, &[refusal]);
+    let error = source.acknowledge(&vec![(TopicPartition::new("t", 0), Offset(1))]).unwrap_err();
+    assert!(error.is_retriable() && error.to_string().contains("group \"g\""), "{error}");
+    source.acknowledge(&vec![(TopicPartition::new("t", 0), Offset(1))]).unwrap();
+}

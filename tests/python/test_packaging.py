@@ -1,0 +1,124 @@
+"""The build: what the machine lacks is told in one message, and the wheel and `cargo test` share one build."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests import places
+
+BACKEND = places.ROOT / ".build" / "tidemill_build.py"
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The backend, without the maturin that only a build has."""
+    monkeypatch.setitem(sys.modules, "maturin", ModuleType("maturin"))
+    spec = importlib.util.spec_from_file_location("tidemill_build", BACKEND)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def program(folder: Path, name: str, says: str, exit_code: int = 0) -> None:
+    file = folder / name
+    file.write_text(f"#!/bin/sh\necho '{says}'\nexit {exit_code}\n")
+    file.chmod(0o755)
+
+
+@pytest.fixture
+def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine that has everything; a test takes away or spoils one thing."""
+    for name in ("cargo", "cc", "c++", "make", "perl"):
+        program(tmp_path, name, "")
+    program(tmp_path, "rustc", "rustc 1.999.0 (0123456 2030-01-01)")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for variable in ("CC", "CXX", "MAKE"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+def test_a_machine_that_has_everything_lacks_nothing(backend: ModuleType, bin_folder: Path) -> None:
+    assert list(backend.missing()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cargo", "Rust 1.94 or newer: `cargo` is not on the PATH"),
+        ("cc", "a C compiler: none of cc, gcc, clang is on the PATH"),
+        ("c++", "a C++ compiler: none of c++, g++, clang++ is on the PATH"),
+        ("make", "make: none of make, gmake is on the PATH"),
+        ("perl", "perl: `perl` is not on the PATH"),
+    ],
+)
+def test_what_is_missing_is_named(backend: ModuleType, bin_folder: Path, name: str, said: str) -> None:
+    (bin_folder / name).unlink()
+    assert list(backend.missing()) == [said]
+
+
+def test_a_rust_that_is_too_old_is_named_with_its_version(backend: ModuleType, bin_folder: Path) -> None:
+    program(bin_folder, "rustc", "rustc 1.70.0 (90c541806 2023-05-31)")
+    assert list(backend.missing()) == ["Rust 1.94 or newer: found 1.70 (`rustup update` brings a newer one)"]
+
+
+def test_a_rustup_without_a_toolchain_is_not_taken_for_rust(backend: ModuleType, bin_folder: Path) -> None:
+    program(bin_folder, "rustc", "error: no default toolchain", exit_code=1)
+    (found,) = backend.missing()
+    assert "says 'error: no default toolchain'" in found
+
+
+def test_a_part_of_perl_is_not_enough(backend: ModuleType, bin_folder: Path) -> None:
+    program(bin_folder, "perl", "", exit_code=2)
+    (found,) = backend.missing()
+    assert found.startswith("perl's standard modules (FindBin, ")
+
+
+def test_everything_that_is_missing_is_told_at_once_with_the_way_out(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit) as refused:
+        backend.get_requires_for_build_wheel()
+    assert str(refused.value).count("  * ") == 5
+    assert "apt install build-essential perl" in str(refused.value)
+
+
+def test_cargo_builds_in_the_cache_unless_told_otherwise(
+    backend: ModuleType, bin_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CARGO_TARGET_DIR", "elsewhere")
+    assert backend.get_requires_for_build_wheel() == []
+    assert os.environ["CARGO_TARGET_DIR"] == "elsewhere"
+    monkeypatch.delenv("CARGO_TARGET_DIR")
+    assert backend.target_dir() == places.target_dir() == tmp_path / "tidemill" / "target"
+
+
+def test_the_wheel_and_the_tests_build_each_dependency_with_the_same_features() -> None:
+    """Else arrow and DataFusion would be built twice, which takes ten minutes more."""
+    wheel = features("--edges=normal,build", "--features=python,pyo3/extension-module")
+    tests = features("--edges=normal,build,dev")
+    shared = (wheel.keys() & tests.keys()) - {"tidemill"}
+    assert len(shared) > 50
+    assert {name: (wheel[name], tests[name]) for name in shared if wheel[name] != tests[name]} == {}
+
+
+def features(*arguments: str) -> dict[str, set[str]]:
+    """Of each package, the versions and features that a build with those arguments uses."""
+    command = ["cargo", "tree", "--locked", "--prefix=none", "--format={p}|{f}", *arguments]
+    tree = subprocess.run(command, cwd=places.ROOT, capture_output=True, text=True, check=True).stdout
+    found: dict[str, set[str]] = {}
+    for line in filter(None, tree.splitlines()):
+        package, _, used = line.partition("|")
+        name, release = package.split()[:2]
+        found.setdefault(name, set()).add(f"{release} {used.removesuffix(' (*)')}")
+    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +62,14 @@ class Clients:
         settings = {"linger.ms": 5, "enable.idempotence": True, "topic.metadata.propagation.max.ms": 1000}
         producer = Producer({**self._common(), **settings})
         failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                failed.append(error)
+
         count = 0
         for record in records:
-            _send(producer, topic, record if isinstance(record, Record) else Record(record), failed)
+            _send(producer, topic, record if isinstance(record, Record) else Record(record), delivered)
             count += 1
         unsent = producer.flush(ANSWER_LIMIT_S)
         if failed or unsent:
@@ -117,11 +122,7 @@ class Clients:
         raise RuntimeError(f"topic {topic} has no leaders after {ANSWER_LIMIT_S:.0f} s")
 
 
-def _send(producer: Producer, topic: str, record: Record, failed: list[KafkaError]) -> None:
-    def delivered(error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            failed.append(error)
-
+def _send(producer: Producer, topic: str, record: Record, delivered: Callable[..., None]) -> None:
     # What is not given is left out: the client takes no None for it.
     options: dict[str, Any] = {"partition": record.partition, "timestamp": record.timestamp_ms}
     given = {name: value for name, value in options.items() if value is not None}

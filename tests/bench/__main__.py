@@ -1,0 +1,91 @@
+"""`python -m tests.bench`: every figure, ours and what it is compared with, written as one table.
+
+Without a broker it starts one and fills a topic. It deliberately goes on when one benchmark fails, says so, and exits
+with 1 at the end: the others took their time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from tests.bench import imports, jobs, machine, memory, readings, rust, small_batches
+from tests.bench.figure import Figure, table
+from tests.bench.settings import Settings
+from tests.kafka.broker import Broker
+
+Bench = Callable[[Settings], Iterable[Figure]]
+PYTHON: dict[str, Bench] = {
+    "imports": imports.figures,
+    "small_batches": small_batches.figures,
+    "jobs": jobs.figures,
+    "memory": memory.figures,
+}
+
+
+def main() -> int:
+    """Measure, print each figure as it comes, and write the table."""
+    benches = {**PYTHON, **{name: partial(rust.figures, name) for name in rust.names()}}
+    options = _options(list(benches))
+    chosen = {name: benches[name] for name in options.only or benches}
+    found: list[Figure] = []
+    failed: list[str] = []
+    with _settings(options) as settings:
+        for name, bench in chosen.items():
+            print(f"== {name}", flush=True)
+            try:
+                for figure in bench(settings):
+                    print(figure.row(), flush=True)
+                    found.append(figure)
+            except (RuntimeError, subprocess.CalledProcessError) as error:
+                print(f"{name} failed: {error}", flush=True)
+                failed.append(name)
+        text = f"{machine.describe()}\n* topic of {settings.records:,} records\n\n{table(found)}\n"
+    options.out.write_text(text)
+    print(f"\n{text}\nwritten to {options.out}")
+    return 1 if failed else 0
+
+
+def _options(names: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "--broker", metavar="HOST:PORT", help="a broker that is there (default: one is started)"
+    )
+    parser.add_argument(
+        "--topic", help="a topic of the broker that is there already (default: one is filled)"
+    )
+    parser.add_argument(
+        "--records", type=int, default=5_000_000, help="records in the topic (default: 5,000,000)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("figures.md"), help="where the table goes (default: figures.md)"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=names, metavar="NAME", help=f"of {', '.join(names)}"
+    )
+    options = parser.parse_args()
+    if options.topic and not options.broker:
+        parser.error("--topic is a topic of a broker that is there: name it with --broker")
+    return options
+
+
+@contextmanager
+def _settings(options: argparse.Namespace) -> Iterator[Settings]:
+    if options.broker:
+        topic = options.topic or readings.fill(options.broker, options.records)
+        yield Settings(options.broker, topic, options.records)
+        return
+    with Broker() as broker:
+        address = broker.bootstrap_servers
+        yield Settings(address, readings.fill(address, options.records), options.records)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

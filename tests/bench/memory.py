@@ -1,0 +1,44 @@
+"""Whether memory stays flat while all records of the topic pass through the job.
+
+The ratio is of the last tenth of the run to its second fifth: a job that leaks a byte a record shows it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from statistics import median
+
+import psutil
+
+from tests.bench.figure import Figure, Measured
+from tests.bench.settings import Settings
+from tests.places import ROOT
+
+EVERY_S = 0.05
+
+
+def figures(settings: Settings) -> Iterator[Figure]:
+    """The figures of this file."""
+    sizes = _sizes(settings)
+    early, late = median(sizes[len(sizes) // 5 : 2 * len(sizes) // 5]), median(sizes[-len(sizes) // 10 :])
+    yield Figure(
+        f"memory while {settings.records:,} records pass", "MiB", Measured(late), Measured(early),
+        against="early in the run", reach="≤ 1.1", details={"peak MiB": round(max(sizes))},
+    )  # fmt: skip
+
+
+def _sizes(settings: Settings) -> list[float]:
+    """The resident size of the job, again and again, in MiB."""
+    side = ["job", settings.topic, settings.bootstrap_servers]
+    command = [sys.executable, "-m", "tests.bench.sides", *side]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    watched, sizes = psutil.Process(process.pid), list[float]()
+    while process.poll() is None:
+        sizes.append(watched.memory_info().rss / 2**20)
+        time.sleep(EVERY_S)
+    if process.returncode != 0:
+        raise RuntimeError(f"the job ended with {process.returncode}")
+    return sizes

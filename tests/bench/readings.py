@@ -1,0 +1,51 @@
+"""The topic that benchmarks read: IoT readings of about 120 bytes of JSON, 4 partitions, keyed by device.
+
+It deliberately makes the same bytes each time: 1,000 devices, 10,000 readings a second of event time, and a fixed
+start, so that tables of different days can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tests.kafka.clients import Clients, Record
+
+PARTITIONS = 4
+DEVICES = 1000
+START_MS = 1_750_000_000_000
+PER_SECOND = 10_000
+FORMAT = {
+    "device": "string", "ts": "timestamp[ms]", "temp": "float64", "hum": "float64",
+    "status": "string", "seq": "int64", "fw": "string", "site": "string",
+}  # fmt: skip
+
+
+def fill(bootstrap_servers: str, count: int) -> str:
+    """Make the topic and give its name."""
+    clients = Clients(bootstrap_servers)
+    topic = clients.create_topic(PARTITIONS, name=f"readings-{count}")
+    clients.produce(topic, records(count))
+    return topic
+
+
+def records(count: int) -> Iterator[Record]:
+    """The readings, in order."""
+    rng = np.random.default_rng(0)
+    block = 10_000
+    for begin in range(0, count, block):
+        size = min(block, count - begin)
+        columns = (rng.integers(0, DEVICES, size), rng.normal(22, 4, size), rng.uniform(30, 60, size))
+        for offset, (device, temp, hum) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+            yield _record(begin + offset, device, temp, hum)
+
+
+def _record(number: int, device: int, temp: float, hum: float) -> Record:
+    ts = START_MS + number * 1000 // PER_SECOND
+    name = b"device-%04d" % device
+    value = (
+        b'{"device":"%b","ts":%d,"temp":%.2f,"hum":%.1f,"status":"%b","seq":%d,"fw":"1.4.%d","site":"site-%02d"}'
+        % (name, ts, temp, hum, b"ok" if temp < 32 else b"hot", number, device % 7, device % 40)
+    )
+    return Record(value, name, device % PARTITIONS, ts)

@@ -2,6 +2,7 @@
 //!
 //! It deliberately holds plain values only: listeners, metrics and the page read events and nothing else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -24,11 +25,13 @@ pub enum Event {
         ranges: Vec<OffsetRange>,
     },
     /// A batch has been delivered to every output.
-    Completed(Progress),
+    Completed(Arc<Progress>),
     /// Something went wrong that does not stop the stream.
     Warning(Error),
     /// The stream has failed; nothing more will be planned.
     Failed(Error),
+    /// This listener was too slow: so many events were left out for it, the oldest first.
+    Missed(u64),
     /// The stream has ended.
     Stopped,
 }
@@ -52,6 +55,10 @@ pub struct Progress {
     pub deliver_time: Duration,
     /// From planned to delivered.
     pub total_delay: Duration,
+    /// Records a second that arrived: those of the batch over the batch time since the one before.
+    pub input_rate: f64,
+    /// Records a second that were worked off: those of the batch over the time from its map to its end.
+    pub processing_rate: f64,
     /// What was counted on the way.
     pub counts: Counts,
     /// Of each partition, how many offsets remained behind the last stable one.

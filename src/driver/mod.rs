@@ -1,13 +1,35 @@
 //! The driver: decides when a batch runs and what it reads, and sees it through to its outputs.
 //!
-//! It is a pure state machine and a thin loop that performs the machine's commands. It deliberately touches no
-//! row: the work is the [`Engine`]'s, the bytes are the sources' and sinks'.
+//! It is a pure state machine ([`machine`]) and a thin loop that performs the machine's commands on a few threads.
+//! It deliberately touches no row: the work is the [`Engine`]'s, the bytes are the sources' and sinks'.
+//!
+//! What the machine decides is spread over one file a question: which offsets ([`planning`], [`share`]), when
+//! ([`schedule`]), how far event time has come ([`watermark`]), which step of which batch is next (`pipeline`)
+//! and how a stream ends (`shutdown`). None of these does I/O, reads a clock or starts a thread.
+
+mod listeners;
+pub mod log;
+pub mod machine;
+mod pipeline;
+pub mod planning;
+mod run;
+mod running;
+pub mod schedule;
+pub mod share;
+mod shutdown;
+mod timing;
+pub mod watermark;
+mod workers;
+
+pub use running::{Running, Waited};
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 
+use crate::driver::log::{Log, NoLog};
+use crate::error::Result;
 use crate::event::Event;
 use crate::exec::Engine;
 use crate::ingest::{Bound, Source};
@@ -23,6 +45,15 @@ pub enum Trigger {
     AsSoonAsPossible,
     /// What is there at the start, in bounded batches; then stop.
     AvailableNow,
+}
+
+/// How a stream is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Batches that are planned are finished. Asking again changes nothing.
+    Graceful,
+    /// The running map is cancelled, and only a batch that some sink may already have is finished.
+    Now,
 }
 
 /// How much a batch may take on.
@@ -81,4 +112,15 @@ pub struct Job {
     pub clock: Arc<dyn Clock>,
     /// Who hears of it.
     pub listeners: Vec<Listener>,
+}
+
+/// Starts a stream on threads of its own. What is wrong with a source or a sink comes from
+/// [`Running::wait`], since only asking them tells.
+pub fn start(job: Job) -> Result<Running> {
+    start_with_log(job, Box::new(NoLog))
+}
+
+/// Starts a stream that writes its decisions to `log` before it acts on them.
+pub fn start_with_log(job: Job, log: Box<dyn Log>) -> Result<Running> {
+    run::start(job, log)
 }

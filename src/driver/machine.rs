@@ -1,0 +1,509 @@
+//! The driver's decisions, as a pure state machine: what happened goes in, what to do comes out.
+//!
+//! It does no I/O, reads no clock and has no thread: the time comes with each input. The loop in production and
+//! the simulation in the tests perform its commands and tell it what became of them, in whatever order. It holds
+//! no row: payloads wait with whoever performs the commands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::driver::log::{Entry, EntryKind};
+use crate::driver::pipeline::{Fate, Pipeline};
+use crate::driver::planning::{Draft, Pace, Planner, SourceRule};
+use crate::driver::schedule::Schedule;
+use crate::driver::shutdown::{Acknowledging, Shutdown};
+use crate::driver::watermark::{EventTimeRule, Idleness, longest_step};
+use crate::driver::{Limits, Stop, Trigger};
+use crate::error::Error;
+use crate::event::{Counts, Event, Positions};
+use crate::exec::{MapTask, PartitionReport, StateSize};
+use crate::ingest::{Bound, Head};
+use crate::plan::SourceId;
+use crate::time::{BatchId, BatchTime, EventTime};
+
+/// When something happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    /// The time of day.
+    pub now: BatchTime,
+    /// Time that never goes back, for measuring.
+    pub elapsed: Duration,
+}
+
+/// What the machine is told.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Begin. The first input, once.
+    Start,
+    /// Every sink is open.
+    Opened,
+    /// The answers to [`Command::Resolve`], in its order.
+    Resolved(Vec<Positions>),
+    /// The answer to [`Command::AskHeads`]: of each source, in order.
+    Heads(Vec<Vec<Head>>),
+    /// A source says that records may have arrived.
+    Woken,
+    /// The time asked for by [`Command::WakeAt`] may have come.
+    Due,
+    /// The entry is safe.
+    Recorded(BatchId, EntryKind),
+    /// The batch has been mapped.
+    Mapped {
+        /// The batch.
+        batch: BatchId,
+        /// What each partition brought.
+        partitions: Vec<PartitionReport>,
+        /// What was counted.
+        counts: Counts,
+    },
+    /// The batch has been reduced.
+    Reduced {
+        /// The batch.
+        batch: BatchId,
+        /// How much state there is now.
+        state: StateSize,
+        /// What was counted.
+        counts: Counts,
+    },
+    /// Every sink has the batch.
+    Delivered(BatchId),
+    /// The sources were told the positions; what each refused.
+    Acknowledged(Vec<Error>),
+    /// Every sink is closed.
+    Closed,
+    /// A command failed.
+    Failed(Task, Error),
+    /// The stream is to end.
+    Stop(Stop),
+}
+
+/// Which command failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// [`Command::OpenSinks`].
+    Open,
+    /// [`Command::Resolve`].
+    Resolve,
+    /// [`Command::AskHeads`].
+    Heads,
+    /// [`Command::Record`].
+    Record(BatchId),
+    /// [`Command::Map`].
+    Map(BatchId),
+    /// [`Command::Reduce`].
+    Reduce(BatchId),
+    /// [`Command::Deliver`].
+    Deliver(BatchId),
+    /// [`Command::Acknowledge`], in a way that is a defect: a refusal is [`Input::Acknowledged`].
+    Acknowledge,
+    /// [`Command::CloseSinks`].
+    Close,
+}
+
+/// A question to a source, asked once at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The source.
+    pub source: SourceId,
+    /// What the answer is for.
+    pub purpose: Purpose,
+    /// What is meant.
+    pub bound: Bound,
+}
+
+/// What a resolved bound is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reading starts there.
+    Starting,
+    /// Reading ends there, or before.
+    Ending,
+}
+
+/// What the machine wants done. Each command but the last four is answered by exactly one input.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Open every sink.
+    OpenSinks,
+    /// Ask the sources.
+    Resolve(Vec<Question>),
+    /// Ask every source for its heads.
+    AskHeads,
+    /// Make an entry safe.
+    Record(Entry),
+    /// Map a batch.
+    Map(Arc<MapTask>),
+    /// Reduce a batch that was mapped; with W(n).
+    Reduce(Arc<MapTask>, Option<EventTime>),
+    /// Deliver a batch that was reduced.
+    Deliver(Arc<MapTask>),
+    /// Tell the sources what has been processed.
+    Acknowledge(Vec<(SourceId, Positions)>),
+    /// Close every sink that was opened.
+    CloseSinks,
+    /// Give [`Input::Due`] at this time; replaces the one asked for before. `None`: no more.
+    WakeAt(Option<BatchTime>),
+    /// Tell the listeners.
+    Emit(Event),
+    /// Ask the running map to give up.
+    Cancel,
+    /// The stream has ended, with this error if any; the last command.
+    Finish(Option<Error>),
+}
+
+/// A source as the machine sees it.
+#[derive(Clone, Debug)]
+pub struct SourceSettings {
+    /// The name, for errors.
+    pub name: String,
+    /// Where it starts.
+    pub starting: Bound,
+    /// Where it ends, if it does.
+    pub ending: Option<Bound>,
+    /// How it tells event time, if it does.
+    pub event_time: Option<EventTimeRule>,
+    /// At most this many records a second and partition.
+    pub max_rate: Option<f64>,
+}
+
+/// What an interval without records comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmptyBatches {
+    /// A batch only when a partition falls idle by it.
+    WhenDue,
+    /// A batch at every tick: some sink wants to hear of each.
+    Always,
+}
+
+/// What the machine is to do, as values.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The sources, in the order of their numbers.
+    pub sources: Vec<SourceSettings>,
+    /// When batches are due.
+    pub trigger: Trigger,
+    /// How much a batch may take on.
+    pub limits: Limits,
+    /// What an interval without records comes to.
+    pub empty: EmptyBatches,
+}
+
+impl Settings {
+    fn pace(&self) -> Pace {
+        match self.trigger {
+            Trigger::Interval(interval) => {
+                Pace { first: interval.duration(), longest: longest_step(Some(interval)) }
+            }
+            Trigger::AsSoonAsPossible | Trigger::AvailableNow => {
+                Pace { first: longest_step(None), longest: longest_step(None) }
+            }
+        }
+    }
+
+    fn event_times(&self) -> Vec<Option<EventTimeRule>> {
+        self.sources.iter().map(|source| source.event_time).collect()
+    }
+
+    fn source_rules(&self) -> Vec<SourceRule> {
+        let available = self.trigger == Trigger::AvailableNow;
+        let rule = |source: &SourceSettings| SourceRule {
+            name: source.name.clone(),
+            bounded: available || source.ending.is_some(),
+            max_rate: source.max_rate,
+        };
+        self.sources.iter().map(rule).collect()
+    }
+
+    /// What has to be asked at start. With `available_now` what is there is asked for beside an `ending` of the
+    /// source's own, since that may lie in the future.
+    fn questions(&self) -> Vec<Question> {
+        let available = (self.trigger == Trigger::AvailableNow).then_some(Bound::Latest);
+        let of_source = |(source, settings): (usize, &SourceSettings)| {
+            let question =
+                move |purpose| move |bound: Bound| Question { source: SourceId(source), purpose, bound };
+            let starting = std::iter::once(settings.starting.clone()).map(question(Purpose::Starting));
+            let endings = settings.ending.clone().into_iter().chain(available.clone());
+            starting.chain(endings.map(question(Purpose::Ending))).collect::<Vec<_>>()
+        };
+        self.sources.iter().enumerate().flat_map(of_source).collect()
+    }
+}
+
+/// What is known of the sources before the first plan, and whether a plan is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asking {
+    Nothing,
+    Bounds,
+    Heads,
+}
+
+/// The driver's decisions.
+#[derive(Debug)]
+pub struct Machine {
+    settings: Settings,
+    questions: Vec<Question>,
+    planner: Planner,
+    schedule: Schedule,
+    idleness: Idleness,
+    pipeline: Pipeline,
+    acknowledging: Acknowledging,
+    shutdown: Shutdown,
+    asking: Asking,
+    opening: bool,
+    started: bool,
+    next: BatchId,
+    wake: Option<BatchTime>,
+    commands: Vec<Command>,
+}
+
+impl Machine {
+    /// A machine that has not begun; ticks count from `now`.
+    pub fn new(settings: Settings, now: BatchTime) -> Self {
+        let pace = settings.pace();
+        Self {
+            questions: settings.questions(),
+            planner: Planner::new(settings.source_rules(), settings.limits, pace),
+            schedule: Schedule::new(settings.trigger, now),
+            idleness: Idleness::new(settings.event_times(), pace.longest),
+            pipeline: Pipeline::new(settings.event_times(), pace.first),
+            acknowledging: Acknowledging::default(),
+            shutdown: Shutdown::default(),
+            asking: Asking::Nothing,
+            opening: false,
+            started: false,
+            next: BatchId(0),
+            wake: None,
+            commands: Vec::new(),
+            settings,
+        }
+    }
+
+    /// Takes in what happened at `moment` and says what to do about it.
+    pub fn handle(&mut self, moment: Moment, input: Input) -> Vec<Command> {
+        match input {
+            Input::Start => self.start(),
+            Input::Opened => self.opening = false,
+            Input::Resolved(answers) => self.resolved(&answers),
+            Input::Heads(heads) => self.observed(moment, &heads),
+            Input::Woken => self.schedule.wake(),
+            Input::Due => self.wake = None,
+            Input::Acknowledged(refusals) => {
+                let warnings = self.acknowledging.answered(refusals);
+                self.commands.extend(warnings.into_iter().map(|error| Command::Emit(Event::Warning(error))));
+            }
+            Input::Closed => self.shutdown.closed(),
+            Input::Stop(stop) => self.stop(stop),
+            Input::Failed(task, error) => self.failed(moment, task, error),
+            Input::Recorded(..) | Input::Mapped { .. } | Input::Reduced { .. } | Input::Delivered(_) => {
+                self.progressed(moment, input);
+            }
+        }
+        self.proceed(moment);
+        std::mem::take(&mut self.commands)
+    }
+
+    fn start(&mut self) {
+        self.opening = true;
+        self.asking = Asking::Bounds;
+        self.commands.push(Command::OpenSinks);
+        self.commands.push(Command::Resolve(self.questions.clone()));
+    }
+
+    fn resolved(&mut self, answers: &[Positions]) {
+        self.asking = Asking::Nothing;
+        for source in (0..self.settings.sources.len()).map(SourceId) {
+            let asked = self.questions.iter().zip(answers).filter(|(question, _)| question.source == source);
+            let (starting, endings): (Vec<_>, Vec<_>) =
+                asked.partition(|(question, _)| question.purpose == Purpose::Starting);
+            let Some((_, starting)) = starting.first() else { continue };
+            let ending = endings.into_iter().map(|(_, ending)| ending.clone()).reduce(|a, b| earlier(&a, &b));
+            self.planner.follow(source, starting, ending.as_ref());
+        }
+    }
+
+    fn observed(&mut self, moment: Moment, heads: &[Vec<Head>]) {
+        self.asking = Asking::Nothing;
+        self.schedule.answered(moment.now);
+        let mut sources = heads.iter().enumerate();
+        let outcome = sources.try_for_each(|(source, heads)| self.planner.observe(SourceId(source), heads));
+        if let Err(error) = outcome {
+            self.fail(error);
+        }
+    }
+
+    fn progressed(&mut self, moment: Moment, input: Input) {
+        match input {
+            Input::Recorded(batch, kind) => self.pipeline.recorded(batch, kind),
+            Input::Mapped { batch, partitions, counts } => {
+                self.planner.learn(&partitions);
+                self.pipeline.mapped(moment, batch, &partitions, counts);
+            }
+            Input::Reduced { batch, state, counts } => self.pipeline.reduced(moment, batch, state, counts),
+            Input::Delivered(batch) => self.pipeline.delivered(moment, batch),
+            _ => {}
+        }
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        self.shutdown.stop();
+        if stop == Stop::Now {
+            let given_up = self.pipeline.abandon();
+            self.cancel(given_up);
+        }
+    }
+
+    fn failed(&mut self, moment: Moment, task: Task, error: Error) {
+        match task {
+            Task::Heads if error.is_retriable() && !self.shutdown.has_begun() => {
+                self.asking = Asking::Nothing;
+                if self.schedule.unanswered(moment.now) {
+                    self.commands.push(Command::Emit(Event::Warning(error)));
+                }
+                return;
+            }
+            Task::Heads | Task::Resolve => self.asking = Asking::Nothing,
+            Task::Open => self.opening = false,
+            Task::Close => self.shutdown.closed(),
+            Task::Acknowledge => _ = self.acknowledging.answered(Vec::new()),
+            Task::Record(batch) | Task::Map(batch) | Task::Reduce(batch) | Task::Deliver(batch) => {
+                // A batch that was given up on fails because of that: the reason is known already.
+                if self.pipeline.failed(batch) == Fate::GivenUp {
+                    return;
+                }
+                let given_up = self.pipeline.cut(batch);
+                self.cancel(given_up);
+            }
+        }
+        self.fail(error);
+    }
+
+    fn cancel(&mut self, map: Fate) {
+        if map == Fate::GivenUp {
+            self.commands.push(Command::Cancel);
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        if self.shutdown.fail(&error) {
+            self.commands.push(Command::Emit(Event::Failed(error)));
+        }
+    }
+
+    fn proceed(&mut self, moment: Moment) {
+        self.begin();
+        self.commands.extend(self.pipeline.advance(moment));
+        self.complete(moment);
+        if self.started && !self.shutdown.has_begun() {
+            self.plan(moment);
+        }
+        self.commands.extend(self.acknowledging.next());
+        self.finish();
+        self.sleep(moment);
+    }
+
+    fn begin(&mut self) {
+        let ready = !self.opening && self.asking == Asking::Nothing;
+        if !self.started && ready && !self.shutdown.has_begun() {
+            self.started = true;
+            self.commands.push(Command::Emit(Event::Started(self.next)));
+        }
+    }
+
+    /// Lets go of a batch that has been committed; the next one may then be prepared, and another planned.
+    fn complete(&mut self, moment: Moment) {
+        while let Some(done) = self.pipeline.complete(moment, &self.planner) {
+            self.acknowledging.owe(done.positions);
+            self.commands.push(Command::Emit(Event::Completed(Arc::new(done.progress))));
+            self.commands.extend(self.pipeline.advance(moment));
+        }
+    }
+
+    fn plan(&mut self, moment: Moment) {
+        if self.planner.has_ended() {
+            if self.pipeline.is_empty() {
+                self.shutdown.stop();
+            }
+            return;
+        }
+        if self.asking != Asking::Nothing || !self.pipeline.has_room(self.settings.trigger) {
+            return;
+        }
+        let Some(time) = self.schedule.due(moment.now) else { return };
+        if !self.schedule.must_ask(moment.now) {
+            return self.decide(moment, time);
+        }
+        if !self.schedule.is_backing_off(moment.now) {
+            self.schedule.ask();
+            self.asking = Asking::Heads;
+            self.commands.push(Command::AskHeads);
+        }
+    }
+
+    fn decide(&mut self, moment: Moment, time: BatchTime) {
+        let draft = self.planner.draft(time);
+        if self.is_wanted(&draft) {
+            self.adopt(moment, draft);
+        } else {
+            self.schedule.skipped(time);
+        }
+    }
+
+    fn is_wanted(&self, draft: &Draft) -> bool {
+        let always = || self.settings.empty == EmptyBatches::Always && self.ticks();
+        let silent = || self.idleness.due(&draft.standings).is_some_and(|due| draft.time >= due);
+        !draft.is_empty() || always() || silent()
+    }
+
+    fn ticks(&self) -> bool {
+        matches!(self.settings.trigger, Trigger::Interval(_))
+    }
+
+    fn adopt(&mut self, moment: Moment, draft: Draft) {
+        let batch = self.next;
+        self.next = batch.next();
+        let at_end = draft.at_end(&self.planner);
+        self.planner.adopt(&draft);
+        self.schedule.planned(draft.time);
+        let silence = self.idleness.plan(draft.time, &draft.standings);
+        let Draft { time, ranges, .. } = draft;
+        let flat = ranges.iter().flat_map(|(_, ranges)| ranges.iter().cloned()).collect();
+        self.commands.push(Command::Emit(Event::Planned { batch, time, ranges: flat }));
+        self.commands.push(Command::Record(Entry::Plan { batch, time, ranges: ranges.clone(), at_end }));
+        self.pipeline.push(moment, batch, time, ranges, silence);
+    }
+
+    /// Ends once nothing is under way: first what the sources are owed, then the sinks, then everything.
+    fn finish(&mut self) {
+        let busy = self.opening || self.asking != Asking::Nothing || !self.pipeline.is_empty();
+        if !self.shutdown.has_begun() || busy {
+            return;
+        }
+        self.commands.extend(self.acknowledging.last());
+        if self.acknowledging.is_settled() {
+            self.commands.extend(self.shutdown.next());
+        }
+    }
+
+    fn sleep(&mut self, moment: Moment) {
+        let wake = self.next_wake(moment);
+        if wake != self.wake {
+            self.wake = wake;
+            self.commands.push(Command::WakeAt(wake));
+        }
+    }
+
+    fn next_wake(&self, moment: Moment) -> Option<BatchTime> {
+        let looks = self.started && !self.shutdown.has_begun() && self.asking == Asking::Nothing;
+        if !looks || self.planner.has_ended() || !self.pipeline.has_room(self.settings.trigger) {
+            return None;
+        }
+        let silence = self.idleness.due(&self.planner.draft(moment.now).standings);
+        Some(self.schedule.next_look(moment.now, silence))
+    }
+}
+
+/// Of each partition, the earlier of two ends; a partition that only one of them knows was not there for both.
+fn earlier(a: &Positions, b: &Positions) -> Positions {
+    let of_b = |at| b.iter().find(|(other, _)| other == at).map(|(_, offset)| *offset);
+    a.iter().filter_map(|(at, offset)| Some((at.clone(), (*offset).min(of_b(at)?)))).collect()
+}

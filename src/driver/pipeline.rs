@@ -1,0 +1,313 @@
+//! The batches in flight: which step of which batch comes next.
+//!
+//! At most two: while one is reduced and delivered, the one after it is planned, fetched and mapped. It
+//! deliberately does not decide what a batch reads or when it is due, and never looks at a row.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::driver::Trigger;
+use crate::driver::log::{Entry, EntryKind};
+use crate::driver::machine::{Command, Moment};
+use crate::driver::planning::Planner;
+use crate::driver::timing::Timing;
+use crate::driver::watermark::{EventTimeRule, Place, Silence, Watermark};
+use crate::event::{Counts, Positions, Progress};
+use crate::exec::{MapTask, PartitionReport, StateSize};
+use crate::offset::OffsetRange;
+use crate::plan::SourceId;
+use crate::time::{BatchId, BatchTime, EventTime};
+
+/// The one that is delivered, and at most one planned ahead of it: a failure throws away little work, and memory
+/// holds two batches.
+const IN_FLIGHT: usize = 2;
+
+/// How far a batch has come. Each `…ing` waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Planning,
+    Planned,
+    Mapping,
+    Mapped,
+    Reducing,
+    Reduced,
+    Preparing,
+    Prepared,
+    Delivering,
+    Delivered,
+    Committing,
+    Committed,
+}
+
+impl Step {
+    fn is_busy(self) -> bool {
+        matches!(
+            self,
+            Self::Planning
+                | Self::Mapping
+                | Self::Reducing
+                | Self::Preparing
+                | Self::Delivering
+                | Self::Committing
+        )
+    }
+}
+
+/// Whether a batch will be finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It will, unless it fails.
+    Live,
+    /// It will not: the command under way, if any, is waited for, and nothing follows it.
+    GivenUp,
+}
+
+/// One batch in flight.
+#[derive(Debug)]
+struct Flight {
+    task: Arc<MapTask>,
+    silence: Silence,
+    step: Step,
+    fate: Fate,
+    watermark: Option<EventTime>,
+    holder: Option<Place>,
+    counts: Counts,
+    state: StateSize,
+    timing: Timing,
+}
+
+/// A batch that every sink has and the log has committed.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// What the sources may be told.
+    pub(crate) positions: Vec<(SourceId, Positions)>,
+    /// What it did.
+    pub(crate) progress: Progress,
+}
+
+/// The batches in flight.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    flights: VecDeque<Flight>,
+    watermark: Watermark,
+    previous: Option<BatchTime>, // of the last batch completed
+    first: Duration,
+}
+
+impl Pipeline {
+    /// Nothing in flight; the first batch is taken to span `first`.
+    pub(crate) fn new(rules: Vec<Option<EventTimeRule>>, first: Duration) -> Self {
+        Self { flights: VecDeque::new(), watermark: Watermark::new(rules), previous: None, first }
+    }
+
+    /// Whether no batch is in flight.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Whether another batch may be planned. Without ticks it waits until the one before has been mapped: what
+    /// arrives in between then comes to one batch and not to a queue of small ones.
+    pub(crate) fn has_room(&self, trigger: Trigger) -> bool {
+        let mapped = self.flights.back().is_none_or(|last| last.step >= Step::Mapped);
+        self.flights.len() < IN_FLIGHT && (matches!(trigger, Trigger::Interval(_)) || mapped)
+    }
+
+    /// Takes in the next batch, whose PLAN is being recorded.
+    pub(crate) fn push(
+        &mut self,
+        moment: Moment,
+        batch: BatchId,
+        time: BatchTime,
+        ranges: Vec<(SourceId, Vec<OffsetRange>)>,
+        silence: Silence,
+    ) {
+        self.flights.push_back(Flight {
+            task: Arc::new(MapTask { batch, time, ranges, watermark: None }),
+            silence,
+            step: Step::Planning,
+            fate: Fate::Live,
+            watermark: None,
+            holder: None,
+            counts: Counts::default(),
+            state: StateSize::default(),
+            timing: Timing::planned(moment.elapsed),
+        });
+    }
+
+    /// An entry of a batch is safe.
+    pub(crate) fn recorded(&mut self, batch: BatchId, kind: EntryKind) {
+        let step = match kind {
+            EntryKind::Plan => Step::Planned,
+            EntryKind::Prepare => Step::Prepared,
+            EntryKind::Commit => Step::Committed,
+        };
+        self.reach(batch, step);
+    }
+
+    /// A batch has been mapped: W(n) is known.
+    pub(crate) fn mapped(
+        &mut self,
+        moment: Moment,
+        batch: BatchId,
+        partitions: &[PartitionReport],
+        counts: Counts,
+    ) {
+        self.reach(batch, Step::Mapped);
+        let flight = self.flights.iter_mut().find(|flight| flight.task.batch == batch);
+        let Some(flight) = flight.filter(|flight| flight.fate == Fate::Live) else { return };
+        let places =
+            partitions.iter().map(|report| ((report.source, report.at.clone()), report.max_event_time));
+        let largest: Vec<(Place, EventTime)> =
+            places.filter_map(|(place, time)| Some((place, time?))).collect();
+        let largest = largest.iter().map(|(place, time)| (place, *time));
+        flight.watermark = self.watermark.advance(&flight.silence, largest);
+        flight.holder = self.watermark.holder().cloned();
+        flight.counts += counts;
+        flight.timing.mapped(moment.elapsed);
+    }
+
+    /// A batch has been reduced.
+    pub(crate) fn reduced(&mut self, moment: Moment, batch: BatchId, state: StateSize, counts: Counts) {
+        if let Some(flight) = self.reach(batch, Step::Reduced) {
+            flight.state = state;
+            flight.counts += counts;
+            flight.timing.reduced(moment.elapsed);
+        }
+    }
+
+    /// Every sink has the batch.
+    pub(crate) fn delivered(&mut self, moment: Moment, batch: BatchId) {
+        if let Some(flight) = self.reach(batch, Step::Delivered) {
+            flight.timing.delivered(moment.elapsed);
+        }
+    }
+
+    fn reach(&mut self, batch: BatchId, step: Step) -> Option<&mut Flight> {
+        let flight = self.flights.iter_mut().find(|flight| flight.task.batch == batch)?;
+        flight.step = step;
+        Some(flight)
+    }
+
+    /// A command of `batch` has failed; says what was to become of the batch before.
+    pub(crate) fn failed(&mut self, batch: BatchId) -> Fate {
+        let fate = self.flights.iter().find(|flight| flight.task.batch == batch).map(|flight| flight.fate);
+        self.flights.retain(|flight| flight.task.batch != batch);
+        fate.unwrap_or(Fate::GivenUp)
+    }
+
+    /// Gives up every batch from `batch` on; those before it are finished. Says what becomes of the running map.
+    pub(crate) fn cut(&mut self, batch: BatchId) -> Fate {
+        self.give_up(|flight| flight.task.batch >= batch)
+    }
+
+    /// Gives up every batch that no sink has begun to take: one that some sink may have is finished, since it
+    /// would otherwise come again. Says what becomes of the running map.
+    pub(crate) fn abandon(&mut self) -> Fate {
+        self.give_up(|flight| flight.step < Step::Delivering)
+    }
+
+    fn give_up(&mut self, which: impl Fn(&Flight) -> bool) -> Fate {
+        let mut map = Fate::Live;
+        for flight in self.flights.iter_mut().filter(|flight| flight.fate == Fate::Live && which(flight)) {
+            flight.fate = Fate::GivenUp;
+            if flight.step == Step::Mapping {
+                map = Fate::GivenUp;
+            }
+        }
+        map
+    }
+
+    /// The next command of every batch that can have one.
+    pub(crate) fn advance(&mut self, moment: Moment) -> Vec<Command> {
+        self.flights.retain(|flight| flight.fate == Fate::Live || flight.step.is_busy());
+        let mut before = None;
+        let mut commands = Vec::new();
+        for flight in &mut self.flights {
+            if flight.fate == Fate::Live {
+                commands.extend(flight.next(moment, before, &self.watermark));
+            }
+            before = Some(flight.step);
+        }
+        commands
+    }
+
+    /// Takes out the oldest batch if it has been committed.
+    pub(crate) fn complete(&mut self, moment: Moment, planner: &Planner) -> Option<Done> {
+        self.flights.front().filter(|flight| flight.step == Step::Committed)?;
+        let flight = self.flights.pop_front()?;
+        let span = self.previous.map_or(self.first, |previous| flight.task.time.since(previous));
+        self.previous = Some(flight.task.time);
+        Some(Done { positions: positions(&flight.task), progress: flight.progress(moment, planner, span) })
+    }
+}
+
+impl Flight {
+    /// What comes next, given how far the batch before has come. Maps, reduces and deliveries each go in order of
+    /// the batches, and a batch is prepared only once the one before has been committed.
+    fn next(&mut self, moment: Moment, before: Option<Step>, watermark: &Watermark) -> Option<Command> {
+        let after = |step| before.is_none_or(|before| before >= step);
+        match self.step {
+            Step::Planned if after(Step::Mapped) => Some(self.map(moment, watermark)),
+            Step::Mapped if after(Step::Reduced) => Some(self.reduce(moment)),
+            Step::Reduced if before.is_none() => Some(self.prepare()),
+            Step::Prepared => Some(self.deliver(moment)),
+            Step::Delivered => Some(self.commit()),
+            _ => None,
+        }
+    }
+
+    fn map(&mut self, moment: Moment, watermark: &Watermark) -> Command {
+        self.step = Step::Mapping;
+        self.timing.mapping(moment.elapsed);
+        self.task = Arc::new(MapTask { watermark: watermark.value(), ..MapTask::clone(&self.task) });
+        Command::Map(Arc::clone(&self.task))
+    }
+
+    fn reduce(&mut self, moment: Moment) -> Command {
+        self.step = Step::Reducing;
+        self.timing.reducing(moment.elapsed);
+        Command::Reduce(Arc::clone(&self.task), self.watermark)
+    }
+
+    fn prepare(&mut self) -> Command {
+        self.step = Step::Preparing;
+        Command::Record(Entry::Prepare { batch: self.task.batch, watermark: self.watermark })
+    }
+
+    fn deliver(&mut self, moment: Moment) -> Command {
+        self.step = Step::Delivering;
+        self.timing.delivering(moment.elapsed);
+        Command::Deliver(Arc::clone(&self.task))
+    }
+
+    fn commit(&mut self) -> Command {
+        self.step = Step::Committing;
+        Command::Record(Entry::Commit { batch: self.task.batch })
+    }
+
+    fn progress(self, moment: Moment, planner: &Planner, span: Duration) -> Progress {
+        let ranges = || {
+            self.task.ranges.iter().flat_map(|(source, ranges)| ranges.iter().map(|range| (*source, range)))
+        };
+        let mut progress = Progress {
+            batch: self.task.batch,
+            time: self.task.time,
+            ranges: ranges().map(|(_, range)| range.clone()).collect(),
+            counts: self.counts,
+            lag: ranges().map(|(source, range)| (range.at.clone(), planner.lag(source, range))).collect(),
+            watermark: self.watermark,
+            watermark_holder: self.holder.map(|(_, at)| at),
+            state_bytes: self.state.bytes,
+            state_keys: self.state.keys,
+            ..Progress::default()
+        };
+        self.timing.write(&mut progress, moment.elapsed, span);
+        progress
+    }
+}
+
+fn positions(task: &MapTask) -> Vec<(SourceId, Positions)> {
+    let of = |ranges: &[OffsetRange]| ranges.iter().map(|range| (range.at.clone(), range.until)).collect();
+    task.ranges.iter().map(|(source, ranges)| (*source, of(ranges))).collect()
+}

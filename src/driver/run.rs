@@ -1,0 +1,244 @@
+//! The loop: tells the machine what happened, performs what it answers, and sleeps until something happens.
+//!
+//! It deliberately decides nothing. It wakes by answers, by the bell (sources, a clock moved by hand, a stop) and
+//! by the time that the machine asked for, never by a fixed sleep.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use crossbeam_channel::{Receiver, after, never, select};
+
+use crate::driver::listeners::Listeners;
+use crate::driver::log::Log;
+use crate::driver::machine::{Command, EmptyBatches, Input, Machine, Moment, Settings, SourceSettings};
+use crate::driver::running::{Bell, Running, Shared};
+use crate::driver::watermark::EventTimeRule;
+use crate::driver::workers::{Answer, Ask, SinkWork, Threads, Workers, guarded, hand, spawn};
+use crate::driver::{Job, JobSource, Stop};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::exec::{Engine, Mapped, Reduced};
+use crate::time::{BatchId, BatchTime, Clock, Waker};
+
+/// Starts the threads of a stream, and its loop last.
+pub(crate) fn start(mut job: Job, log: Box<dyn Log>) -> Result<Running> {
+    check(&job)?;
+    let (bell, rung) = Bell::new();
+    let shared = Arc::new(Shared::new(Arc::clone(&bell)));
+    // The ticks count from this call and not from when the loop gets to run: a clock moved by hand right after it
+    // has moved past the start.
+    let machine = Machine::new(settings(&job), job.clock.now());
+    let mut threads = Threads::default();
+    let listeners = Listeners::start(std::mem::take(&mut job.listeners), &mut threads)?;
+    let workers = Workers::start(&mut job, log, &mut threads)?;
+    shared.lock().threads = threads.ids();
+    subscribe(&job, &bell);
+    let Job { engine, clock, .. } = job;
+    let (mapped, reduced) = (HashMap::new(), HashMap::new());
+    let published = Arc::clone(&shared);
+    let run = Loop {
+        machine,
+        workers,
+        listeners,
+        engine,
+        clock,
+        rung,
+        shared: published,
+        mapped,
+        reduced,
+        timer: None,
+    };
+    let published = Arc::clone(&shared);
+    let thread = spawn("tidemill-driver", move || published.end(to_the_end(run, threads)))?;
+    Ok(Running::new(shared, thread))
+}
+
+fn check(job: &Job) -> Result<()> {
+    if job.sources.is_empty() {
+        let message = format!("expected at least one source in job {}, found none", job.name);
+        return Err(Error::config(message).help("add one, say with ctx.kafka(...)"));
+    }
+    Ok(())
+}
+
+fn settings(job: &Job) -> Settings {
+    let always = job.sinks.iter().any(|sink| sink.sink.wants_empty());
+    Settings {
+        sources: job.sources.iter().map(source_settings).collect(),
+        trigger: job.trigger,
+        limits: job.limits,
+        empty: if always { EmptyBatches::Always } else { EmptyBatches::WhenDue },
+    }
+}
+
+fn source_settings(source: &JobSource) -> SourceSettings {
+    let rule = |delay| EventTimeRule { delay, idle_timeout: source.idle_timeout };
+    SourceSettings {
+        name: source.source.name().to_owned(),
+        starting: source.starting.clone(),
+        ending: source.ending.clone(),
+        event_time: source.watermark.map(rule),
+        max_rate: source.max_rate_per_partition,
+    }
+}
+
+/// Sources and clocks outlive the stream and keep their wakers: these hold nothing of it, and do nothing once it
+/// has ended.
+fn subscribe(job: &Job, bell: &Arc<Bell>) {
+    let waker = |reason: u8| -> Waker {
+        let bell: Weak<Bell> = Arc::downgrade(bell);
+        Arc::new(move || {
+            if let Some(bell) = bell.upgrade() {
+                bell.ring(reason);
+            }
+        })
+    };
+    job.clock.subscribe(waker(Bell::CLOCK));
+    for source in &job.sources {
+        source.source.subscribe(waker(Bell::SOURCE));
+    }
+}
+
+/// Runs the loop; then lets go of everything that feeds a thread, and waits for the threads, whatever happened.
+fn to_the_end(mut run: Loop, threads: Threads) -> Result<()> {
+    let outcome = guarded(|| run.run());
+    if outcome.is_err() {
+        run.engine.cancel(); // after a defect in the loop itself a map may still be running
+    }
+    drop(run);
+    threads.join();
+    outcome
+}
+
+struct Loop {
+    machine: Machine,
+    workers: Workers,
+    listeners: Listeners,
+    engine: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
+    rung: Receiver<()>,
+    shared: Arc<Shared>,
+    mapped: HashMap<BatchId, Mapped>, // rows between two commands: at most two batches
+    reduced: HashMap<BatchId, Reduced>,
+    timer: Option<BatchTime>,
+}
+
+/// Whether the loop goes on.
+enum Next {
+    More,
+    End(Option<Error>),
+}
+
+impl Loop {
+    fn run(&mut self) -> Result<()> {
+        let mut inputs = vec![Input::Start];
+        loop {
+            for input in inputs {
+                if let Next::End(error) = self.feed(input)? {
+                    return error.map_or(Ok(()), Err);
+                }
+            }
+            inputs = self.sleep();
+        }
+    }
+
+    fn feed(&mut self, input: Input) -> Result<Next> {
+        let moment = Moment { now: self.clock.now(), elapsed: self.clock.elapsed() };
+        for command in self.machine.handle(moment, input) {
+            if let Command::Finish(error) = command {
+                return Ok(Next::End(error));
+            }
+            self.perform(command)?;
+        }
+        Ok(Next::More)
+    }
+
+    /// Waits until something happens.
+    fn sleep(&mut self) -> Vec<Input> {
+        let wait = self.timer.and_then(|time| self.clock.sleep_until(time));
+        let timer = wait.map_or_else(never, after);
+        select! {
+            recv(self.workers.answers) -> answer => answer.map(|answer| self.keep(answer)).into_iter().collect(),
+            recv(self.rung) -> _ => self.heard(),
+            recv(timer) -> _ => vec![Input::Due],
+        }
+    }
+
+    fn heard(&self) -> Vec<Input> {
+        let reasons = self.shared.bell.reasons();
+        let inputs = [
+            (Bell::GRACEFUL, Input::Stop(Stop::Graceful)),
+            (Bell::NOW, Input::Stop(Stop::Now)),
+            (Bell::SOURCE, Input::Woken),
+            (Bell::CLOCK, Input::Due),
+        ];
+        inputs.into_iter().filter(|(reason, _)| reasons & reason != 0).map(|(_, input)| input).collect()
+    }
+
+    /// Keeps the rows of an answer, and tells the machine the rest.
+    fn keep(&mut self, answer: Answer) -> Input {
+        match answer {
+            Answer::Input(input) => input,
+            Answer::Mapped(batch, mapped) => {
+                let input =
+                    Input::Mapped { batch, partitions: mapped.partitions.clone(), counts: mapped.counts };
+                self.mapped.insert(batch, mapped);
+                input
+            }
+            Answer::Reduced(batch, reduced) => {
+                let input = Input::Reduced { batch, state: reduced.state, counts: reduced.counts };
+                self.reduced.insert(batch, reduced);
+                input
+            }
+        }
+    }
+
+    fn perform(&mut self, command: Command) -> Result<()> {
+        let workers = &self.workers;
+        match command {
+            Command::OpenSinks => hand(&workers.sinks, SinkWork::Open),
+            Command::CloseSinks => hand(&workers.sinks, SinkWork::Close),
+            Command::Resolve(questions) => hand(&workers.ask, Ask::Bounds(questions)),
+            Command::AskHeads => hand(&workers.ask, Ask::Heads),
+            Command::Record(entry) => hand(&workers.record, entry),
+            Command::Map(task) => hand(&workers.map, task),
+            Command::Reduce(task, watermark) => {
+                let mapped = taken(&mut self.mapped, task.batch)?;
+                hand(&workers.reduce, (task, mapped, watermark))
+            }
+            Command::Deliver(task) => {
+                let reduced = taken(&mut self.reduced, task.batch)?;
+                hand(&workers.sinks, SinkWork::Deliver(task, reduced))
+            }
+            Command::Acknowledge(positions) => hand(&workers.acknowledge, positions),
+            Command::WakeAt(time) => {
+                self.timer = time;
+                Ok(())
+            }
+            Command::Emit(event) => {
+                self.emit(event);
+                Ok(())
+            }
+            Command::Cancel => {
+                self.engine.cancel();
+                Ok(())
+            }
+            Command::Finish(_) => Ok(()),
+        }
+    }
+
+    fn emit(&self, event: Event) {
+        self.listeners.tell(&event);
+        match event {
+            Event::Completed(progress) => self.shared.lock().progress = Some(progress),
+            Event::Failed(error) => self.shared.lock().error = Some(error),
+            _ => {}
+        }
+    }
+}
+
+/// The rows that a command needs; the machine asks for them once, after they came.
+fn taken<T>(held: &mut HashMap<BatchId, T>, batch: BatchId) -> Result<T> {
+    let missing = || Error::internal(format!("expected to hold the rows of batch {batch}, found none"));
+    held.remove(&batch).ok_or_else(missing)
+}

@@ -1,0 +1,178 @@
+//! A stream that runs, as seen by whoever started it: ask it to end, wait for it, look at it.
+//!
+//! It deliberately decides nothing; it rings the driver's bell and reads what the loop has published.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, ThreadId};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::driver::Stop;
+use crate::error::{Error, Result};
+use crate::event::Progress;
+
+/// What waiting came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// The stream has ended.
+    Ended,
+    /// It still runs.
+    TimedOut,
+}
+
+/// A stream that runs on threads of its own. Dropping it stops it at once and waits for its threads.
+#[derive(Debug)]
+pub struct Running {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// A handle on the loop in `thread`.
+    pub(crate) fn new(shared: Arc<Shared>, thread: JoinHandle<()>) -> Self {
+        Self { shared, thread: Some(thread) }
+    }
+
+    /// Asks the stream to end, and returns at once; may be called from anywhere, also while a batch is being
+    /// delivered on the calling thread. [`Stop::Now`] after [`Stop::Graceful`] is heard too.
+    pub fn stop(&self, stop: Stop) {
+        self.shared.bell.ring(match stop {
+            Stop::Graceful => Bell::GRACEFUL,
+            Stop::Now => Bell::NOW,
+        });
+    }
+
+    /// Waits until the stream has ended, at most `timeout`. The stream's error, if it failed; it may be asked for
+    /// again. A thread of the stream's own cannot wait for itself: that is an error too.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Waited> {
+        if self.is_own_thread() {
+            let message = "expected to wait for a stream from outside, found one of its own threads waiting";
+            return Err(Error::config(message).help("ask it to stop instead; it ends once the batch is done"));
+        }
+        match self.shared.wait(timeout) {
+            Some(outcome) => outcome.map(|()| Waited::Ended),
+            None => Ok(Waited::TimedOut),
+        }
+    }
+
+    /// The error that failed the stream, as soon as it is known.
+    pub fn error(&self) -> Option<Error> {
+        self.shared.lock().error.clone()
+    }
+
+    /// What the last completed batch did.
+    pub fn progress(&self) -> Option<Progress> {
+        self.shared.lock().progress.as_deref().cloned()
+    }
+
+    /// Whether the stream has not ended.
+    pub fn is_running(&self) -> bool {
+        self.shared.lock().outcome.is_none()
+    }
+
+    /// Whether the calling thread is one of the stream's own: its sinks and listeners are called on such.
+    pub fn is_own_thread(&self) -> bool {
+        self.shared.lock().threads.contains(&std::thread::current().id())
+    }
+}
+
+impl Drop for Running {
+    /// A sink or listener may hold the last handle: its thread cannot wait for itself, and the loop then ends
+    /// without anyone waiting.
+    fn drop(&mut self) {
+        self.stop(Stop::Now);
+        if let Some(thread) = self.thread.take().filter(|_| !self.is_own_thread()) {
+            // The loop catches every panic and publishes it as the outcome: there is nothing more to learn here.
+            drop(thread.join());
+        }
+    }
+}
+
+/// What the loop publishes.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) bell: Arc<Bell>,
+    published: Mutex<Published>, // written by the loop, read by handles on any thread; held for a copy
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    pub(crate) outcome: Option<Result<()>>,
+    pub(crate) error: Option<Error>,
+    pub(crate) progress: Option<Arc<Progress>>,
+    pub(crate) threads: Vec<ThreadId>,
+}
+
+impl Shared {
+    pub(crate) fn new(bell: Arc<Bell>) -> Self {
+        Self { bell, published: Mutex::default(), ended: Condvar::new() }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last act of the loop.
+    pub(crate) fn end(&self, outcome: Result<()>) {
+        let mut published = self.lock();
+        if let Err(error) = &outcome {
+            published.error.get_or_insert_with(|| error.clone());
+        }
+        published.threads.clear(); // they have ended: their numbers mean nothing any more
+        published.outcome = Some(outcome);
+        self.ended.notify_all();
+    }
+
+    fn wait(&self, timeout: Option<Duration>) -> Option<Result<()>> {
+        let runs = |published: &mut Published| published.outcome.is_none();
+        let guard = match timeout {
+            None => self.ended.wait_while(self.lock(), runs).unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                let waited = self.ended.wait_timeout_while(self.lock(), timeout, runs);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        guard.outcome.clone()
+    }
+}
+
+/// Wakes the loop from any thread without ever blocking, and says why.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    reasons: AtomicU8,
+    rung: Sender<()>,
+}
+
+impl Bell {
+    /// The time was moved by hand.
+    pub(crate) const CLOCK: u8 = 1;
+    /// Records may have arrived.
+    pub(crate) const SOURCE: u8 = 2;
+    /// A graceful stop.
+    pub(crate) const GRACEFUL: u8 = 4;
+    /// A stop at once.
+    pub(crate) const NOW: u8 = 8;
+
+    /// A bell, and where its ringing is heard. One ring waits at most: it stands for all that came before it is
+    /// heard, and the reasons add up beside it.
+    pub(crate) fn new() -> (Arc<Self>, Receiver<()>) {
+        let (rung, heard) = bounded(1);
+        (Arc::new(Self { reasons: AtomicU8::new(0), rung }), heard)
+    }
+
+    /// Wakes the loop.
+    pub(crate) fn ring(&self, reason: u8) {
+        self.reasons.fetch_or(reason, Ordering::Release);
+        match self.rung.try_send(()) {
+            Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+        }
+    }
+
+    /// Why it was rung since it was last asked.
+    pub(crate) fn reasons(&self) -> u8 {
+        self.reasons.swap(0, Ordering::Acquire)
+    }
+}

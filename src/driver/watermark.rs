@@ -1,0 +1,209 @@
+//! How far event time has come: W(n), computed from figures that every run of the same batches has alike.
+//!
+//! [`Idleness`] follows the plans and says which partitions are silent; [`Watermark`] follows the mapped batches
+//! and moves W. They are two, because the plan of batch n + 1 is made while batch n is still being mapped. Neither
+//! reads a clock: the only time here is that of the batches, so that a batch run again finds the same W.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::offset::TopicPartition;
+use crate::plan::SourceId;
+use crate::time::{BatchTime, EventTime, Interval};
+
+/// One partition of one source: the same topic may be read by two sources.
+pub type Place = (SourceId, TopicPartition);
+
+/// A step between two batches counts at most this much where no interval says more: a stream that was not run for
+/// an hour has not been silent for an hour.
+const SHORTEST_CAP: Duration = Duration::from_secs(1);
+
+/// How much of the time between two plans may count.
+pub fn longest_step(interval: Option<Interval>) -> Duration {
+    interval.map_or(SHORTEST_CAP, |interval| (interval.duration() * 2).max(SHORTEST_CAP))
+}
+
+/// How a source tells event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventTimeRule {
+    /// How far W stays behind the largest event time.
+    pub delay: Duration,
+    /// After how long at its end a partition holds W no more; none where it always does.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// How a partition stands in a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The batch reads some of it.
+    Reads,
+    /// It has records that this batch does not read.
+    Lags,
+    /// There is nothing to read, for now.
+    AtEnd,
+    /// There is nothing to read and never will be: it has reached its `ending`.
+    Ended,
+}
+
+/// What a plan says about silence; with the figures of its batch it decides W(n).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Silence {
+    /// The part of the time since the plan before that counts.
+    pub step: Duration,
+    /// The partitions with event time that W waits for.
+    pub awake: BTreeSet<Place>,
+    /// The partitions with event time that are idle.
+    pub idle: BTreeSet<Place>,
+}
+
+/// Follows the plans and counts how long each partition has been silent.
+#[derive(Clone, Debug)]
+pub struct Idleness {
+    rules: Vec<Option<EventTimeRule>>,
+    longest_step: Duration,
+    last: Option<BatchTime>,
+    silent: BTreeMap<Place, Silent>,
+}
+
+/// How silent one partition has been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silent {
+    For(Duration),
+    Forever,
+}
+
+impl Idleness {
+    /// Follows sources with these rules, in the order of their numbers; none where a source has no event time.
+    pub fn new(rules: Vec<Option<EventTimeRule>>, longest_step: Duration) -> Self {
+        Self { rules, longest_step, last: None, silent: BTreeMap::new() }
+    }
+
+    /// Takes in the next plan. The first after a start counts no time.
+    pub fn plan(&mut self, time: BatchTime, standings: &[(Place, Standing)]) -> Silence {
+        let step = self.step(time);
+        self.last = Some(time);
+        let mut silence = Silence { step, ..Silence::default() };
+        for (place, standing) in standings {
+            let Some(rule) = self.rule(place) else { continue };
+            let silent = self.count(place, *standing, step);
+            let group = if is_idle(rule, silent) { &mut silence.idle } else { &mut silence.awake };
+            group.insert(place.clone());
+        }
+        silence
+    }
+
+    /// When a plan that reads nothing is due, because only a plan lets silence count: at the moment when the next
+    /// partition falls idle, but before more time has passed than one step may count.
+    pub fn due(&self, standings: &[(Place, Standing)]) -> Option<BatchTime> {
+        let waits = standings.iter().filter_map(|(place, standing)| self.wait(place, *standing));
+        let wait = waits.min()?;
+        Some(self.last.map_or(BatchTime(i64::MIN), |last| last.plus(wait)))
+    }
+
+    fn step(&self, time: BatchTime) -> Duration {
+        self.last.map_or(Duration::ZERO, |last| time.since(last).min(self.longest_step))
+    }
+
+    fn rule(&self, (source, _): &Place) -> Option<EventTimeRule> {
+        self.rules.get(source.0).copied().flatten()
+    }
+
+    fn count(&mut self, place: &Place, standing: Standing, step: Duration) -> Silent {
+        let before = self.silent.get(place).copied().unwrap_or(Silent::For(Duration::ZERO));
+        let silent = match (standing, before) {
+            (Standing::Ended, _) | (Standing::AtEnd, Silent::Forever) => Silent::Forever,
+            (Standing::AtEnd, Silent::For(sum)) => Silent::For(sum.saturating_add(step)),
+            (Standing::Reads | Standing::Lags, _) => Silent::For(Duration::ZERO),
+        };
+        self.silent.insert(place.clone(), silent);
+        silent
+    }
+
+    fn wait(&self, place: &Place, standing: Standing) -> Option<Duration> {
+        let rule = self.rule(place)?;
+        let silent = self.silent.get(place).copied().unwrap_or(Silent::For(Duration::ZERO));
+        match (standing, silent) {
+            (Standing::Reads | Standing::Lags, _) | (_, Silent::Forever) => None,
+            (Standing::Ended, Silent::For(_)) => Some(Duration::ZERO),
+            (Standing::AtEnd, Silent::For(sum)) => {
+                let left = rule.idle_timeout?.checked_sub(sum).filter(|left| !left.is_zero())?;
+                Some(left.min(self.longest_step))
+            }
+        }
+    }
+}
+
+fn is_idle(rule: EventTimeRule, silent: Silent) -> bool {
+    match silent {
+        Silent::Forever => true,
+        Silent::For(sum) => rule.idle_timeout.is_some_and(|timeout| sum >= timeout),
+    }
+}
+
+/// Follows the mapped batches and moves W; it never goes back.
+#[derive(Clone, Debug)]
+pub struct Watermark {
+    rules: Vec<Option<EventTimeRule>>,
+    largest: BTreeMap<Place, EventTime>,
+    value: Option<EventTime>,
+    holder: Option<Place>,
+}
+
+impl Watermark {
+    /// No W yet, over sources with these rules.
+    pub fn new(rules: Vec<Option<EventTimeRule>>) -> Self {
+        Self { rules, largest: BTreeMap::new(), value: None, holder: None }
+    }
+
+    /// W as it stands.
+    pub fn value(&self) -> Option<EventTime> {
+        self.value
+    }
+
+    /// The partition that W waits for; none where all are idle or no source has event time.
+    pub fn holder(&self) -> Option<&Place> {
+        self.holder.as_ref()
+    }
+
+    /// Takes in batch n: who was silent in its plan, and the largest event time of each partition in it.
+    pub fn advance<'a>(
+        &mut self,
+        silence: &Silence,
+        largest: impl IntoIterator<Item = (&'a Place, EventTime)>,
+    ) -> Option<EventTime> {
+        for (place, time) in largest {
+            let known = self.largest.entry(place.clone()).or_insert(time);
+            *known = time.max(*known);
+        }
+        match self.slowest(silence) {
+            Some((reached, holder)) => {
+                // A partition that never told a time (`None`, the least of all) leaves W where it is.
+                self.value = self.value.max(reached);
+                self.holder = Some(holder);
+            }
+            None => self.grow(silence),
+        }
+        self.value
+    }
+
+    fn slowest(&self, silence: &Silence) -> Option<(Option<EventTime>, Place)> {
+        silence.awake.iter().map(|place| (self.reached(place), place.clone())).min()
+    }
+
+    fn reached(&self, place: &Place) -> Option<EventTime> {
+        let rule = self.rules.get(place.0.0).copied().flatten()?;
+        self.largest.get(place).map(|time| time.minus(rule.delay))
+    }
+
+    /// Nobody holds W: it follows the batches' time by what counts of it, and never jumps to where the fastest
+    /// partition was. A source whose time-out is turned off has asked for no such growth.
+    fn grow(&mut self, silence: &Silence) {
+        self.holder = None;
+        let timed = silence.idle.iter().all(|(source, _)| {
+            self.rules.get(source.0).copied().flatten().is_some_and(|rule| rule.idle_timeout.is_some())
+        });
+        if timed && !silence.idle.is_empty() {
+            self.value = self.value.map(|value| value.plus(silence.step));
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The threads that perform the machine's commands, and how they answer.
+//!
+//! Each kind of command has its own thread, so that none waits for another: a slow sink does not hold the map, a
+//! slow broker does not hold a commit. A worker deliberately decides nothing: it does what it is told, turns a
+//! panic into an error, and answers exactly once.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle, ThreadId};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::driver::log::{Entry, Log};
+use crate::driver::machine::{Input, Question, Task};
+use crate::driver::{Job, JobSink};
+use crate::error::{Error, Result};
+use crate::event::Positions;
+use crate::exec::{Engine, MapTask, Mapped, Reduced};
+use crate::ingest::Source;
+use crate::plan::{OutputId, SourceId};
+use crate::sink::{Delivery, Sink};
+use crate::time::{BatchId, EventTime};
+
+/// Most workers have one command at a time: the machine gives the next after the answer.
+const ONE: usize = 1;
+
+/// The log may have the PLAN of the next batch and the PREPARE or COMMIT of this one.
+const ENTRIES: usize = 2;
+
+/// Room for the answer to every command that can be under way, so that no worker ever waits for the loop.
+const ANSWERS: usize = 8;
+
+/// What a worker answers. Rows stay out of the machine: the loop keeps them until the next command needs them.
+pub(crate) enum Answer {
+    Input(Input),
+    Mapped(BatchId, Mapped),
+    Reduced(BatchId, Reduced),
+}
+
+/// What the planning thread asks.
+pub(crate) enum Ask {
+    Bounds(Vec<Question>),
+    Heads,
+}
+
+/// What the delivery thread does; all of a sink's life is on this one thread.
+pub(crate) enum SinkWork {
+    Open,
+    Deliver(Arc<MapTask>, Reduced),
+    Close,
+}
+
+/// A batch to reduce: its rows, and W(n).
+pub(crate) type ReduceWork = (Arc<MapTask>, Mapped, Option<EventTime>);
+
+/// The threads of one stream.
+#[derive(Default)]
+pub(crate) struct Threads(Vec<JoinHandle<()>>);
+
+impl Threads {
+    /// Starts a thread.
+    pub(crate) fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.0.push(spawn(name, work)?);
+        Ok(())
+    }
+
+    /// Who they are.
+    pub(crate) fn ids(&self) -> Vec<ThreadId> {
+        self.0.iter().map(|thread| thread.thread().id()).collect()
+    }
+
+    /// Waits for all of them; each ends once whoever feeds it is gone.
+    pub(crate) fn join(self) {
+        for thread in self.0 {
+            // Every panic inside was caught and answered.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Starts a named thread.
+pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    Builder::new().name(name.to_owned()).spawn(work).map_err(|cause| {
+        let message = format!("expected to start thread {name}, found that the system gives no more");
+        Error::internal(message).help("raise the limit of threads").caused_by(cause)
+    })
+}
+
+/// Runs `work`; a panic becomes an error.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Whoever panicked is not called again but to be closed, so that nobody sees what it left half done.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Error::internal(format!("a panic: {}", text.unwrap_or("without a message")))
+}
+
+/// The ways to the workers, and from them.
+pub(crate) struct Workers {
+    pub(crate) ask: Sender<Ask>,
+    pub(crate) record: Sender<Entry>,
+    pub(crate) map: Sender<Arc<MapTask>>,
+    pub(crate) reduce: Sender<ReduceWork>,
+    pub(crate) sinks: Sender<SinkWork>,
+    pub(crate) acknowledge: Sender<Vec<(SourceId, Positions)>>,
+    pub(crate) answers: Receiver<Answer>,
+}
+
+impl Workers {
+    /// Starts a thread for each kind of command of `job`.
+    pub(crate) fn start(job: &mut Job, log: Box<dyn Log>, threads: &mut Threads) -> Result<Self> {
+        let (answer, answers) = bounded(ANSWERS);
+        let mut hire = Hire { threads, answer };
+        let sources: Vec<_> = job.sources.iter().map(|source| Arc::clone(&source.source)).collect();
+        let acknowledged = sources.clone();
+        let (mapper, reducer) = (Arc::clone(&job.engine), Arc::clone(&job.engine));
+        let mut sinks = Sinks { sinks: std::mem::take(&mut job.sinks), opened: 0 };
+        let mut log = log;
+        Ok(Self {
+            ask: hire.worker("tidemill-plan", ONE, asked, move |ask| answer_ask(&sources, ask))?,
+            record: hire.worker("tidemill-log", ENTRIES, recorded, move |entry: Entry| {
+                log.append(&entry)?;
+                Ok(Answer::Input(Input::Recorded(entry.batch(), entry.kind())))
+            })?,
+            map: hire.worker("tidemill-map", ONE, mapping, move |task: Arc<MapTask>| map(&*mapper, &task))?,
+            reduce: hire.worker("tidemill-reduce", ONE, reducing, move |work| reduce(&*reducer, work))?,
+            sinks: hire.worker("tidemill-sinks", ONE, sunk, move |work| sinks.perform(work))?,
+            acknowledge: hire.worker(
+                "tidemill-ack",
+                ONE,
+                |_| Task::Acknowledge,
+                move |positions: Vec<_>| Ok(acknowledge(&acknowledged, &positions)),
+            )?,
+            answers,
+        })
+    }
+}
+
+/// Hands a command to a worker. There is always room, since the machine waits for answers.
+pub(crate) fn hand<T>(worker: &Sender<T>, work: T) -> Result<()> {
+    worker.try_send(work).map_err(|refused| {
+        let found = match refused {
+            TrySendError::Full(_) => "it busy",
+            TrySendError::Disconnected(_) => "it gone",
+        };
+        Error::internal(format!("expected a worker that waits for its next command, found {found}"))
+    })
+}
+
+struct Hire<'a> {
+    threads: &'a mut Threads,
+    answer: Sender<Answer>,
+}
+
+impl Hire<'_> {
+    fn worker<T: Send + 'static>(
+        &mut self,
+        name: &str,
+        bound: usize,
+        task: impl Fn(&T) -> Task + Send + 'static,
+        mut perform: impl FnMut(T) -> Result<Answer> + Send + 'static,
+    ) -> Result<Sender<T>> {
+        let (sender, work) = bounded(bound);
+        let answer = self.answer.clone();
+        self.threads.spawn(name, move || {
+            for work in work {
+                let task = task(&work);
+                let done = guarded(|| perform(work));
+                let done =
+                    done.unwrap_or_else(|error| Answer::Input(Input::Failed(task, place(task, error))));
+                if answer.send(done).is_err() {
+                    return; // the loop has ended
+                }
+            }
+        })?;
+        Ok(sender)
+    }
+}
+
+/// Adds the batch to an error that does not name it yet.
+fn place(task: Task, error: Error) -> Error {
+    let (Task::Record(batch) | Task::Map(batch) | Task::Reduce(batch) | Task::Deliver(batch)) = task else {
+        return error;
+    };
+    let batch = format!("batch {batch}");
+    if error.places().contains(&batch) { error } else { error.at(batch) }
+}
+
+fn asked(ask: &Ask) -> Task {
+    match ask {
+        Ask::Bounds(_) => Task::Resolve,
+        Ask::Heads => Task::Heads,
+    }
+}
+
+fn recorded(entry: &Entry) -> Task {
+    Task::Record(entry.batch())
+}
+
+fn mapping(task: &Arc<MapTask>) -> Task {
+    Task::Map(task.batch)
+}
+
+fn reducing((task, ..): &ReduceWork) -> Task {
+    Task::Reduce(task.batch)
+}
+
+fn sunk(work: &SinkWork) -> Task {
+    match work {
+        SinkWork::Open => Task::Open,
+        SinkWork::Deliver(task, _) => Task::Deliver(task.batch),
+        SinkWork::Close => Task::Close,
+    }
+}
+
+fn answer_ask(sources: &[Arc<dyn Source>], ask: Ask) -> Result<Answer> {
+    let of = |source: &dyn Source| format!("source {}", source.name());
+    let input = match ask {
+        Ask::Heads => {
+            let heads = sources.iter().map(|source| source.heads().map_err(|error| error.at(of(&**source))));
+            Input::Heads(heads.collect::<Result<_>>()?)
+        }
+        Ask::Bounds(questions) => {
+            let resolve = |question: Question| {
+                let Some(source) = sources.get(question.source.0) else { return Ok(Vec::new()) };
+                source.resolve(&question.bound).map_err(|error| error.at(of(&**source)))
+            };
+            Input::Resolved(questions.into_iter().map(resolve).collect::<Result<_>>()?)
+        }
+    };
+    Ok(Answer::Input(input))
+}
+
+fn map(engine: &dyn Engine, task: &MapTask) -> Result<Answer> {
+    Ok(Answer::Mapped(task.batch, engine.map(task)?))
+}
+
+fn reduce(engine: &dyn Engine, (task, mapped, watermark): ReduceWork) -> Result<Answer> {
+    Ok(Answer::Reduced(task.batch, engine.reduce(&task, mapped, watermark)?))
+}
+
+/// Tells every source, also after one has refused.
+fn acknowledge(sources: &[Arc<dyn Source>], positions: &[(SourceId, Positions)]) -> Answer {
+    let told =
+        positions.iter().filter_map(|(id, positions)| sources.get(id.0).map(|source| (source, positions)));
+    let refuse = |(source, positions): (&Arc<dyn Source>, &Positions)| {
+        let place = |error: Error| error.at(format!("source {}", source.name()));
+        source.acknowledge(positions).map_err(place).err()
+    };
+    Answer::Input(Input::Acknowledged(told.filter_map(refuse).collect()))
+}
+
+/// The sinks on the delivery thread.
+struct Sinks {
+    sinks: Vec<JobSink>,
+    opened: usize,
+}
+
+impl Sinks {
+    fn perform(&mut self, work: SinkWork) -> Result<Answer> {
+        let done = match work {
+            SinkWork::Open => self.open().map(|()| Input::Opened),
+            SinkWork::Deliver(task, reduced) => {
+                self.deliver(&task, reduced).map(|()| Input::Delivered(task.batch))
+            }
+            SinkWork::Close => self.close().map(|()| Input::Closed),
+        };
+        done.map(Answer::Input)
+    }
+
+    fn open(&mut self) -> Result<()> {
+        for JobSink { sink, schema } in &mut self.sinks {
+            at_sink(&mut **sink, |sink| sink.open(schema))?;
+            self.opened += 1;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, task: &MapTask, reduced: Reduced) -> Result<()> {
+        let ranges: Arc<[_]> = task.ranges.iter().flat_map(|(_, ranges)| ranges.iter().cloned()).collect();
+        let mut outputs = reduced.outputs;
+        for (index, JobSink { sink, schema }) in self.sinks.iter_mut().enumerate() {
+            let rows = outputs.iter_mut().filter(|(output, _)| *output == OutputId(index));
+            let delivery = Delivery {
+                batch: task.batch,
+                time: task.time,
+                watermark: task.watermark,
+                ranges: Arc::clone(&ranges),
+                schema: Arc::clone(schema),
+                rows: rows
+                    .flat_map(|(_, rows)| std::mem::take(rows))
+                    .filter(|rows| rows.num_rows() > 0)
+                    .collect(),
+            };
+            if !delivery.rows.is_empty() || sink.wants_empty() {
+                at_sink(&mut **sink, |sink| sink.deliver(&delivery))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes every sink that was opened, also after one has failed; the first error counts.
+    fn close(&mut self) -> Result<()> {
+        let opened = self.sinks.iter_mut().take(std::mem::take(&mut self.opened));
+        let closed = opened.map(|JobSink { sink, .. }| at_sink(&mut **sink, |sink| sink.close()));
+        closed.fold(Ok(()), Result::and)
+    }
+}
+
+fn at_sink(sink: &mut dyn Sink, work: impl FnOnce(&mut dyn Sink) -> Result<()>) -> Result<()> {
+    let name = format!("sink {}", sink.name());
+    guarded(|| work(sink)).map_err(|error| error.at(name))
+}

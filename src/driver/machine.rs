@@ -354,7 +354,8 @@ impl Machine {
 
     fn failed(&mut self, moment: Moment, task: Task, error: Error) {
         match task {
-            Task::Heads if error.is_retriable() && !self.shutdown.has_begun() => {
+            // Sources that cannot be asked for a while cost time, not the stream: nothing was planned from them.
+            Task::Heads if error.is_retriable() => {
                 self.asking = Asking::Nothing;
                 if self.schedule.unanswered(moment.now) {
                     self.commands.push(Command::Emit(Event::Warning(error)));

@@ -1,1 +1,53 @@
+//! The driver's machine in a seeded world where every command may end late, out of order, or in failure.
+//!
+//! `TIDEMILL_SEEDS=100000 cargo test --test engine driver_simulation` runs more; a failing seed is printed with
+//! its trace.
 
+use crate::simulation::run;
+use crate::simulation::sabotage::{ALL, Sabotaged};
+
+const SEEDS: u64 = 2_000;
+
+fn seeds() -> u64 {
+    std::env::var("TIDEMILL_SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("TIDEMILL_SEEDS is a number"))
+}
+
+#[test]
+fn batches_complete_once_and_in_order_whatever_happens() {
+    for seed in 0..seeds() {
+        if let Err(violation) = run(seed, |machine| Box::new(machine)) {
+            panic!("seed {seed}: {}", violation.0);
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..50 {
+        let trace = || run(seed, |machine| Box::new(machine)).expect("this seed holds");
+        assert_eq!(trace(), trace(), "seed {seed}");
+    }
+}
+
+#[test]
+fn the_world_sees_every_kind_of_end() {
+    let mut seen = std::collections::BTreeMap::new();
+    for seed in 0..500 {
+        let trace = run(seed, |machine| Box::new(machine)).expect("this seed holds");
+        for word in ["Completed", "Cancel", "Failed(", "DataLoss", "Finish(None)", "Finish(Some", "Warning"] {
+            let found = trace.iter().any(|line| line.contains(word));
+            *seen.entry(word).or_insert(0) += u32::from(found);
+        }
+    }
+    assert_eq!(seen.len(), 7);
+    assert!(seen.values().all(|count| *count >= 5), "{seen:?}");
+}
+
+#[test]
+fn every_sabotaged_driver_is_caught() {
+    for how in ALL {
+        let caught =
+            (0..300).find(|seed| run(*seed, |machine| Box::new(Sabotaged { machine, how })).is_err());
+        assert!(caught.is_some(), "{how:?} passes as right");
+    }
+}

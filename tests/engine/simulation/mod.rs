@@ -1,0 +1,307 @@
+//! A world for the driver's machine: seeded, with commands that end late, out of order, or in failure.
+//!
+//! It performs no command: it remembers what was asked and answers when the seed says so. [`checker`] decides
+//! whether what the machine did was right, from commands and answers alone.
+
+pub(crate) mod checker;
+pub(crate) mod sabotage;
+
+use std::time::Duration;
+
+use tidemill::driver::machine::{
+    Command, EmptyBatches, Input, Machine, Moment, Purpose, Question, Settings, SourceSettings, Task,
+};
+use tidemill::driver::watermark::{EventTimeRule, Place};
+use tidemill::driver::{Limits, Stop, Trigger};
+use tidemill::error::Error;
+use tidemill::event::{Counts, Positions};
+use tidemill::exec::{MapTask, PartitionReport, StateSize};
+use tidemill::ingest::{Bound, Head};
+use tidemill::offset::{Offset, TopicPartition};
+use tidemill::plan::SourceId;
+use tidemill::time::{BatchTime, EventTime, Interval};
+
+use checker::{Checker, Violation};
+use sabotage::Driver;
+
+/// After so many steps the stream is asked to stop …
+const STEPS: usize = 160;
+
+/// … and must have ended after so many more.
+const STEPS_TO_END: usize = 2_000;
+
+/// What is there to read, as nobody but the world knows it.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) place: Place,
+    pub(crate) earliest: i64,
+    pub(crate) stable: i64,
+    seen: bool, // by a resolve or a heads
+}
+
+pub(crate) struct World {
+    random: fastrand::Rng,
+    moment: Moment,
+    settings: Settings,
+    partitions: Vec<Partition>,
+    under_way: Vec<Command>,
+    timer: Option<BatchTime>,
+    checker: Checker,
+    trouble: f64,
+    trace: Vec<String>,
+    finished: bool,
+}
+
+/// Runs one seed to its end; gives its trace, or what was wrong with it.
+pub(crate) fn run(
+    seed: u64,
+    driver: impl FnOnce(Machine) -> Box<dyn Driver>,
+) -> Result<Vec<String>, Violation> {
+    let mut world = World::new(seed);
+    let machine = Machine::new(world.settings.clone(), world.moment.now);
+    let mut driver = driver(machine);
+    world.tell(&mut *driver, Input::Start)?;
+    for step in 0..STEPS + STEPS_TO_END {
+        if world.finished {
+            return Ok(world.trace);
+        }
+        if step == STEPS {
+            world.trouble = 0.0;
+            world.tell(&mut *driver, Input::Stop(Stop::Graceful))?;
+        } else if step < STEPS {
+            world.step(&mut *driver)?;
+        } else {
+            world.settle(&mut *driver)?;
+        }
+    }
+    Err(Violation(format!("did not end; under way: {:?}", world.under_way)))
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let settings = random_settings(&mut random);
+        let partitions = random_partitions(&mut random, settings.sources.len());
+        let trouble = *random.choice(&[0.0, 0.0, 0.01, 0.05]).unwrap();
+        let now = BatchTime(random.i64(1_000_000..1_010_000));
+        let checker = Checker::new(&settings);
+        let moment = Moment { now, elapsed: Duration::ZERO };
+        let (under_way, trace) = (Vec::new(), Vec::new());
+        Self {
+            random,
+            moment,
+            settings,
+            partitions,
+            under_way,
+            timer: None,
+            checker,
+            trouble,
+            trace,
+            finished: false,
+        }
+    }
+
+    /// One thing happens: time passes, records arrive, a command ends, someone stops the stream.
+    fn step(&mut self, driver: &mut dyn Driver) -> Result<(), Violation> {
+        match self.random.u32(0..100) {
+            0..20 => self.pass_time(driver),
+            20..45 => self.change_sources(driver),
+            45..95 => self.answer_one(driver),
+            95..97 if self.trouble > 0.0 => self.stop(driver),
+            _ => Ok(()),
+        }
+    }
+
+    /// Only what brings the end nearer.
+    fn settle(&mut self, driver: &mut dyn Driver) -> Result<(), Violation> {
+        if self.under_way.is_empty() { self.pass_time(driver) } else { self.answer_one(driver) }
+    }
+
+    fn pass_time(&mut self, driver: &mut dyn Driver) -> Result<(), Violation> {
+        let by = *self.random.choice(&[1, 7, 40, 100, 250, 1_000]).unwrap();
+        self.moment.now = self.moment.now.plus(Duration::from_millis(by));
+        self.moment.elapsed += Duration::from_millis(by);
+        match self.timer {
+            Some(time) if time <= self.moment.now => self.tell(driver, Input::Due),
+            _ => Ok(()),
+        }
+    }
+
+    fn stop(&mut self, driver: &mut dyn Driver) -> Result<(), Violation> {
+        let stop = if self.random.bool() { Stop::Graceful } else { Stop::Now };
+        self.tell(driver, Input::Stop(stop))
+    }
+
+    fn change_sources(&mut self, driver: &mut dyn Driver) -> Result<(), Violation> {
+        let index = self.random.usize(0..self.partitions.len());
+        let grow = *self.random.choice(&[1, 3, 50, 400]).unwrap();
+        self.partitions[index].stable += grow;
+        if self.random.f64() < 0.02 {
+            let (source, number) = (self.random.usize(0..self.settings.sources.len()), self.partitions.len());
+            self.partitions.push(new_partition(source, number, &mut self.random));
+        }
+        if self.trouble > 0.0 && self.random.f64() < 0.02 {
+            let partition = &mut self.partitions[index];
+            partition.earliest = partition.stable;
+            self.checker.records_lost();
+        }
+        if self.random.bool() { self.tell(driver, Input::Woken) } else { Ok(()) }
+    }
+
+    fn answer_one(&mut self, driver: &mut dyn Driver) -> Result<(), Violation> {
+        if self.under_way.is_empty() {
+            return Ok(());
+        }
+        let index = self.random.usize(0..self.under_way.len());
+        let command = self.under_way.remove(index);
+        let input =
+            if self.random.f64() < self.trouble { self.failure(&command) } else { self.success(&command) };
+        self.tell(driver, input)
+    }
+
+    fn failure(&mut self, command: &Command) -> Input {
+        let number = self.trace.len();
+        let error = Error::source(format!("injected {number}"));
+        match command {
+            Command::OpenSinks => Input::Failed(Task::Open, error),
+            Command::Resolve(_) => Input::Failed(Task::Resolve, error),
+            Command::AskHeads if self.random.bool() => Input::Failed(Task::Heads, error.retriable()),
+            Command::AskHeads => Input::Failed(Task::Heads, error),
+            Command::Record(entry) => Input::Failed(Task::Record(entry.batch()), error),
+            Command::Map(task) => Input::Failed(Task::Map(task.batch), error),
+            Command::Reduce(task, _) => Input::Failed(Task::Reduce(task.batch), error),
+            Command::Deliver(task) => Input::Failed(Task::Deliver(task.batch), error),
+            Command::Acknowledge(_) => Input::Acknowledged(vec![error]),
+            Command::CloseSinks => Input::Failed(Task::Close, error),
+            other => panic!("{other:?} has no answer"),
+        }
+    }
+
+    fn success(&mut self, command: &Command) -> Input {
+        match command {
+            Command::OpenSinks => Input::Opened,
+            Command::Resolve(questions) => {
+                Input::Resolved(questions.iter().map(|q| self.resolve(q)).collect())
+            }
+            Command::AskHeads => Input::Heads(self.heads()),
+            Command::Record(entry) => Input::Recorded(entry.batch(), entry.kind()),
+            Command::Map(task) => self.map(task),
+            Command::Reduce(task, _) => {
+                Input::Reduced { batch: task.batch, state: StateSize::default(), counts: Counts::default() }
+            }
+            Command::Deliver(task) => Input::Delivered(task.batch),
+            Command::Acknowledge(_) => Input::Acknowledged(Vec::new()),
+            Command::CloseSinks => Input::Closed,
+            other => panic!("{other:?} has no answer"),
+        }
+    }
+
+    fn resolve(&mut self, question: &Question) -> Positions {
+        let of_source = self.partitions.iter_mut().filter(|partition| partition.place.0 == question.source);
+        let meant = |partition: &mut Partition| {
+            partition.seen = true;
+            let offset =
+                if question.bound == Bound::Earliest { partition.earliest } else { partition.stable };
+            (partition.place.1.clone(), Offset(offset))
+        };
+        let positions: Positions = of_source.map(meant).collect();
+        if question.purpose == Purpose::Starting {
+            self.checker.starts_at(question.source, &positions);
+        } else {
+            self.checker.ends_at(question.source, &positions);
+        }
+        positions
+    }
+
+    fn heads(&mut self) -> Vec<Vec<Head>> {
+        let mut heads = vec![Vec::new(); self.settings.sources.len()];
+        for partition in &mut self.partitions {
+            if !std::mem::replace(&mut partition.seen, true) {
+                self.checker.appears(&partition.place, Offset(partition.earliest));
+            }
+            heads[partition.place.0.0].push(Head {
+                at: partition.place.1.clone(),
+                topic_id: None,
+                earliest: Offset(partition.earliest),
+                stable: Offset(partition.stable),
+                leader_epoch: None,
+            });
+        }
+        heads
+    }
+
+    fn map(&mut self, task: &MapTask) -> Input {
+        let ranges =
+            task.ranges.iter().flat_map(|(source, ranges)| ranges.iter().map(|range| (*source, range)));
+        let time = task.time;
+        let report = |(source, range): (SourceId, &tidemill::offset::OffsetRange)| PartitionReport {
+            source,
+            at: range.at.clone(),
+            records: range.len(),
+            bytes: range.len() * self.random.u64(1..500),
+            max_event_time: (!range.is_empty())
+                .then(|| EventTime::from(time).minus(Duration::from_millis(self.random.u64(0..3_000)))),
+        };
+        let partitions: Vec<PartitionReport> = ranges.map(report).collect();
+        let records = partitions.iter().map(|report| report.records).sum();
+        Input::Mapped { batch: task.batch, partitions, counts: Counts { records, ..Counts::default() } }
+    }
+
+    fn tell(&mut self, driver: &mut dyn Driver, input: Input) -> Result<(), Violation> {
+        self.trace.push(format!("{:?} < {input:?}", self.moment.now));
+        self.checker.input(&input)?;
+        for command in driver.handle(self.moment, input) {
+            self.trace.push(format!("> {command:?}"));
+            self.checker.command(&command, &self.partitions)?;
+            match command {
+                Command::WakeAt(time) => self.timer = time,
+                Command::Finish(_) => self.finished = true,
+                Command::Emit(_) | Command::Cancel => {}
+                command => self.under_way.push(command),
+            }
+        }
+        self.checker.at_rest(self.under_way.is_empty() && self.timer.is_none() && !self.finished)
+    }
+}
+
+fn random_settings(random: &mut fastrand::Rng) -> Settings {
+    let triggers = [
+        Trigger::Interval(Interval::new(Duration::from_millis(100)).unwrap()),
+        Trigger::Interval(Interval::new(Duration::from_millis(700)).unwrap()),
+        Trigger::AsSoonAsPossible,
+        Trigger::AvailableNow,
+    ];
+    let sources = (0..random.usize(1..3)).map(|number| random_source(random, number)).collect();
+    Settings {
+        sources,
+        trigger: *random.choice(&triggers).unwrap(),
+        limits: Limits { max_records: random.u64(1..600), max_memory: random.u64(1_000..1_000_000) },
+        empty: *random.choice(&[EmptyBatches::WhenDue, EmptyBatches::Always]).unwrap(),
+    }
+}
+
+fn random_source(random: &mut fastrand::Rng, number: usize) -> SourceSettings {
+    let timeouts = [None, Some(Duration::from_millis(300)), Some(Duration::from_secs(5))];
+    let rule = EventTimeRule {
+        delay: Duration::from_millis(random.u64(0..2_000)),
+        idle_timeout: *random.choice(&timeouts).unwrap(),
+    };
+    SourceSettings {
+        name: format!("source {number}"),
+        starting: random.choice(&[Bound::Earliest, Bound::Latest]).unwrap().clone(),
+        ending: (random.f64() < 0.2).then_some(Bound::Latest),
+        event_time: (random.f64() < 0.8).then_some(rule),
+        max_rate: (random.f64() < 0.2).then(|| random.f64() * 1_000.0 + 1.0),
+    }
+}
+
+fn random_partitions(random: &mut fastrand::Rng, sources: usize) -> Vec<Partition> {
+    let count = random.usize(sources..sources + 6);
+    (0..count).map(|number| new_partition(number % sources, number, random)).collect()
+}
+
+fn new_partition(source: usize, number: usize, random: &mut fastrand::Rng) -> Partition {
+    let earliest = random.i64(0..100);
+    let place = (SourceId(source), TopicPartition::new("t", i32::try_from(number).unwrap()));
+    Partition { place, earliest, stable: earliest + random.i64(0..500), seen: false }
+}

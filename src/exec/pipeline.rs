@@ -17,7 +17,7 @@ use crate::exec::keyed::KeyedOperator;
 use crate::exec::mailbox::Mailbox;
 use crate::exec::program::{Column, Port, Program, Step, StepKind};
 use crate::exec::{BatchContext, Slot};
-use crate::expr::Bound;
+use crate::expr::Predicate;
 use crate::state::key::{KeyEncoder, Keys};
 
 /// The stateful operators of one shard, by their number in the program; none before the first exchange.
@@ -127,7 +127,7 @@ impl Run<'_> {
     }
 
     /// Marks the rows for which `predicate` holds; nothing where it holds for none.
-    fn filter(&self, step: &Step, predicate: &Bound, kept: &[usize], rows: Rows) -> Result<Option<Rows>> {
+    fn filter(&self, step: &Step, predicate: &Predicate, kept: &[usize], rows: Rows) -> Result<Option<Rows>> {
         let mask = predicate.evaluate_selection(&rows.batch, rows.selection.as_ref(), self.context.time)?;
         let count = mask.count_set_bits();
         if count == 0 {

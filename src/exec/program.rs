@@ -12,7 +12,7 @@ use crate::decode::DecodeSpec;
 use crate::error::{Error, Result};
 use crate::exec::detect::DetectOperator;
 use crate::exec::keyed::KeyedOperator;
-use crate::expr::{Bound, bind, bind_predicate};
+use crate::expr::{Bound, Expression, Predicate};
 use crate::plan::{
     BatchFunction, Checked, FunctionSchema, Named, Node, NodeId, Operator, OutputId, Plan, SourceId,
 };
@@ -60,7 +60,7 @@ pub(crate) struct Step {
 #[derive(Debug)]
 pub(crate) enum StepKind {
     /// Keeps the rows for which the predicate holds, and of them these columns.
-    Filter(Bound, Vec<usize>),
+    Filter(Predicate, Vec<usize>),
     /// Makes each column anew or passes it on.
     Project(Vec<Column>),
     /// Runs the keyed operator of this number, then keeps these columns.
@@ -214,7 +214,7 @@ impl<'a> Compiler<'a> {
         match (&node.operator, input) {
             (Operator::Source(source), _) => self.source(id, *source).map(single),
             (Operator::Filter(predicate), Some(input)) => {
-                let bound = bind_predicate(predicate, self.columns(input)?).map_err(first)?;
+                let bound = predicate.bind_predicate(self.columns(input)?).map_err(first)?;
                 let kept = indices(self.columns(input)?, self.columns(id)?)?;
                 self.step(id, input, StepKind::Filter(bound, kept)).map(single)
             }
@@ -266,7 +266,7 @@ impl<'a> Compiler<'a> {
         let source = self.columns(input)?;
         let column = |name: &String| -> Result<Column> {
             if let Some(column) = named.iter().find(|column| column.name == *name) {
-                let bound = bind(&column.expression, source).map_err(first)?;
+                let bound = column.expression.bind(source).map_err(first)?;
                 return Ok(passed(&column.expression, source).map_or(Column::Computed(Box::new(bound)), Column::Input));
             }
             let old = names.iter().find(|(_, new)| new == name).map_or(name, |(old, _)| old);
@@ -397,8 +397,8 @@ fn appends(source: &Schema, added: &SchemaRef, own: &Schema, reads: Option<&[Str
 }
 
 /// The input column that `expression` merely passes on.
-fn passed(expression: &crate::expr::Expression, schema: &Schema) -> Option<usize> {
-    schema.fields().iter().position(|field| expression.is_column(field.name()))
+fn passed(expression: &Expression, schema: &Schema) -> Option<usize> {
+    schema.index_of(expression.as_column()?).ok()
 }
 
 fn index(schema: &Schema, name: &str) -> Result<usize> {

@@ -11,7 +11,6 @@ use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
 use crate::decode::full_schema;
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result, nearest};
-use crate::expr::{bind, bind_predicate};
 use crate::plan::{FunctionSchema, Named, Node, NodeId, Operator, OutputId, Plan, SourceId, SourceSpec};
 
 /// A plan without mistakes, and what is known of each of its operators.
@@ -113,7 +112,7 @@ impl Plan {
             (Operator::Source(id), []) => self.source_stream(*id).map_err(one),
             (Operator::Union, [first, others @ ..]) => union(first, others),
             (Operator::Filter(predicate), [input]) => {
-                bind_predicate(predicate, &input.schema).map(|_| Stream::clone(input))
+                predicate.bind_predicate(&input.schema).map(|_| Stream::clone(input))
             }
             (Operator::Select(columns), [input]) => select(columns, input),
             (Operator::WithColumns(columns), [input]) => with_columns(columns, input),
@@ -230,7 +229,7 @@ fn taken(name: &str) -> Error {
 fn bind_all(columns: &[Named], schema: &Schema) -> Result<Vec<FieldRef>, Vec<Error>> {
     let (mut fields, mut mistakes) = (Vec::new(), Vec::new());
     for column in columns {
-        match bind(&column.expression, schema) {
+        match column.expression.bind(schema) {
             Ok(bound) => fields.push(Arc::new(bound.field().clone().with_name(&column.name)) as FieldRef),
             Err(found) => mistakes.extend(found),
         }
@@ -241,7 +240,7 @@ fn bind_all(columns: &[Named], schema: &Schema) -> Result<Vec<FieldRef>, Vec<Err
 fn select(columns: &[Named], input: &Stream) -> Result<Stream, Vec<Error>> {
     let schema = distinct(bind_all(columns, &input.schema)?)?;
     let kept =
-        |key: &String| columns.iter().any(|column| column.name == *key && column.expression.is_column(key));
+        |key: &String| columns.iter().any(|column| column.name == *key && column.expression.as_column() == Some(key));
     Ok(Stream { schema, keys: keys_if(input, kept) })
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 
 use crate::error::Result;
-use crate::expr::{Expression, bind};
 use crate::plan::check::new_name;
 use crate::plan::{Checked, FunctionSchema, Named, Node, NodeId, Operator};
 
@@ -51,12 +50,12 @@ impl Checked {
             Operator::Source(_) => HashSet::new(),
             Operator::Output(_) => all(schema),
             Operator::Drop(_) | Operator::Union => own.clone(),
-            Operator::Filter(predicate) => with(own.clone(), columns_of(predicate, schema)),
-            Operator::Select(columns) => expressions(columns, own, schema),
+            Operator::Filter(predicate) => with(own.clone(), predicate.columns()),
+            Operator::Select(columns) => expressions(columns, own),
             Operator::WithColumns(columns) => {
                 let kept =
                     own.iter().filter(|name| !columns.iter().any(|column| column.name == **name)).cloned();
-                with(kept.collect(), expressions(columns, own, schema))
+                with(kept.collect(), expressions(columns, own))
             }
             Operator::Rename(names) => {
                 let needed = |name: &String| own.contains(new_name(name, names));
@@ -88,17 +87,10 @@ fn with(mut names: HashSet<String>, more: impl IntoIterator<Item = String>) -> H
     names
 }
 
-/// The columns that `expression` reads; a checked plan's expressions bind.
-fn columns_of(expression: &Expression, schema: &Schema) -> HashSet<String> {
-    let bound = bind(expression, schema).ok();
-    let columns = bound.iter().flat_map(|bound| bound.columns().to_vec());
-    columns.filter_map(|index| schema.fields().get(index)).map(|field| field.name().clone()).collect()
-}
-
 /// The columns that those of `columns` read that are needed.
-fn expressions(columns: &[Named], needed: &HashSet<String>, schema: &Schema) -> HashSet<String> {
+fn expressions(columns: &[Named], needed: &HashSet<String>) -> HashSet<String> {
     let wanted = columns.iter().filter(|column| needed.contains(&column.name));
-    wanted.flat_map(|column| columns_of(&column.expression, schema)).collect()
+    wanted.flat_map(|column| column.expression.columns()).collect()
 }
 
 fn keep(schema: &Schema, names: &HashSet<String>) -> SchemaRef {

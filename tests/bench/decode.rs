@@ -3,7 +3,12 @@
 //! Prints one JSON line a figure. It deliberately reads no topic and starts no thread: what is compared is the work
 //! per byte alone. `cargo bench --bench decode [records]`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a benchmark ends at a mistake, and prints")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a benchmark ends at a mistake, and prints"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +33,8 @@ struct Style {
     comma: &'static str,
 }
 
-const STYLES: [Style; 2] = [
-    Style { name: "compact", colon: ":", comma: "," },
-    Style { name: "spaced", colon: ": ", comma: ", " },
-];
+const STYLES: [Style; 2] =
+    [Style { name: "compact", colon: ":", comma: "," }, Style { name: "spaced", colon: ": ", comma: ", " }];
 
 fn main() {
     let asked = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
@@ -52,7 +55,8 @@ impl Readings {
     fn new(records: usize, style: Style) -> Self {
         let (mut chunks, mut lines, mut bytes) = (Vec::new(), Vec::new(), 0);
         for start in (0..records).step_by(CHUNK_ROWS) {
-            let texts: Vec<String> = (start..records.min(start + CHUNK_ROWS)).map(|i| reading(i, style)).collect();
+            let texts: Vec<String> =
+                (start..records.min(start + CHUNK_ROWS)).map(|i| reading(i, style)).collect();
             bytes += texts.iter().map(String::len).sum::<usize>();
             lines.push(texts.iter().flat_map(|text| format!("{text}\n").into_bytes()).collect());
             chunks.push(chunk(&texts));
@@ -88,7 +92,14 @@ fn chunk(texts: &[String]) -> RawChunk {
         start += text.len();
     }
     let offsets = (0..texts.len() as i64).collect();
-    RawChunk { at: TopicPartition::new("readings", 0), offsets, payloads, keys: None, timestamps: None, headers: None }
+    RawChunk {
+        at: TopicPartition::new("readings", 0),
+        offsets,
+        payloads,
+        keys: None,
+        timestamps: None,
+        headers: None,
+    }
 }
 
 fn full() -> SchemaRef {
@@ -139,7 +150,8 @@ fn compare(readings: &Readings, style: Style) {
         (clock.elapsed() - start).as_secs_f64()
     };
     let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (time(ours), time(theirs))).collect();
-    let rate = |side: fn(&(f64, f64)) -> f64| readings.records as f64 / median(rounds.iter().map(side).collect());
+    let rate =
+        |side: fn(&(f64, f64)) -> f64| readings.records as f64 / median(rounds.iter().map(side).collect());
     let (ours, theirs) = (rate(|round| round.0), rate(|round| round.1));
     println!(
         "{{\"bench\": \"decode\", \"case\": \"3 of 8 columns, {}\", \"unit\": \"records/s\", \"records\": {}, \
@@ -169,6 +181,7 @@ fn cpu_seconds() -> f64 {
 
 fn peak_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
     peak.unwrap_or(0.0) / 1_024.0
 }

@@ -1,0 +1,138 @@
+//! The functions that expressions may call: DataFusion's scalar functions and the two divisions of Python.
+//!
+//! A batch that is computed again must give the same rows, so functions that give another value at every call are
+//! refused. It deliberately keeps no registry of its own: the list is built where it is asked for, which costs
+//! microseconds and happens only while a plan is made.
+
+use std::sync::Arc;
+
+use datafusion_expr::{ScalarUDF, TypeSignature, Volatility};
+
+use crate::error::{Error, Result, nearest};
+use crate::expr::arithmetic::{FloorDivide, FloorMod};
+
+/// What people write for an aggregate, and would otherwise be told is unknown.
+const AGGREGATES: &[&str] = &[
+    "sum", "avg", "mean", "count", "min", "max", "median", "stddev", "var", "first_value", "last_value", "array_agg",
+    "approx_distinct", "row_number", "lag", "lead", "rank",
+];
+
+/// Every function, volatile ones included.
+fn all() -> impl Iterator<Item = Arc<ScalarUDF>> {
+    let own = [ScalarUDF::new_from_impl(FloorDivide::default()), ScalarUDF::new_from_impl(FloorMod::default())];
+    datafusion_functions::all_default_functions().into_iter().chain(own.map(Arc::new))
+}
+
+fn is_called(function: &ScalarUDF, name: &str) -> bool {
+    function.name() == name || function.aliases().iter().any(|alias| alias == name)
+}
+
+/// The function of this name, letters compared without case.
+pub(super) fn lookup(name: &str) -> Result<Arc<ScalarUDF>> {
+    let lower = name.to_lowercase();
+    match all().find(|function| is_called(function, &lower)) {
+        Some(function) if function.signature().volatility == Volatility::Volatile => Err(volatile(name)),
+        Some(function) => Ok(function),
+        None => Err(unknown(name, &lower)),
+    }
+}
+
+fn volatile(name: &str) -> Error {
+    Error::config(format!("expected a function that always gives the same for the same row, found {name}"))
+        .help("a batch that is computed again must give the same rows; use a map_batches function with its own seed")
+}
+
+fn unknown(name: &str, lower: &str) -> Error {
+    if AGGREGATES.contains(&lower) {
+        return Error::config(format!("expected a function of one row, found {name}, which needs many rows"))
+            .help("aggregates belong into group_by(...).agg(...)");
+    }
+    let error = Error::config(format!("there is no function {name}"));
+    let names = function_names();
+    match nearest(lower, names.iter().map(String::as_str)) {
+        Some(near) => error.help(format!("did you mean {near}?")),
+        None => error.help("tm.functions lists those that there are"),
+    }
+}
+
+/// The names of all functions that an expression may call, sorted, aliases included.
+///
+/// ```
+/// let names = tidemill::expr::function_names();
+/// assert!(names.iter().any(|name| name == "date_trunc"));
+/// assert!(!names.iter().any(|name| name == "random"));
+/// ```
+pub fn function_names() -> Vec<String> {
+    let allowed = all().filter(|function| function.signature().volatility != Volatility::Volatile);
+    let named = |function: Arc<ScalarUDF>| {
+        std::iter::once(function.name().to_owned()).chain(function.aliases().to_vec()).collect::<Vec<_>>()
+    };
+    let mut names: Vec<String> = allowed.flat_map(named).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// What there is to know about a function, for `help()`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionInfo {
+    /// Its name, or the alias that was asked for.
+    pub name: String,
+    /// How it is called.
+    pub syntax: String,
+    /// What it gives.
+    pub description: String,
+    /// Its arguments: name and meaning.
+    pub arguments: Vec<(String, String)>,
+}
+
+/// What there is to know about the function of this name.
+pub fn function_info(name: &str) -> Result<FunctionInfo> {
+    let function = lookup(name)?;
+    let Some(documentation) = function.documentation() else {
+        let syntax = format!("{name}(...)");
+        return Ok(FunctionInfo { name: name.to_owned(), syntax, description: String::new(), arguments: Vec::new() });
+    };
+    Ok(FunctionInfo {
+        name: name.to_owned(),
+        syntax: documentation.syntax_example.clone(),
+        description: documentation.description.trim().to_owned(),
+        arguments: documentation.arguments.clone().unwrap_or_default(),
+    })
+}
+
+/// The numbers of arguments that a function takes; none where it decides by itself.
+pub(super) fn arities(signature: &TypeSignature) -> Option<Vec<usize>> {
+    match signature {
+        TypeSignature::OneOf(variants) => {
+            let counts: Option<Vec<Vec<usize>>> = variants.iter().map(arities).collect();
+            let mut counts = counts?.concat();
+            counts.sort_unstable();
+            counts.dedup();
+            Some(counts)
+        }
+        TypeSignature::Exact(types) => Some(vec![types.len()]),
+        TypeSignature::Coercible(types) => Some(vec![types.len()]),
+        TypeSignature::Uniform(count, _)
+        | TypeSignature::Numeric(count)
+        | TypeSignature::String(count)
+        | TypeSignature::Comparable(count)
+        | TypeSignature::Any(count) => Some(vec![*count]),
+        TypeSignature::Nullary => Some(vec![0]),
+        _ => None,
+    }
+}
+
+/// How a function is called, as its documentation says.
+pub(super) fn syntax(function: &ScalarUDF) -> Option<&str> {
+    function.documentation().map(|documentation| documentation.syntax_example.as_str())
+}
+
+/// The planners that turn SQL's own forms (`EXTRACT`, `SUBSTRING`, `POSITION`) into functions.
+pub(super) fn planners() -> Vec<Arc<dyn datafusion_expr::planner::ExprPlanner>> {
+    vec![
+        Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
+        Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
+        Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
+    ]
+}

@@ -5,9 +5,11 @@
 //! delivered again, with the same number and the same rows. Every sink passes the suite in [`contract`].
 
 pub mod callback;
+pub mod channel;
 pub mod contract;
-mod encode;
+pub mod encode;
 pub mod kafka;
+pub mod pprint;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;

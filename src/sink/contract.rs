@@ -1,0 +1,205 @@
+//! What every sink must do, as checks that any implementation can be put through.
+//!
+//! It deliberately knows no sink: a [`Fixture`] makes sinks that write to one place, and says what has arrived there.
+//! Rows carry their number in the column `row`, so that order, loss and repetition can be seen.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use super::{Delivery, Sink};
+use crate::error::Result;
+use crate::offset::{Offset, OffsetRange, TopicPartition};
+use crate::time::{BatchId, BatchTime};
+
+/// A place that sinks under test write to.
+pub trait Fixture {
+    /// A sink that writes to the place; not yet opened.
+    fn sink(&mut self) -> Box<dyn Sink>;
+
+    /// The numbers of all rows that have arrived at the place so far, in order of arrival.
+    fn arrived(&mut self) -> Vec<i64>;
+
+    /// A schema that the sink must refuse; none where it takes every one.
+    fn refused(&self) -> Option<SchemaRef>;
+
+    /// Makes deliveries fail from now on (`Broken::Yes`) or succeed again. Says whether this can be done at all.
+    fn set_broken(&mut self, broken: Broken) -> Breakable;
+}
+
+/// Whether deliveries to the place fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// They fail.
+    Yes,
+    /// They succeed.
+    No,
+}
+
+/// Whether a place can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breakable {
+    /// It can.
+    Yes,
+    /// Nothing that a test can do makes it fail.
+    No,
+}
+
+/// The columns of the suite's rows: `row` int64 and `text` string.
+pub fn schema() -> SchemaRef {
+    let fields = vec![Field::new("row", DataType::Int64, false), Field::new("text", DataType::Utf8, true)];
+    Arc::new(Schema::new(fields))
+}
+
+/// Batch `batch` with the rows numbered `rows`, in chunks of at most 1,000.
+pub fn delivery(batch: u64, rows: std::ops::Range<i64>) -> Delivery {
+    let numbers: Vec<i64> = rows.collect();
+    let from = Offset(numbers.first().copied().unwrap_or(0));
+    let until = Offset(numbers.last().map_or(from.0, |last| last + 1));
+    Delivery {
+        batch: BatchId(batch),
+        time: BatchTime(1_700_000_000_000 + i64::try_from(batch).unwrap_or(0) * 1_000),
+        watermark: None,
+        ranges: Arc::from([OffsetRange::new(TopicPartition::new("contract", 0), from, until)]),
+        schema: schema(),
+        rows: numbers.chunks(1_000).filter_map(chunk).collect(),
+    }
+}
+
+fn chunk(numbers: &[i64]) -> Option<RecordBatch> {
+    let text: StringArray = numbers.iter().map(|row| (row % 3 != 0).then(|| format!("row {row}"))).collect();
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(numbers.to_vec())), Arc::new(text)];
+    RecordBatch::try_new(schema(), columns).ok()
+}
+
+/// Runs every check.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn check(fixture: &mut dyn Fixture) {
+    refuses_a_schema_before_any_delivery(fixture);
+    delivers_whole_batches_in_order(fixture);
+    takes_a_batch_again(fixture);
+    honours_its_word_on_empty_batches(fixture);
+    says_so_when_a_delivery_fails(fixture);
+    closes_at_any_time(fixture);
+}
+
+/// A schema that the sink cannot take is refused by `open`, as a configuration error, with nothing written.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn refuses_a_schema_before_any_delivery(fixture: &mut dyn Fixture) {
+    let Some(refused) = fixture.refused() else { return };
+    let before = fixture.arrived();
+    let mut sink = fixture.sink();
+    let error = sink.open(&refused).err();
+    assert!(error.as_ref().is_some_and(crate::error::Error::is_config), "open took {refused:?}: {error:?}");
+    must(sink.close(), "close after a refused open");
+    assert_eq!(fixture.arrived(), before, "a refused open wrote rows");
+}
+
+/// When `deliver` returns, the rows of that batch are there, after those of the batches before: all of them, in order.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn delivers_whole_batches_in_order(fixture: &mut dyn Fixture) {
+    let mut expected = fixture.arrived();
+    let mut sink = opened(fixture);
+    for (batch, rows) in [(1, 0..1), (2, 1..50), (3, 50..5_050), (4, 5_050..5_051)] {
+        must(sink.deliver(&delivery(batch, rows.clone())), "deliver");
+        expected.extend(rows);
+        same(&fixture.arrived(), &expected, "when deliver had returned");
+    }
+    must(sink.close(), "close");
+    same(&fixture.arrived(), &expected, "after close");
+}
+
+/// The same batch may come again, to the same sink or to the next one: at least once.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn takes_a_batch_again(fixture: &mut dyn Fixture) {
+    let batch = delivery(9, 9_000..9_010);
+    for _ in 0..2 {
+        let mut sink = opened(fixture);
+        must(sink.deliver(&batch), "deliver");
+        must(sink.deliver(&batch), "deliver again");
+        must(sink.close(), "close");
+    }
+    has_all(&fixture.arrived(), 9_000..9_010);
+}
+
+/// Batches without rows are offered only to a sink that wants them, and bring no row.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn honours_its_word_on_empty_batches(fixture: &mut dyn Fixture) {
+    let before = fixture.arrived();
+    let mut sink = opened(fixture);
+    assert_eq!(sink.wants_empty(), sink.wants_empty(), "wants_empty must not change");
+    if sink.wants_empty() {
+        must(sink.deliver(&delivery(20, 0..0)), "deliver an empty batch");
+    }
+    must(sink.close(), "close");
+    same(&fixture.arrived(), &before, "after an empty batch");
+}
+
+/// A delivery that fails is an error, never a silent loss; once the place is back, the batch can be delivered.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn says_so_when_a_delivery_fails(fixture: &mut dyn Fixture) {
+    let mut sink = opened(fixture);
+    if fixture.set_broken(Broken::Yes) == Breakable::No {
+        return must(sink.close(), "close");
+    }
+    let batch = delivery(30, 30_000..30_100);
+    let error = sink.deliver(&batch).err();
+    assert!(error.is_some(), "deliver said that the rows were safe while the place refused them");
+    must(sink.close(), "close after a failed delivery");
+    fixture.set_broken(Broken::No);
+    let mut again = opened(fixture);
+    must(again.deliver(&batch), "deliver after the place is back");
+    has_all(&fixture.arrived(), 30_000..30_100);
+    must(again.close(), "close");
+}
+
+/// `close` succeeds before `open`, after it, and a second time, and writes nothing.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn closes_at_any_time(fixture: &mut dyn Fixture) {
+    let before = fixture.arrived();
+    must(fixture.sink().close(), "close before open");
+    let mut sink = opened(fixture);
+    must(sink.close(), "close");
+    must(sink.close(), "close a second time");
+    same(&fixture.arrived(), &before, "after close");
+}
+
+fn opened(fixture: &mut dyn Fixture) -> Box<dyn Sink> {
+    let mut sink = fixture.sink();
+    must(sink.open(&schema()), "open");
+    sink
+}
+
+fn must(result: Result<()>, what: &str) {
+    let error = result.err();
+    assert!(error.is_none(), "{what} failed: {error:?}");
+}
+
+fn same(found: &[i64], expected: &[i64], when: &str) {
+    let differs = found.iter().zip(expected).position(|(found, expected)| found != expected);
+    let (rows, wanted) = (found.len(), expected.len());
+    assert!(
+        found == expected,
+        "{when}: {rows} rows, expected {wanted}; the first that differs is at {differs:?}"
+    );
+}
+
+fn has_all(found: &[i64], mut rows: std::ops::Range<i64>) {
+    let missing = rows.find(|row| !found.contains(row));
+    assert!(missing.is_none(), "row {missing:?} has not arrived");
+}

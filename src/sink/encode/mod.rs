@@ -1,0 +1,182 @@
+//! Rows become bytes: the values, keys and headers of records, a chunk at a time.
+//!
+//! It deliberately knows no sink: what it fills are columns of byte strings, each one contiguous buffer. Schemas are
+//! checked when an encoder is made, so that encoding meets no surprise.
+
+mod headers;
+mod json;
+mod key;
+pub(crate) mod text;
+
+use std::ops::Range;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema};
+
+pub(crate) use headers::HeaderReader;
+pub use headers::HeaderSpec;
+pub(crate) use key::KeyEncoder;
+pub use key::KeySpec;
+
+use crate::error::{Error, Result, nearest};
+use json::JsonEncoder;
+
+/// How a row becomes a record's value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// One JSON object a row: all columns by name, timestamps ISO 8601, binary as base64, NaN and null as null.
+    #[default]
+    Json,
+    /// The bytes of one column as they are; null is a tombstone.
+    Raw {
+        /// The column; may be left out where there is only one.
+        column: Option<String>,
+    },
+}
+
+/// Byte strings, each null or a piece of one buffer; kept from chunk to chunk so that its memory is reused.
+#[derive(Debug, Default)]
+pub(crate) struct ByteRows {
+    bytes: Vec<u8>,
+    spans: Vec<Option<Range<usize>>>,
+}
+
+impl ByteRows {
+    /// Forgets the rows and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.spans.clear();
+    }
+
+    /// The value of `row`; `None` where it is null or there is no such row.
+    #[inline]
+    pub(crate) fn get(&self, row: usize) -> Option<&[u8]> {
+        self.bytes.get(self.spans.get(row)?.clone()?)
+    }
+
+    /// Appends the value that `write` appends to the buffer.
+    fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        self.spans.push(Some(start..self.bytes.len()));
+    }
+
+    /// Appends a value, or null.
+    fn push(&mut self, value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.push_with(|bytes| bytes.extend_from_slice(value)),
+            None => self.spans.push(None),
+        }
+    }
+}
+
+/// The rows as JSON objects, one a line: what [`OutputFormat::Json`] writes, for those who want the text itself.
+///
+/// ```
+/// use std::sync::Arc;
+/// use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+/// use tidemill::sink::encode::json_rows;
+/// let temp: ArrayRef = Arc::new(Float64Array::from(vec![20.5, f64::NAN]));
+/// let rows = RecordBatch::try_from_iter([("temp", temp)]).unwrap();
+/// assert_eq!(json_rows(&rows).unwrap(), b"{\"temp\":20.5}\n{\"temp\":null}\n");
+/// ```
+pub fn json_rows(rows: &RecordBatch) -> Result<Vec<u8>> {
+    let encoder = JsonEncoder::objects(&rows.schema(), (0..rows.num_columns()).collect())?;
+    let mut lines = ByteRows::default();
+    encoder.encode_lines(rows, &mut lines)?;
+    Ok(lines.bytes)
+}
+
+/// Rows to values.
+#[derive(Debug)]
+pub(crate) enum ValueEncoder {
+    Json(JsonEncoder),
+    Raw(usize),
+}
+
+impl ValueEncoder {
+    /// An encoder for rows of `schema`; the column at `left_out`, which travels beside the value, is not part of it.
+    pub(crate) fn new(schema: &Schema, format: &OutputFormat, left_out: Option<usize>) -> Result<Self> {
+        let columns =
+            || (0..schema.fields().len()).filter(|column| Some(*column) != left_out).collect::<Vec<_>>();
+        match format {
+            OutputFormat::Json => JsonEncoder::objects(schema, columns()).map(Self::Json),
+            OutputFormat::Raw { column: Some(name) } => raw(schema, column(schema, name)?),
+            OutputFormat::Raw { column: None } => match columns().as_slice() {
+                [only] => raw(schema, *only),
+                several => Err(Error::schema(format!(
+                    "format Raw writes one column, found {}: {}",
+                    several.len(),
+                    names(schema)
+                ))
+                .help("name it with value=, or select it")),
+            },
+        }
+    }
+
+    /// Appends the value of each row.
+    pub(crate) fn encode(&self, rows: &RecordBatch, out: &mut ByteRows) -> Result<()> {
+        match self {
+            Self::Json(encoder) => encoder.encode(rows, out),
+            Self::Raw(column) => push_bytes(rows.column(*column), out),
+        }
+    }
+}
+
+fn raw(schema: &Schema, column: usize) -> Result<ValueEncoder> {
+    let field = schema.field(column);
+    if is_bytes(field.data_type()) {
+        return Ok(ValueEncoder::Raw(column));
+    }
+    let message = format!(
+        "format Raw writes a binary or string column, found {:?} of {}",
+        field.name(),
+        field.data_type()
+    );
+    Err(Error::schema(message).help("cast the column to string, or use format Json"))
+}
+
+/// The place of the column called `name`.
+fn column(schema: &Schema, name: &str) -> Result<usize> {
+    schema.fields().iter().position(|field| field.name() == name).ok_or_else(|| {
+        let error = Error::schema(format!("there is no column {name:?}; there are {}", names(schema)));
+        match nearest(name, schema.fields().iter().map(|field| field.name().as_str())) {
+            Some(near) => error.help(format!("did you mean {near:?}?")),
+            None => error,
+        }
+    })
+}
+
+fn names(schema: &Schema) -> String {
+    schema.fields().iter().map(|field| format!("{:?}", field.name())).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether values of `data_type` are byte strings, also behind a dictionary.
+fn is_bytes(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_bytes(values),
+        other => other.is_string() || other.is_binary(),
+    }
+}
+
+/// Appends the bytes of each value of a column of strings or binary.
+fn push_bytes(column: &ArrayRef, out: &mut ByteRows) -> Result<()> {
+    match column.data_type() {
+        DataType::Utf8 => push_texts(column.as_string::<i32>(), out),
+        DataType::Utf8View => push_texts(column.as_string_view(), out),
+        DataType::Binary => push_binaries(column.as_binary::<i32>(), out),
+        DataType::BinaryView => push_binaries(column.as_binary_view(), out),
+        // Rarer forms (dictionaries, large strings, fixed sizes) are worth a copy, not a loop of their own.
+        _ => push_binaries(cast(column, &DataType::LargeBinary)?.as_binary::<i64>(), out),
+    }
+    Ok(())
+}
+
+fn push_texts<'a>(texts: impl IntoIterator<Item = Option<&'a str>>, out: &mut ByteRows) {
+    texts.into_iter().for_each(|text| out.push(text.map(str::as_bytes)));
+}
+
+fn push_binaries<'a>(values: impl IntoIterator<Item = Option<&'a [u8]>>, out: &mut ByteRows) {
+    values.into_iter().for_each(|value| out.push(value));
+}

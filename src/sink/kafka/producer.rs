@@ -1,0 +1,371 @@
+//! One idempotent librdkafka producer: records in, acknowledgements counted, all on the caller's thread.
+//!
+//! It deliberately decides nothing: partitions, bytes and times are given, and what a failure means is said above.
+//! It calls librdkafka's C functions because rust-rdkafka has no batches and its `poll` and `flush` wait out their
+//! whole step (100 ms a flush), where waiting on the event queue ends with the first acknowledgement.
+#![expect(unsafe_code, reason = "librdkafka's batch and event functions are C; every call is in this file")]
+
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::fmt;
+use std::ptr::{self, NonNull};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::bindings as native;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::error::{Error, Result};
+use crate::time::BatchTime;
+
+/// The longest wait for an event: librdkafka wakes the queue at each acknowledgement, so this bounds only how late
+/// a full queue is noticed to have room again.
+const STEP_MS: c_int = 1;
+
+/// librdkafka copies key and value: with the message's own allocation, so it costs one `memcpy`, and no buffer of
+/// ours has to outlive a time-out.
+const COPY: c_int = native::RD_KAFKA_MSG_F_COPY;
+
+/// The record's own partition is used, not one for the whole call.
+const OWN_PARTITION: c_int = native::RD_KAFKA_MSG_F_PARTITION;
+
+/// A header: its name and its value.
+pub(super) type Header<'a> = (&'a str, Option<&'a [u8]>);
+
+/// A record to send.
+pub(super) struct Record<'a> {
+    pub(super) partition: i32,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+}
+
+/// Why a record was not delivered.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) partition: i32,
+    pub(super) code: RDKafkaErrorCode,
+    pub(super) bytes: usize,
+}
+
+/// The failures since the last [`Producer::settle`]: the first of them, and how many there were.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    pub(super) first: Option<Failure>,
+    pub(super) count: usize,
+}
+
+impl Failures {
+    fn add(&mut self, message: &native::rd_kafka_message_t) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| Failure {
+            partition: message.partition,
+            code: message.err.into(),
+            bytes: message.len + message.key_len,
+        });
+    }
+
+    /// Whether anything has failed.
+    pub(super) fn any(&self) -> bool {
+        self.count > 0
+    }
+}
+
+/// A native object and the function that frees it.
+struct Handle<T> {
+    raw: NonNull<T>,
+    free: unsafe extern "C" fn(*mut T),
+}
+
+// SAFETY: librdkafka's topics, queues and events may be used and freed by any thread.
+unsafe impl<T> Send for Handle<T> {}
+
+impl<T> Handle<T> {
+    fn new(raw: *mut T, free: unsafe extern "C" fn(*mut T)) -> Option<Self> {
+        NonNull::new(raw).map(|raw| Self { raw, free })
+    }
+
+    fn ptr(&self) -> *mut T {
+        self.raw.as_ptr()
+    }
+}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        // SAFETY: `raw` came from the function that pairs with `free`, and is freed only here.
+        unsafe { (self.free)(self.ptr()) }
+    }
+}
+
+/// What there is to write to.
+pub(super) struct Topics {
+    /// The names of all topics but the cluster's own, in order.
+    pub(super) names: Vec<String>,
+    /// The number of partitions of the one asked for, if it exists.
+    pub(super) partitions: Option<i32>,
+}
+
+/// A client without a topic yet. The queue stands before the client because it must be freed before it.
+pub(super) struct Connection {
+    events: Handle<native::rd_kafka_queue_t>,
+    client: BaseProducer,
+    last_error: Option<String>,
+}
+
+impl Connection {
+    /// A client with the settings of `config`; connects in the background.
+    pub(super) fn new(config: &ClientConfig) -> Result<Self> {
+        let refused = |reason: &dyn fmt::Display| Error::config(format!("no Kafka producer: {reason}"));
+        let client: BaseProducer = config.create().map_err(|error| refused(&error).caused_by(error))?;
+        // SAFETY: the client is alive; the queue is a reference of its own.
+        let events = unsafe { native::rd_kafka_queue_get_main(client.client().native_ptr()) };
+        let events = Handle::new(events, native::rd_kafka_queue_destroy);
+        let events = events.ok_or_else(|| refused(&"librdkafka has no main queue"))?;
+        Ok(Self { events, client, last_error: None })
+    }
+
+    /// Asks the cluster what topics there are. All are asked for, not the one: naming it might create it.
+    pub(super) fn topics(&mut self, topic: &str, timeout: Duration) -> Result<Topics, String> {
+        let metadata = self.client.client().fetch_metadata(None, timeout).map_err(|error| {
+            while self.next_event(0).is_some() {}
+            self.last_error.clone().unwrap_or_else(|| error.to_string())
+        })?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let partitions = found.and_then(|found| i32::try_from(found.partitions().len()).ok());
+        let names = metadata.topics().iter().map(|found| found.name().to_owned());
+        let mut names: Vec<_> = names.filter(|name| !name.starts_with("__")).collect();
+        names.sort();
+        Ok(Topics { names, partitions: partitions.filter(|count| *count > 0) })
+    }
+
+    /// A producer for `topic`, which must exist: librdkafka asks for it by name, and that might create it.
+    pub(super) fn producer(self, topic: &str) -> Result<Producer> {
+        let refused =
+            |reason: &dyn fmt::Display| Error::config(format!("no producer for topic {topic:?}: {reason}"));
+        let name = CString::new(topic).map_err(|error| refused(&error))?;
+        let native = self.client.client().native_ptr();
+        // SAFETY: the client is alive, and `name` is a C string that librdkafka copies.
+        let topic = unsafe { native::rd_kafka_topic_new(native, name.as_ptr(), ptr::null_mut()) };
+        let topic = Handle::new(topic, native::rd_kafka_topic_destroy);
+        let topic = topic.ok_or_else(|| refused(&"librdkafka refuses the name"))?;
+        Ok(Producer { topic, connection: self, unsettled: 0, failures: Failures::default() })
+    }
+
+    /// The next event, if one comes in time; errors of the connection are kept and logged on the way.
+    fn next_event(&mut self, wait_ms: c_int) -> Option<Handle<native::rd_kafka_event_t>> {
+        // SAFETY: the queue is alive; the event is ours.
+        let event = unsafe { native::rd_kafka_queue_poll(self.events.ptr(), wait_ms) };
+        let event = Handle::new(event, native::rd_kafka_event_destroy)?;
+        // SAFETY: the event is alive.
+        if unsafe { native::rd_kafka_event_type(event.ptr()) } == native::RD_KAFKA_EVENT_ERROR {
+            self.take_error(&event);
+        }
+        Some(event)
+    }
+
+    fn take_error(&mut self, event: &Handle<native::rd_kafka_event_t>) {
+        // SAFETY: the event is alive, and its text, which may be missing, is as long as it is.
+        let text = unsafe { native::rd_kafka_event_error_string(event.ptr()) };
+        if !text.is_null() {
+            // SAFETY: not null, and a C string by librdkafka's word.
+            let text = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
+            log::warn!("Kafka producer: {text}");
+            self.last_error = Some(text);
+        }
+    }
+}
+
+/// A producer for one topic. The topic stands before the client because it must be freed before it.
+pub(super) struct Producer {
+    topic: Handle<native::rd_kafka_topic_t>,
+    connection: Connection,
+    unsettled: usize,
+    failures: Failures,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("unsettled", &self.unsettled)
+            .field("failures", &self.failures)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// Hands records to librdkafka in one call; each is stamped with the time of the call, because the call has no
+    /// place for another. Waits while the queue is full; stops at the first failure.
+    pub(super) fn send_batch<'a>(&mut self, records: impl Iterator<Item = Record<'a>>) {
+        let mut messages: Vec<_> = records.map(|record| message(&record)).collect();
+        let mut rest = messages.as_mut_slice();
+        while !rest.is_empty() && !self.failures.any() {
+            let until = self.enqueue(rest);
+            rest = rest.split_at_mut_checked(until).map_or(&mut [], |(_, later)| later);
+            self.serve(if rest.is_empty() { 0 } else { STEP_MS });
+        }
+    }
+
+    /// One call; says how many messages are done with, be they taken or refused.
+    fn enqueue(&mut self, messages: &mut [native::rd_kafka_message_t]) -> usize {
+        let (first, count) = (messages.as_mut_ptr(), c_int::try_from(messages.len()).unwrap_or(c_int::MAX));
+        let flags = COPY | OWN_PARTITION;
+        // SAFETY: `first` points to `count` messages, whose keys and values are alive and are copied by the call.
+        let taken = unsafe { native::rd_kafka_produce_batch(self.topic.ptr(), 0, flags, first, count) };
+        self.unsettled += usize::try_from(taken).unwrap_or(0);
+        let full =
+            messages.iter().position(|message| message.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__QUEUE_FULL);
+        let until = full.unwrap_or(messages.len());
+        let refused = messages.iter().take(until).filter(|message| is_error(message.err));
+        refused.for_each(|message| self.failures.add(message));
+        until
+    }
+
+    /// Hands one record to librdkafka, with its own time and headers. Waits while the queue is full.
+    pub(super) fn send(&mut self, record: &Record<'_>, time: Option<BatchTime>, headers: &[Header<'_>]) {
+        let mut message = message(record);
+        while !self.failures.any() {
+            message.err = self.produce(&message, time, headers);
+            match message.err {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                    self.unsettled += 1;
+                    return;
+                }
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__QUEUE_FULL => self.serve(STEP_MS),
+                _ => self.failures.add(&message),
+            }
+        }
+    }
+
+    fn produce(
+        &self,
+        message: &native::rd_kafka_message_t,
+        time: Option<BatchTime>,
+        headers: &[Header<'_>],
+    ) -> RDKafkaRespErr {
+        use native::rd_kafka_vtype_t as tag;
+        let headers = native_headers(headers);
+        // SAFETY: the tags and the types of the arguments after them are those of rdkafka.h; key and value are
+        // alive and are copied. Headers belong to librdkafka where it takes the message, and to us where not.
+        let error = unsafe {
+            native::rd_kafka_producev(
+                self.connection.client.client().native_ptr(),
+                tag::RD_KAFKA_VTYPE_RKT,
+                self.topic.ptr(),
+                tag::RD_KAFKA_VTYPE_PARTITION,
+                message.partition,
+                tag::RD_KAFKA_VTYPE_MSGFLAGS,
+                COPY,
+                tag::RD_KAFKA_VTYPE_VALUE,
+                message.payload,
+                message.len,
+                tag::RD_KAFKA_VTYPE_KEY,
+                message.key,
+                message.key_len,
+                tag::RD_KAFKA_VTYPE_TIMESTAMP,
+                time.map_or(0, |time| time.0),
+                tag::RD_KAFKA_VTYPE_HEADERS,
+                headers.as_ref().map_or(ptr::null_mut(), Handle::ptr),
+                tag::RD_KAFKA_VTYPE_END,
+            )
+        };
+        if !is_error(error) {
+            std::mem::forget(headers);
+        }
+        error
+    }
+
+    /// Takes what the cluster has acknowledged so far, without waiting.
+    pub(super) fn tend(&mut self) {
+        self.serve(0);
+    }
+
+    /// Waits until every record sent has been acknowledged or has failed, and says what failed. The wait ends by
+    /// librdkafka's own `delivery.timeout.ms`, which reports each record that it gives up.
+    pub(super) fn settle(&mut self) -> Failures {
+        while self.unsettled > 0 {
+            self.serve(STEP_MS);
+        }
+        std::mem::take(&mut self.failures)
+    }
+
+    /// What the connection last complained of.
+    pub(super) fn last_error(&self) -> Option<&str> {
+        self.connection.last_error.as_deref()
+    }
+
+    /// Takes all events there are, waiting for the first.
+    fn serve(&mut self, wait_ms: c_int) {
+        let mut wait = wait_ms;
+        while let Some(event) = self.connection.next_event(wait) {
+            self.take_reports(&event);
+            wait = 0;
+        }
+    }
+
+    /// Counts the delivery reports of an event; other events have none.
+    fn take_reports(&mut self, event: &Handle<native::rd_kafka_event_t>) {
+        loop {
+            // SAFETY: the event is alive, and its messages are as long as it is.
+            let Some(message) = (unsafe { native::rd_kafka_event_message_next(event.ptr()).as_ref() }) else {
+                return;
+            };
+            self.unsettled = self.unsettled.saturating_sub(1);
+            if is_error(message.err) {
+                self.failures.add(message);
+            }
+        }
+    }
+}
+
+fn is_error(code: RDKafkaRespErr) -> bool {
+    code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+/// The message as librdkafka wants it: it points at the record's bytes, which must be alive when it is handed over.
+fn message(record: &Record<'_>) -> native::rd_kafka_message_t {
+    let (payload, len) = pointer(record.value);
+    let (key, key_len) = pointer(record.key);
+    native::rd_kafka_message_t {
+        err: RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR,
+        rkt: ptr::null_mut(),
+        partition: record.partition,
+        payload,
+        len,
+        key,
+        key_len,
+        offset: 0,
+        _private: ptr::null_mut(),
+    }
+}
+
+/// A null pointer for null: an empty value has a length of zero and a pointer.
+fn pointer(bytes: Option<&[u8]>) -> (*mut c_void, usize) {
+    bytes.map_or((ptr::null_mut(), 0), |bytes| (bytes.as_ptr().cast_mut().cast(), bytes.len()))
+}
+
+fn native_headers(headers: &[Header<'_>]) -> Option<Handle<native::rd_kafka_headers_t>> {
+    if headers.is_empty() {
+        return None;
+    }
+    // SAFETY: no precondition.
+    let list = unsafe { native::rd_kafka_headers_new(headers.len()) };
+    let list = Handle::new(list, native::rd_kafka_headers_destroy)?;
+    for (name, value) in headers {
+        let (value, len) = pointer(*value);
+        // SAFETY: name and value are alive, their lengths are given, and both are copied.
+        unsafe {
+            native::rd_kafka_header_add(
+                list.ptr(),
+                name.as_ptr().cast(),
+                signed(name.len()),
+                value,
+                signed(len),
+            )
+        };
+    }
+    Some(list)
+}
+
+fn signed(len: usize) -> isize {
+    isize::try_from(len).unwrap_or(isize::MAX)
+}

@@ -1,0 +1,95 @@
+"""Spark Streaming's model without the JVM: micro-batches from Kafka as Arrow tables, scored in Rust and Python.
+
+>>> import tidemill as tm
+>>> ctx = tm.StreamingContext("500ms")
+>>> readings = ctx.kafka(
+...     "readings", bootstrap_servers="localhost:9092",
+...     format=tm.Json({"device": "string", "ts": "timestamp[ms]", "temperature": "float64"}),
+...     event_time="ts", watermark="5s",
+... )
+>>> readings.filter(tm.col("temperature") > 80).pprint()
+
+``ctx.run()`` then runs it. `StreamingContext` and `DStream` are where to read on; `testing` runs a job without a broker.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidemill._native import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DataLossError,
+    Event,
+    FencedError,
+    MemoryLimitError,
+    Progress,
+    Schema,
+    SchemaError,
+    SinkError,
+    SourceError,
+    TidemillError,
+    __version__,
+)
+from tidemill.batch import Batch, OffsetRange
+from tidemill.context import StreamingContext, as_soon_as_possible, available_now, interval
+from tidemill.dstream import DStream
+from tidemill.expressions import Expr, col, lit, sql_expr, when
+from tidemill.formats import Json, Raw
+from tidemill.listener import Listener
+from tidemill.sinks import AUTO
+
+if TYPE_CHECKING:
+    from tidemill import functions, ml, testing
+
+__all__ = [
+    "AUTO",
+    "Batch",
+    "CheckpointError",
+    "ConfigError",
+    "DStream",
+    "DataError",
+    "DataLossError",
+    "Event",
+    "Expr",
+    "FencedError",
+    "Json",
+    "Listener",
+    "MemoryLimitError",
+    "OffsetRange",
+    "Progress",
+    "Raw",
+    "Schema",
+    "SchemaError",
+    "SinkError",
+    "SourceError",
+    "StreamingContext",
+    "TidemillError",
+    "__version__",
+    "as_soon_as_possible",
+    "available_now",
+    "col",
+    "functions",
+    "interval",
+    "lit",
+    "ml",
+    "sql_expr",
+    "testing",
+    "when",
+]
+
+_LAZY = frozenset({"functions", "ml", "testing"})
+
+
+def __getattr__(name: str) -> object:
+    """Submodules are imported on use, so that ``import tidemill`` stays quick."""
+    if name in _LAZY:
+        from importlib import import_module
+
+        return import_module(f"tidemill.{name}")
+    raise AttributeError(f"module 'tidemill' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,410 @@
+"""A streaming job: its settings, its sources, its start and end.
+
+A `StreamingContext` only holds things together. It deliberately has no operators: those are on the `DStream` that a
+source gives.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from tidemill import _native
+from tidemill.batch import Batch
+from tidemill.dstream import DStream
+from tidemill.listener import AnyListener, _dispatch
+from tidemill.sources import Metadata, Position, _bound, _partitions, _refuse, _subscribed, _topics
+
+if TYPE_CHECKING:
+    from tidemill.formats import Json, Raw
+
+Duration = str | timedelta | float
+"""``"500ms"``, ``"10s"``, ``"5m"``, ``"1h"``, a ``timedelta``, or seconds."""
+
+ConfigError = _native.ConfigError
+Trigger = _native.Trigger
+
+_DEFAULT_INTERVAL = "1s"
+
+
+def interval(every: Duration) -> Trigger:
+    """A batch at every tick: a multiple of `every` since the epoch. Missed ticks are skipped.
+
+    >>> import tidemill as tm
+    >>> tm.interval("500ms")
+    interval("500ms")
+    """
+    return Trigger.interval(every)
+
+
+def as_soon_as_possible() -> Trigger:
+    """A batch as soon as there are records and the batch before has been mapped.
+
+    >>> import tidemill as tm
+    >>> ctx = tm.StreamingContext(trigger=tm.as_soon_as_possible())
+    """
+    return Trigger.as_soon_as_possible()
+
+
+def available_now(max_records: int | None = None, close_windows: bool | None = None) -> Trigger:
+    """What is there at the start, in batches of at most `max_records` records; then the job ends by itself.
+
+    For backfills and tests. `close_windows` is for the windows of a later version: leave it out.
+
+    >>> import tidemill as tm
+    >>> ctx = tm.StreamingContext(trigger=tm.available_now(max_records=100_000))
+    """
+    _refuse({"close_windows": (close_windows, None)})
+    return Trigger.available_now(max_records)
+
+
+class StreamingContext:
+    """A streaming job. Sources make streams, streams have outputs, `run` runs it all.
+
+    Contexts are independent of each other: several live in one process, a stopped one may be started again (each
+    source then starts where `starting` says), and a notebook's cell may be run again. A context that is no longer
+    referred to stops by itself and gives its threads back, so keep it in a variable.
+
+    Args:
+        batch_interval: the time between batches: ``"500ms"``, a ``timedelta`` or seconds, in whole milliseconds.
+        trigger: another rule than the interval: `interval`, `as_soon_as_possible` or `available_now`.
+        name: the job's name in errors and logs; by default the script's.
+        checkpoint: not offered yet.
+        guarantee: ``"at_least_once"``, which None means too; ``"exactly_once"`` is not offered yet.
+        executors: how many executors share the work, in this process; results never depend on it.
+        threads: threads of each executor; by default one a core.
+        max_memory: what raw and decoded rows in flight may take: ``"25%"`` of the memory that the process may use,
+            ``"2GiB"``, or bytes.
+        backpressure: False lifts the limit that back-pressure sets; the memory limit stays.
+        clock: a `tidemill.testing.ManualClock`, for tests.
+
+    Raises:
+        ConfigError: a setting is wrong; the message says what is expected.
+
+    >>> import tidemill as tm
+    >>> source = tm.testing.ScriptedSource(partitions=1)
+    >>> source.push(0, [b'{"t": 20.5}', b'{"t": 99.0}'])
+    >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    >>> readings = ctx.scripted(source, format=tm.Json({"t": "float64"}))
+    >>> readings.filter("t > 90").foreach_batch(lambda batch: print(batch["t"]))
+    >>> ctx.run()
+    [99.]
+    """
+
+    def __init__(
+        self,
+        batch_interval: Duration = _DEFAULT_INTERVAL,
+        *,
+        trigger: Trigger | None = None,
+        name: str | None = None,
+        checkpoint: object | None = None,
+        guarantee: Literal["at_least_once"] | None = None,
+        executors: int = 1,
+        threads: int | None = None,
+        max_memory: str | int = "25%",
+        backpressure: bool = True,
+        clock: _native.ManualClock | None = None,
+    ) -> None:
+        _refuse({"checkpoint": (checkpoint, None)})
+        if guarantee not in (None, "at_least_once"):
+            _refuse({"guarantee": (guarantee, None)})
+        self.listeners: list[AnyListener] = []
+        """Functions of one `Event`, or objects with `on_event`; read at each event, so it may change at any time."""
+        self._native = _native.Context(
+            name or _script_name(),
+            _trigger(batch_interval, trigger),
+            executors=executors,
+            threads=threads,
+            max_memory=max_memory,
+            backpressure=backpressure,
+            clock=clock,
+            dispatch=_dispatcher(self.listeners),
+        )
+        self._stop_asked = False
+        # Also at the end of the script: a thread that calls Python after that would hang.
+        weakref.finalize(self, self._native.abandon)
+
+    def kafka(
+        self,
+        topics: str | Sequence[str] | None = None,
+        *,
+        pattern: str | None = None,
+        partitions: Mapping[str, Iterable[int]] | Iterable[tuple[str, int]] | None = None,
+        bootstrap_servers: str,
+        format: Json | Raw,
+        event_time: str | None = None,
+        watermark: Duration = "0s",
+        idle_timeout: Duration | None = "10s",
+        starting: Position | None = None,
+        ending: Position | None = None,
+        group_id: str | None = None,
+        on_bad: Literal["fail", "drop"] = "fail",
+        on_data_loss: Literal["fail"] = "fail",
+        metadata: Sequence[Metadata] = (),
+        security: object | None = None,
+        config: Mapping[str, str | int | float | bool] | None = None,
+        max_rate_per_partition: float | None = None,
+        name: str | None = None,
+    ) -> DStream:
+        """The records of Kafka topics as a stream.
+
+        Nothing connects before `start`.
+
+        Args:
+            topics: one topic or several.
+            partitions: instead of `topics`, some partitions: ``{"readings": [0, 1]}`` or ``[("readings", 0)]``.
+            bootstrap_servers: ``"host:port"``, several separated by commas.
+            format: `Json` with a schema, or `Raw`.
+            event_time: the column that says when a record happened, or ``"kafka_timestamp"``.
+            watermark: how far the watermark stays behind the largest event time.
+            idle_timeout: a partition that has been read to its end for so long holds the watermark no more; None: never.
+            starting: where reading starts; see `Position`. By default at the earliest record where the job ends by
+                itself (`ending`, or the trigger `available_now`), else at the latest.
+            ending: where reading ends; resolved once, at the start.
+            group_id: a consumer group that processed positions are committed to after each batch, for lag tools.
+            on_bad: what a record that does not fit the format does: ``"fail"`` the batch, or be dropped and counted.
+            on_data_loss: ``"fail"``: records that were to be read and are gone end the job.
+            metadata: columns from around the payload, called ``kafka_key`` (binary), ``kafka_topic``,
+                ``kafka_partition``, ``kafka_offset``, ``kafka_timestamp`` (timestamp[ms, UTC]) and ``kafka_headers``.
+            config: further librdkafka settings, by their own names.
+            max_rate_per_partition: at most so many records a second and partition.
+            name: the source's name in errors and progress; by default the topics.
+            pattern: topics by pattern are not offered yet.
+            security: TLS and SASL are not offered yet by name; librdkafka's own settings in `config` work.
+
+        Raises:
+            ConfigError: an argument is wrong or not offered yet.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext("500ms")
+        >>> readings = ctx.kafka(
+        ...     "readings", bootstrap_servers="localhost:9092",
+        ...     format=tm.Json({"device": "string", "ts": "timestamp[ms]", "temperature": "float64"}),
+        ...     event_time="ts", watermark="5s",
+        ... )
+        >>> readings.columns
+        ['device', 'ts', 'temperature']
+        """
+        _refuse({"pattern": (pattern, None), "security": (security, None), "on_data_loss": (on_data_loss, "fail")})
+        named, assigned = _topics(topics), _partitions(partitions)
+        read = _subscribed(named, assigned)
+        stream = self._native.kafka(
+            named,
+            assigned,
+            bootstrap_servers,
+            {key: _setting(value) for key, value in (config or {}).items()},
+            group_id,
+            name=name or ",".join(read),
+            schema=_schema_of(format),
+            metadata=list(metadata),
+            on_bad=on_bad,
+            event_time=event_time,
+            watermark=watermark,
+            idle_timeout=idle_timeout,
+            starting=_bound("starting", starting, read),
+            ending=_bound("ending", ending, read),
+            max_rate_per_partition=max_rate_per_partition,
+        )
+        return DStream(self, stream)
+
+    def scripted(
+        self,
+        source: _native.ScriptedSource,
+        *,
+        format: Json | Raw,
+        event_time: str | None = None,
+        watermark: Duration = "0s",
+        idle_timeout: Duration | None = "10s",
+        starting: Position | None = "earliest",
+        ending: Position | None = None,
+        on_bad: Literal["fail", "drop"] = "fail",
+        metadata: Sequence[Metadata] = (),
+        max_rate_per_partition: float | None = None,
+        name: str | None = None,
+    ) -> DStream:
+        """The records of a `tidemill.testing.ScriptedSource`: a whole job in a test, without a broker.
+
+        Arguments are those of `kafka`, but that reading starts at the earliest record.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource(partitions=2)
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> ctx.scripted(source, format=tm.Raw(), metadata=["offset"]).columns
+        ['value', 'kafka_offset']
+        """
+        topics = [source.topic]
+        stream = self._native.scripted(
+            source,
+            name=name or source.topic,
+            schema=_schema_of(format),
+            metadata=list(metadata),
+            on_bad=on_bad,
+            event_time=event_time,
+            watermark=watermark,
+            idle_timeout=idle_timeout,
+            starting=_bound("starting", starting, topics),
+            ending=_bound("ending", ending, topics),
+            max_rate_per_partition=max_rate_per_partition,
+        )
+        return DStream(self, stream)
+
+    def start(self) -> None:
+        """Checks the whole plan and starts the job; returns at once.
+
+        Raises:
+            ConfigError, SchemaError: all mistakes of the plan at once, each with its operator and line.
+            SourceError, SinkError: a broker or topic cannot be reached.
+        """
+        self._stop_asked = False
+        self._native.start()
+
+    def run(self) -> None:
+        """Starts the job and waits for its end.
+
+        Ctrl-C or SIGTERM ends it gracefully: batches that have been planned are finished, and `run` returns. A
+        second Ctrl-C raises KeyboardInterrupt.
+
+        Raises:
+            Exception: what ended the job: the user's own exception, or a `TidemillError`.
+        """
+        self.start()
+        self.await_termination()
+
+    def await_termination(self, timeout: Duration | None = None) -> bool:
+        """Waits until the job has ended, `timeout` at most, and says whether it has.
+
+        In the main thread, Ctrl-C and SIGTERM end the job gracefully meanwhile, as in `run`.
+
+        Raises:
+            Exception: what ended the job, if that was an error: the very object that a user's function raised.
+        """
+        with self._graceful_signals():
+            return self._native.wait(timeout)
+
+    def stop(self, graceful: bool = True) -> None:
+        """Ends the job and waits for that.
+
+        Called from within one of the job's own functions, it returns at once and takes effect after the batch. What
+        ended the job before, if that was an error, is in `error`.
+
+        Args:
+            graceful: finish the batches that have been planned; False gives up at once.
+        """
+        self._native.stop(graceful)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the job has been started and has not ended."""
+        return self._native.is_running
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self._native.name
+
+    @property
+    def progress(self) -> _native.Progress | None:
+        """The figures of the last batch: records, rates, delays, lag, watermark, state. None before the first."""
+        return self._native.progress
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the job, if that was an error."""
+        return self._native.error
+
+    def explain(self) -> str:
+        """The plan as text: sources, operators with their lines, stages, outputs, and the guarantee.
+
+        Raises:
+            ConfigError, SchemaError: all mistakes of the plan at once.
+        """
+        return self._native.explain()
+
+    def __enter__(self) -> StreamingContext:
+        self._native.expect_waiter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop(graceful=error is None)
+        if error is None:
+            self._native.wait(None)
+
+    def __repr__(self) -> str:
+        return f"<StreamingContext {self.name!r}: {'running' if self.is_running else 'not running'}>"
+
+    def _iterate(self, stream: _native.Stream) -> Iterator[Batch]:
+        """The batches of a stream; the job runs while they are asked for."""
+        self._stop_asked = False
+        batches = self._native.iterate(stream)
+        try:
+            while (batch := batches.next()) is not None:
+                yield Batch(batch)
+            self._native.wait(None)
+        finally:
+            batches.close()
+            self._native.loop_left()
+            self.stop()
+
+    @contextmanager
+    def _graceful_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM stop the job; only the main thread can hear them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._stop_asked:
+            self._native.request_stop(graceful=False)
+            raise KeyboardInterrupt
+        self._stop_asked = True
+        self._native.request_stop(graceful=True)
+
+
+def _dispatcher(listeners: list[AnyListener]) -> Any:
+    """Over the list alone: a method would tie the context to its own engine, and it could never be collected."""
+    return lambda event: _dispatch(listeners, event)
+
+
+def _script_name() -> str:
+    return os.path.basename(sys.argv[0] if sys.argv else "") or "tidemill"
+
+
+def _trigger(batch_interval: Duration, trigger: Trigger | None) -> Trigger:
+    if trigger is None:
+        return interval(batch_interval)
+    if batch_interval != _DEFAULT_INTERVAL:
+        raise ConfigError(f"either batch_interval or trigger is expected, found {batch_interval!r} and {trigger!r}")
+    return trigger
+
+
+def _schema_of(format: Json | Raw) -> _native.Schema | None:
+    """The columns of JSON records; None for raw ones."""
+    from tidemill.formats import Json, Raw
+
+    if isinstance(format, Raw):
+        return None
+    if not isinstance(format, Json):
+        raise ConfigError(f"format is tm.Json(schema) or tm.Raw(), found {format!r}")
+    if format.schema is None:
+        raise ConfigError('reading JSON needs a schema; pass, say, tm.Json({"device": "string", "ts": "timestamp[ms]"})')
+    return format.schema
+
+
+def _setting(value: str | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

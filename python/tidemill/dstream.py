@@ -1,0 +1,387 @@
+"""A stream of micro-batches: operators that make new streams, and outputs.
+
+Every method only adds to the plan and returns; nothing runs before the context starts. Operators on columns run in
+Rust; Python functions get whole batches, never single rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from tidemill import _native
+from tidemill.batch import Batch
+from tidemill.expressions import Expr
+from tidemill.formats import Json, Raw, SchemaLike, _schema
+from tidemill.sinks import AUTO, AutoType
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from tidemill.ml import Detector
+
+ConfigError = _native.ConfigError
+SchemaError = _native.SchemaError
+
+Rows = Any
+"""What a function over batches returns: anything with the Arrow PyCapsule interface (a pyarrow, pandas or Polars table,
+a `Batch`), or a dict of columns (NumPy arrays, lists, Arrow arrays)."""
+
+_MORE_IS_LESS = ("score_samples", "decision_function")
+"""Methods of scikit-learn whose result is lower for what is more anomalous."""
+
+
+class _Context(Protocol):
+    def _iterate(self, stream: _native.Stream) -> Iterator[Batch]: ...
+
+
+class DStream:
+    """A stream of micro-batches with fixed columns.
+
+    Streams are made by a context's sources and by the methods of other streams, never by their constructor. One
+    stream may be read by several others; it is computed once a batch.
+    """
+
+    def __init__(self, context: _Context, native: _native.Stream) -> None:
+        self._context = context
+        self._native = native
+
+    # -- columns ------------------------------------------------------------------------------------------------
+
+    def filter(self, predicate: Expr | str) -> DStream:
+        """Keeps the rows for which `predicate` is true; null counts as false.
+
+        Args:
+            predicate: an expression, or SQL text.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext()
+        >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64", "status": "string"}))
+        >>> hot = s.filter(tm.col("t") > 80)
+        >>> hot = s.filter("t > 80 AND status = 'ok'")
+        """
+        if callable(predicate):
+            raise ConfigError(
+                "filter() takes an expression or SQL text, found a Python function, which is not offered yet; "
+                'write it as, say, col("t") > 80, or use map_batches()'
+            )
+        return self._next(self._native.filter(predicate))
+
+    def select(self, *columns: str | Expr, **named: Expr) -> DStream:
+        """Exactly these columns: names, expressions (``.alias`` names them) and named expressions.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"f": "float64"}))
+        >>> s.select("f", c=(tm.col("f") - 32) / 1.8).columns
+        ['f', 'c']
+        """
+        return self._next(self._native.select(list(columns), named))
+
+    def with_columns(self, *columns: Expr, **named: Expr) -> DStream:
+        """The columns as they are, and these: in place where the name exists, else behind.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"f": "float64"}))
+        >>> s.with_columns(c=(tm.col("f") - 32) / 1.8).columns
+        ['f', 'c']
+        """
+        return self._next(self._native.with_columns(list(columns), named))
+
+    def drop(self, *names: str) -> DStream:
+        """All columns but these.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"a": "int64", "b": "int64"}))
+        >>> s.drop("a").columns
+        ['b']
+        """
+        return self._next(self._native.drop(list(names)))
+
+    def rename(self, names: Mapping[str, str]) -> DStream:
+        """The columns under other names, as ``{old: new}``.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"a": "int64"}))
+        >>> s.rename({"a": "b"}).columns
+        ['b']
+        """
+        return self._next(self._native.rename(list(names.items())))
+
+    def union(self, *others: DStream) -> DStream:
+        """The rows of this stream and of the others, which must have the same columns.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}))
+        >>> both = s.filter("t < 0").union(s.filter("t > 100"))
+        """
+        return self._next(self._native.union([other._native for other in others]))
+
+    # -- Python functions ---------------------------------------------------------------------------------------
+
+    def map_batches(
+        self,
+        fn: Callable[[Batch], Rows],
+        schema: SchemaLike | None = None,
+        adds: SchemaLike | None = None,
+    ) -> DStream:
+        """The result of a Python function, called once for each partition of each batch.
+
+        After `key_by` it is called once a shard. Two calls of one function never overlap. What it returns is cast to
+        the declared columns; a value that would change is a `SchemaError` with its row. What it raises ends the job,
+        and reaches the caller of `run` as the same object.
+
+        Args:
+            fn: gets a `Batch`, returns rows: a pyarrow, pandas or Polars table, anything with
+                ``__arrow_c_stream__``, or a dict of NumPy arrays of shape ``(rows,)``.
+            schema: the result's columns; by default those of the input.
+            adds: instead, the columns that the result adds to the input's; `fn` then returns one row for each of the
+                batch, and only the added columns are read.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource(partitions=1)
+        >>> source.push(0, [b'{"x": 3.0}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> numbers = ctx.scripted(source, format=tm.Json({"x": "float64"}))
+        >>> squares = numbers.map_batches(lambda batch: {"y": batch["x"] ** 2}, adds={"y": "float64"})
+        >>> [batch.to_pyarrow().to_pylist() for batch in squares]
+        [[{'x': 3.0, 'y': 9.0}]]
+        """
+        if not callable(fn):
+            raise ConfigError(f"map_batches() takes a function of one Batch, found {fn!r}")
+        if schema is not None and adds is not None:
+            raise ConfigError("map_batches() takes schema= or adds=, found both")
+        label = f"map_batches({_name_of(fn)})"
+        return self._map(fn, label, schema=schema, adds=adds)
+
+    def score(
+        self,
+        model: object,
+        columns: Sequence[str],
+        dtype: Literal["float32", "float64"] = "float32",
+        into: str = "score",
+        method: str | None = None,
+    ) -> DStream:
+        """Scores a model on one feature matrix for each partition of each batch, never a row at a time.
+
+        Args:
+            model: a scikit-learn estimator, or any callable from a matrix of shape ``(rows, len(columns))`` to a
+                vector of shape ``(rows,)``.
+            columns: the features, in the order of the matrix; null becomes NaN.
+            dtype: the matrix's type.
+            into: the added column, float64.
+            method: of an estimator; by default the first it has of ``score_samples`` and ``decision_function`` (both
+                with their sign turned, so that higher is more anomalous), ``predict_proba`` (of the second class)
+                and ``predict``. `explain` shows which it is.
+
+        >>> import numpy as np
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource(partitions=1)
+        >>> source.push(0, [b'{"x": 3.0, "y": 4.0}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> points = ctx.scripted(source, format=tm.Json({"x": "float64", "y": "float64"}))
+        >>> scored = points.score(lambda matrix: np.hypot(*matrix.T), columns=["x", "y"])
+        >>> [batch["score"].tolist() for batch in scored]
+        [[5.0]]
+        """
+        if isinstance(columns, str):
+            raise ConfigError(f"score() takes a list of columns, found {columns!r}; pass [{columns!r}]")
+        label, predict = _scorer(model, method)
+        names = list(columns)
+
+        def call(batch: Batch) -> Rows:
+            return {into: _vector(predict(batch.to_numpy(names, dtype)), batch.num_rows, label)}
+
+        return self._map(call, f"score({label})", adds={into: "float64"}, reads=names)
+
+    # -- keys ---------------------------------------------------------------------------------------------------
+
+    def key_by(self, *keys: str) -> DStream:
+        """The same rows, all rows of a key in one shard and in order: what stateful operators need.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"device": "string"}))
+        >>> keyed = s.key_by("device")
+        """
+        return self._next(self._native.key_by(list(keys)))
+
+    def detect(
+        self,
+        columns: str | Sequence[str],
+        detector: Detector,
+        threshold: float | None = None,
+        prefix: str = "",
+    ) -> DStream:
+        """Finds anomalies, with a detector for each key of a keyed stream.
+
+        Adds ``score`` (higher is more anomalous, null until the detector is warm), ``p_value`` (the probability of such
+        a score where nothing is wrong) and ``is_anomaly`` (``p_value < threshold``, once an event).
+
+        Args:
+            columns: the column, or several where the detector takes several.
+            detector: of `tidemill.ml`, say ``tm.ml.Ewma()``.
+            threshold: the accepted probability of a false alarm; by default the detector's, 1e-3.
+            prefix: put before the names of the added columns, for several detectors side by side.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(
+        ...     tm.testing.ScriptedSource(), format=tm.Json({"device": "string", "t": "float64"}))
+        >>> s.key_by("device").detect("t", tm.ml.Ewma()).columns
+        ['device', 't', 'score', 'p_value', 'is_anomaly']
+        """
+        names = [columns] if isinstance(columns, str) else list(columns)
+        return self._next(self._native.detect(names, detector, threshold, prefix))
+
+    # -- outputs ------------------------------------------------------------------------------------------------
+
+    def pprint(self, n: int = 10) -> None:
+        """Prints the first `n` rows of each batch that has any.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}))
+        >>> s.pprint(5)
+        """
+        self._native.pprint(n)
+
+    def foreach_batch(self, fn: Callable[[Batch], object], empty: bool = False) -> None:
+        """Calls `fn` with all rows of each batch, in order, on one thread.
+
+        Delivery is at least once. What `fn` raises ends the job, and reaches the caller of `run` as the same object.
+
+        Args:
+            fn: gets a `Batch`; what it returns is not looked at.
+            empty: call it for batches without rows too.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}))
+        >>> s.foreach_batch(lambda batch: print(batch.id, batch.num_rows))
+        """
+        if not callable(fn):
+            raise ConfigError(f"foreach_batch() takes a function of one Batch, found {fn!r}")
+        self._native.foreach_batch(_wrapped(fn), empty, f"foreach_batch({_name_of(fn)})")
+
+    def to_kafka(
+        self,
+        topic: str,
+        *,
+        key: str | AutoType | None = AUTO,
+        value: str | None = None,
+        format: Json | Raw | None = None,
+        headers: str | Mapping[str, str | bytes] | None = None,
+        partitioner: Literal["murmur2"] = "murmur2",
+        bootstrap_servers: str | None = None,
+        config: Mapping[str, str | int | float | bool] | None = None,
+    ) -> None:
+        """Writes the rows to a Kafka topic: idempotent producer, at least once.
+
+        Args:
+            topic: the topic, which must exist.
+            key: the column that is the record's key, as text; by default the column of `key_by` (several: a JSON
+                array), none where the stream is not keyed; None for records without key.
+            value: with `Raw`, the column that is the payload.
+            format: `Json` (the default) or `Raw`.
+            headers: a column of headers, as ``metadata=["headers"]`` reads them, or a dict of constant ones.
+            partitioner: ``"murmur2"``, as in the Java client, so that topics stay co-partitioned.
+            bootstrap_servers: by default those of the stream's source.
+            config: further librdkafka settings, by their own names.
+
+        Raises:
+            ConfigError: sources of several clusters, and no `bootstrap_servers`.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext()
+        >>> s = ctx.kafka("readings", bootstrap_servers="localhost:9092", format=tm.Json({"device": "string"}))
+        >>> s.key_by("device").to_kafka("alerts")
+        """
+        self._native.to_kafka(
+            topic,
+            key=key,
+            value=value,
+            raw=isinstance(format, Raw),
+            headers=headers,
+            partitioner=partitioner,
+            bootstrap_servers=bootstrap_servers,
+            config={name: _setting(given) for name, given in (config or {}).items()},
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The stream's batches that have rows: starts the context, and stops it when the loop is left."""
+        return self._context._iterate(self._native)
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    @property
+    def schema(self) -> _native.Schema:
+        """Names and types of the columns.
+
+        Raises:
+            ConfigError, SchemaError: what is wrong with the plan up to here.
+        """
+        return self._native.schema
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' names, in order."""
+        return self.schema.names
+
+    def explain(self) -> str:
+        """The plan that leads to this stream, as text."""
+        return self._native.explain()
+
+    def __repr__(self) -> str:
+        return f"DStream({self.schema!r})"
+
+    def _next(self, native: _native.Stream) -> DStream:
+        return DStream(self._context, native)
+
+    def _map(
+        self,
+        fn: Callable[[Batch], Rows],
+        label: str,
+        *,
+        schema: SchemaLike | None = None,
+        adds: SchemaLike | None = None,
+        reads: list[str] | None = None,
+    ) -> DStream:
+        declared = None if schema is None else _schema(schema)
+        added = None if adds is None else _schema(adds)
+        return self._next(self._native.map_batches(_wrapped(fn), declared, added, reads, label))
+
+
+def _wrapped(fn: Callable[[Batch], Any]) -> Callable[[_native.Batch], Any]:
+    return lambda native: fn(Batch(native))
+
+
+def _name_of(fn: object) -> str:
+    return getattr(fn, "__qualname__", None) or type(fn).__name__
+
+
+def _setting(value: str | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _scorer(model: object, method: str | None) -> tuple[str, Callable[[npt.NDArray[Any]], Any]]:
+    """What `explain` shows, and the function from matrix to scores."""
+    name = type(model).__name__
+    candidates = [method] if method else [*_MORE_IS_LESS, "predict_proba", "predict"]
+    found = next((one for one in candidates if callable(getattr(model, one, None))), None)
+    if found is None:
+        if method is None and callable(model):
+            return _name_of(model), model
+        raise ConfigError(f"{name} has no method {' or '.join(candidates)}; pass an estimator or a callable")
+    call: Callable[[npt.NDArray[Any]], Any] = getattr(model, found)
+    if found in _MORE_IS_LESS:
+        return f"-{name}.{found}", lambda matrix: -call(matrix)
+    if found == "predict_proba":
+        return f"{name}.{found}[:, 1]", lambda matrix: call(matrix)[:, 1]
+    return f"{name}.{found}", call
+
+
+def _vector(scores: Any, rows: int, label: str) -> npt.NDArray[np.float64]:
+    """The scores as one float64 a row."""
+    import numpy as np
+
+    vector = np.asarray(scores, dtype="float64")
+    if vector.shape not in ((rows,), (rows, 1)):
+        raise SchemaError(f"{label} must give one score a row, shape ({rows},); found the shape {vector.shape}")
+    return vector.reshape(rows)

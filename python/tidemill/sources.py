@@ -1,0 +1,79 @@
+"""Where records come from and where reading starts and ends, as a user writes it.
+
+Only the words are here: the sources themselves are in the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from tidemill import _native
+
+ConfigError = _native.ConfigError
+
+Position = Literal["earliest", "latest", "committed"] | datetime | Mapping[Any, int]
+"""Where reading starts or ends: ``"earliest"``, ``"latest"``, ``"committed"`` (what the consumer group has committed),
+a moment with a time zone (the first record at or after it), or an offset for every partition: ``{0: 500, 1: 720}``,
+with several topics ``{("readings", 0): 500, ...}``."""
+
+Metadata = Literal["key", "topic", "partition", "offset", "timestamp", "headers"]
+"""A column from around the payload; it is called ``kafka_key`` and so on."""
+
+
+def _topics(topics: str | Sequence[str] | None) -> list[str]:
+    if topics is None:
+        return []
+    return [topics] if isinstance(topics, str) else list(topics)
+
+
+def _partitions(partitions: Mapping[str, Iterable[int]] | Iterable[tuple[str, int]] | None) -> list[tuple[str, int]]:
+    if partitions is None:
+        return []
+    if isinstance(partitions, Mapping):
+        return [(topic, number) for topic, numbers in partitions.items() for number in numbers]
+    return list(partitions)
+
+
+def _subscribed(topics: list[str], partitions: list[tuple[str, int]]) -> list[str]:
+    """The topics read, where exactly one way of naming them is used."""
+    if bool(topics) == bool(partitions):
+        found = "both" if topics else "neither"
+        raise ConfigError(f"kafka() takes either topics or partitions, found {found}; pass, say, topics=\"readings\"")
+    return topics or list(dict.fromkeys(topic for topic, _ in partitions))
+
+
+def _bound(what: str, position: Position | None, topics: list[str]) -> _native.Bound | None:
+    if position is None:
+        return None
+    if isinstance(position, str):
+        return _native.Bound.named(what, position)
+    if isinstance(position, datetime):
+        return _native.Bound.at(_millis(what, position))
+    if isinstance(position, Mapping):
+        return _native.Bound.offsets([(*_place(what, key, topics), offset) for key, offset in position.items()])
+    raise ConfigError(f"{what} is text, a datetime or a dict of offsets, found {position!r}")
+
+
+def _millis(what: str, moment: datetime) -> int:
+    if moment.tzinfo is None:
+        raise ConfigError(f"{what}={moment!r} has no time zone; pass, say, datetime(..., tzinfo=timezone.utc)")
+    return round(moment.timestamp() * 1000)
+
+
+def _place(what: str, key: object, topics: list[str]) -> tuple[str, int]:
+    match key:
+        case int(partition) if len(topics) == 1:
+            return topics[0], partition
+        case (str(topic), int(partition)):
+            return topic, partition
+        case _:
+            raise ConfigError(f"{what}: a partition's number or (topic, number) is expected, found {key!r}")
+
+
+def _refuse(options: Mapping[str, tuple[Any, Any]]) -> None:
+    """Refuses what is not offered yet: name → (given, the only value that is)."""
+    named = [f"{name}={given!r}" for name, (given, offered) in options.items() if given != offered]
+    if named:
+        raise ConfigError(f"not offered yet: {', '.join(named)}; leave it out")

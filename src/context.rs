@@ -1,0 +1,325 @@
+//! The public Rust API: a context holds a plan with its sources and outputs, and runs it.
+//!
+//! It wires plan, engine and driver together and deliberately does no work of its own. Several contexts live side
+//! by side in one process, and a stopped one may be started again: sources and sinks are opened anew at each start.
+
+use std::fmt;
+use std::fs;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::driver::{Job, JobSink, JobSource, Limits, Listener, Running, Stop, Trigger, Waited, start};
+use crate::error::{Error, Result};
+use crate::event::Progress;
+use crate::exec::local::{LocalEngine, LocalSettings};
+use crate::ingest::{Bound, Source};
+use crate::plan::{CallSite, Checked, Node, NodeId, Operator, Plan, SourceSpec};
+use crate::sink::Sink;
+use crate::time::Clock;
+
+/// Makes a source at each start.
+pub type OpenSource = Arc<dyn Fn() -> Result<Arc<dyn Source>> + Send + Sync>;
+
+/// Makes a sink at each start; it is told the columns by which its rows are keyed, where they are.
+pub type OpenSink = Arc<dyn Fn(Option<&[String]>) -> Result<Box<dyn Sink>> + Send + Sync>;
+
+/// What holds for the whole of a job.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The job's name, for errors and logs.
+    pub name: String,
+    /// When batches are due.
+    pub trigger: Trigger,
+    /// How many executors share the work, in this process.
+    pub executors: usize,
+    /// Threads of each executor; as many as cores where none is said.
+    pub threads: Option<usize>,
+    /// How much a batch may take on.
+    pub limits: Limits,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A source, and how it is read.
+#[derive(Clone)]
+pub struct Reading {
+    /// Makes the source.
+    pub open: OpenSource,
+    /// Where it starts; by default at the earliest record of what ends, else at the latest.
+    pub starting: Option<Bound>,
+    /// Where it ends, if it does.
+    pub ending: Option<Bound>,
+    /// How far the watermark stays behind the largest event time.
+    pub watermark: Duration,
+    /// After how long at its end a partition holds the watermark no more.
+    pub idle_timeout: Option<Duration>,
+    /// At most this many records a second and partition.
+    pub max_rate_per_partition: Option<f64>,
+}
+
+/// A job: what to do, and the run of it. Dropping it stops the run at once and waits for its threads.
+pub struct Context {
+    settings: Settings,
+    /// The plan grows on the script's thread while `explain` may be read from another.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    plan: Plan,
+    readings: Vec<Reading>,
+    sinks: Vec<OpenSink>,
+    running: Option<Arc<Running>>,
+}
+
+impl Context {
+    /// A context without sources.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, state: Mutex::default() }
+    }
+
+    /// What holds for the whole job.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Adds a source; the result stands for its rows.
+    pub fn source(&self, spec: SourceSpec, reading: Reading, site: Option<CallSite>) -> Result<NodeId> {
+        let mut state = self.growing()?;
+        let source = state.plan.add_source(spec);
+        state.readings.push(reading);
+        Ok(state.plan.add(Operator::Source(source), Vec::new(), site))
+    }
+
+    /// Adds an operator; the result stands for its rows.
+    pub fn add(&self, operator: Operator, inputs: Vec<NodeId>, site: Option<CallSite>) -> Result<NodeId> {
+        Ok(self.growing()?.plan.add(operator, inputs, site))
+    }
+
+    /// Adds an output for the rows of `input`.
+    pub fn output(&self, input: NodeId, open: OpenSink, site: Option<CallSite>) -> Result<()> {
+        let mut state = self.growing()?;
+        state.put_out(input, open, site);
+        Ok(())
+    }
+
+    /// The columns of a node's rows.
+    pub fn schema(&self, node: NodeId) -> Result<SchemaRef> {
+        self.lock().plan.schema(node)
+    }
+
+    /// The checked plan as text.
+    pub fn explain(&self) -> Result<String> {
+        self.lock().plan.check()?.explain()
+    }
+
+    /// The part of the plan that leads to `node`, as text.
+    pub fn explain_node(&self, node: NodeId) -> Result<String> {
+        upstream(&self.lock().plan, node).check()?.explain()
+    }
+
+    /// The sources that `node`'s rows come from.
+    pub fn sources_of(&self, node: NodeId) -> Vec<NodeId> {
+        let state = self.lock();
+        let is_source = |id: &NodeId| {
+            state.plan.nodes.get(id.0).is_some_and(|node| matches!(node.operator, Operator::Source(_)))
+        };
+        upstream_nodes(&state.plan, node).into_iter().filter(is_source).collect()
+    }
+
+    /// Checks the whole plan, then starts it. All mistakes of a plan come in one error, before anything runs.
+    pub fn start(&self, listeners: Vec<Listener>) -> Result<()> {
+        self.launch(listeners, None)
+    }
+
+    /// Starts with one output more, which belongs to this run only: how a loop over a stream reads it.
+    pub fn start_with(&self, input: NodeId, open: OpenSink, listeners: Vec<Listener>) -> Result<()> {
+        self.launch(listeners, Some((input, open)))
+    }
+
+    fn launch(&self, listeners: Vec<Listener>, extra: Option<(NodeId, OpenSink)>) -> Result<()> {
+        let mut state = self.growing()?;
+        let mut run = State { plan: state.plan.clone(), ..State::default() };
+        run.readings.clone_from(&state.readings);
+        run.sinks.clone_from(&state.sinks);
+        if let Some((input, open)) = extra {
+            run.put_out(input, open, None);
+        }
+        let job = run.job(&self.settings, listeners)?;
+        state.running = Some(Arc::new(start(job)?));
+        Ok(())
+    }
+
+    /// Asks the run to end and returns at once.
+    pub fn request_stop(&self, stop: Stop) {
+        if let Some(running) = self.running() {
+            running.stop(stop);
+        }
+    }
+
+    /// Waits until the run has ended, `timeout` at most. The error that ended it, if one did; it may be asked for
+    /// again. A context that was never started has ended.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Waited> {
+        self.running().map_or(Ok(Waited::Ended), |running| running.wait(timeout))
+    }
+
+    /// Whether a run goes on.
+    pub fn is_running(&self) -> bool {
+        self.lock().is_running()
+    }
+
+    /// What ended the last run, if that was an error.
+    pub fn error(&self) -> Option<Error> {
+        self.running().and_then(|running| running.error())
+    }
+
+    /// The figures of the last batch that was delivered.
+    pub fn progress(&self) -> Option<Progress> {
+        self.running().and_then(|running| running.progress())
+    }
+
+    fn running(&self) -> Option<Arc<Running>> {
+        self.lock().running.clone()
+    }
+
+    /// The state, to be changed: not while a run goes on, which would not see the change.
+    fn growing(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.lock();
+        if state.is_running() {
+            let text = format!("the context {:?} is running", self.settings.name);
+            return Err(Error::config(text).help("add sources, operators and outputs before start, or stop it first"));
+        }
+        Ok(state)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn is_running(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.is_running())
+    }
+
+    fn put_out(&mut self, input: NodeId, open: OpenSink, site: Option<CallSite>) {
+        self.plan.add_output(input, site);
+        self.sinks.push(open);
+    }
+
+    fn job(&self, settings: &Settings, listeners: Vec<Listener>) -> Result<Job> {
+        self.not_empty()?;
+        let checked = self.plan.check()?;
+        let sinks = self.open_sinks(&checked)?;
+        let sources = self.readings.iter().map(|reading| (reading.open)()).collect::<Result<Vec<_>>>()?;
+        let local = LocalSettings {
+            executors: settings.executors,
+            threads: settings.threads,
+            max_memory: settings.limits.max_memory,
+            ..LocalSettings::default()
+        };
+        let engine = LocalEngine::start(&checked, &sources, local)?;
+        Ok(Job {
+            name: settings.name.clone(),
+            sources: self.job_sources(sources, settings.trigger),
+            engine: Arc::new(engine),
+            sinks,
+            trigger: settings.trigger,
+            limits: settings.limits,
+            clock: Arc::clone(&settings.clock),
+            listeners,
+        })
+    }
+
+    fn not_empty(&self) -> Result<()> {
+        if self.readings.is_empty() {
+            return Err(Error::config("the context has no source").help("add one, say with ctx.kafka(...)"));
+        }
+        if self.sinks.is_empty() {
+            return Err(Error::config("no stream of the context has an output")
+                .help("add one, say with pprint(), foreach_batch(...) or to_kafka(...)"));
+        }
+        Ok(())
+    }
+
+    fn open_sinks(&self, checked: &Checked) -> Result<Vec<JobSink>> {
+        let inputs = self.plan.nodes.iter().filter(|node| matches!(node.operator, Operator::Output(_)));
+        let pairs = inputs.filter_map(|node| node.inputs.first()).zip(&self.sinks);
+        let open_one = |(input, open): (&NodeId, &OpenSink)| {
+            let sink = open(checked.keys(*input)?)?;
+            Ok(JobSink { sink, schema: Arc::clone(checked.schema(*input)?) })
+        };
+        pairs.map(open_one).collect()
+    }
+
+    fn job_sources(&self, sources: Vec<Arc<dyn Source>>, trigger: Trigger) -> Vec<JobSource> {
+        let specs = &self.plan.sources;
+        let each = sources.into_iter().zip(&self.readings).zip(specs);
+        each.map(|((source, reading), spec)| JobSource {
+            source,
+            starting: reading.starting.clone().unwrap_or_else(|| default_start(reading, trigger)),
+            ending: reading.ending.clone(),
+            watermark: spec.event_time.as_ref().map(|_| reading.watermark),
+            idle_timeout: reading.idle_timeout,
+            max_rate_per_partition: reading.max_rate_per_partition,
+        })
+        .collect()
+    }
+}
+
+/// What ends is read whole, what goes on is read from now on.
+fn default_start(reading: &Reading, trigger: Trigger) -> Bound {
+    match (trigger, &reading.ending) {
+        (Trigger::AvailableNow, _) | (_, Some(_)) => Bound::Earliest,
+        _ => Bound::Latest,
+    }
+}
+
+/// `node` and all that lead to it, in order.
+fn upstream_nodes(plan: &Plan, node: NodeId) -> Vec<NodeId> {
+    let mut wanted = vec![node];
+    let mut next = 0;
+    while let Some(node) = wanted.get(next).and_then(|id| plan.nodes.get(id.0)) {
+        let new: Vec<NodeId> = node.inputs.iter().copied().filter(|input| !wanted.contains(input)).collect();
+        wanted.extend(new);
+        next += 1;
+    }
+    wanted.sort_unstable();
+    wanted
+}
+
+/// The plan of those nodes alone that lead to `node`, with an output behind it.
+fn upstream(plan: &Plan, node: NodeId) -> Plan {
+    let wanted = upstream_nodes(plan, node);
+    let place = |id: &NodeId| NodeId(wanted.binary_search(id).unwrap_or_default());
+    let moved = |node: &Node| Node { inputs: node.inputs.iter().map(place).collect(), ..node.clone() };
+    let mut part = Plan { sources: plan.sources.clone(), ..Plan::default() };
+    part.nodes = wanted.iter().filter_map(|id| plan.nodes.get(id.0)).map(moved).collect();
+    part.add_output(place(&node), None);
+    part
+}
+
+/// The memory that this process may use, in bytes: its control group's limit, else the machine's.
+pub fn usable_memory() -> u64 {
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let group = limits.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
+    group.chain(machine_memory()).min().unwrap_or(FALLBACK_MEMORY)
+}
+
+/// Assumed where the system does not say how much memory it has.
+const FALLBACK_MEMORY: u64 = 4 << 30;
+
+fn machine_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1_024)
+}

@@ -1,0 +1,366 @@
+//! The context as Python holds it: the core's context, the user's functions in it, and who waits for its end.
+//!
+//! It deliberately keeps no logic of a run: starting, stopping and failing are the core's. What is Python's own is
+//! here: signals are heard while waiting, a circle through a user's function can be collected, and a process made
+//! by `fork` is refused.
+
+use std::collections::BTreeMap;
+use std::process;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::context::{Context as Core, OpenSource, Reading, Settings, usable_memory};
+use crate::driver::{Limits, Listener, Stop, Waited};
+use crate::error::{Error, Result};
+use crate::event::Event as CoreEvent;
+use crate::ingest::Source;
+use crate::kafka::Cluster;
+use crate::plan::{CallSite, NodeId};
+use crate::python::dstream::Stream;
+use crate::python::event::{Event, Progress};
+use crate::python::functions::Callable;
+use crate::python::gil;
+use crate::python::sinks::BatchIterator;
+use crate::python::sources::{KafkaArguments, ReadingArguments};
+use crate::python::testing::{ManualClock, ScriptedSource};
+use crate::python::trigger::Trigger;
+use crate::python::units::{Size, Span};
+use crate::time::{Clock, SystemClock};
+
+/// A streaming job.
+#[pyclass(frozen, module = "tidemill._native")]
+pub(crate) struct Context {
+    /// Shared only with the thread that drops it.
+    core: Arc<Core>,
+    /// The process that made it: threads and connections do not come along through a fork.
+    process: u32,
+    /// Every Python object that the core holds, for the garbage collector to see; appended to, never long held.
+    callables: Mutex<Vec<Callable>>,
+    /// The cluster of each Kafka source, for outputs that name none.
+    clusters: Mutex<BTreeMap<usize, Cluster>>,
+    dispatch: Callable,
+    /// The thread that runs a loop over a stream: it cannot wait for an end that waits for its loop.
+    looping: Mutex<Option<ThreadId>>,
+    /// How many wait for the end, who will be told of an error; nobody: it is logged.
+    waiters: Arc<AtomicUsize>,
+}
+
+#[pymethods]
+impl Context {
+    #[new]
+    #[expect(clippy::too_many_arguments, reason = "the settings, as Python names them")]
+    #[pyo3(signature = (name, trigger, *, executors, threads, max_memory, backpressure, clock, dispatch))]
+    fn new(
+        name: String,
+        trigger: &Trigger,
+        executors: usize,
+        threads: Option<usize>,
+        max_memory: Size,
+        backpressure: bool,
+        clock: Option<&ManualClock>,
+        dispatch: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let max_memory = max_memory.bytes(usable_memory());
+        let _ = backpressure;
+        let settings = Settings {
+            name,
+            trigger: trigger.trigger,
+            executors: positive("executors", executors)?,
+            threads: threads.map(|threads| positive("threads", threads)).transpose()?,
+            limits: Limits { max_records: trigger.max_records, max_memory },
+            clock: clock_of(clock),
+        };
+        let dispatch = Callable::new(dispatch);
+        Ok(Self {
+            core: Arc::new(Core::new(settings)),
+            process: process::id(),
+            callables: Mutex::new(vec![dispatch.clone()]),
+            clusters: Mutex::default(),
+            dispatch,
+            looping: Mutex::default(),
+            waiters: Arc::default(),
+        })
+    }
+
+    #[pyo3(signature = (topics, partitions, bootstrap_servers, config, group_id, **reading))]
+    fn kafka(
+        slf: &Bound<'_, Self>,
+        topics: Vec<String>,
+        partitions: Vec<(String, i32)>,
+        bootstrap_servers: String,
+        config: BTreeMap<String, String>,
+        group_id: Option<String>,
+        reading: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Stream> {
+        let arguments = ReadingArguments::from_keywords(reading)?;
+        let kafka = KafkaArguments { topics, partitions, bootstrap_servers, config, group_id };
+        let cluster = kafka.cluster();
+        let node = slf.get().read(slf.py(), &arguments, kafka.open(&arguments.name, &slf.get().core.settings().clock))?;
+        lock(&slf.get().clusters).insert(node.0, cluster);
+        Ok(Stream::new(slf, node))
+    }
+
+    #[pyo3(signature = (source, **reading))]
+    fn scripted(
+        slf: &Bound<'_, Self>,
+        source: &ScriptedSource,
+        reading: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Stream> {
+        let arguments = ReadingArguments::from_keywords(reading)?;
+        let source = source.source.clone();
+        let open: OpenSource = Arc::new(move || Ok(Arc::new(source.clone()) as Arc<dyn Source>));
+        let node = slf.get().read(slf.py(), &arguments, open)?;
+        Ok(Stream::new(slf, node))
+    }
+
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        self.same_process()?;
+        let listeners = self.listeners();
+        Ok(gil::release(py, || self.core.start(listeners))?)
+    }
+
+    /// Starts with one output more: the batches of `stream`, for a loop.
+    fn iterate(&self, py: Python<'_>, stream: &Stream) -> PyResult<BatchIterator> {
+        self.same_process()?;
+        let (iterator, open) = BatchIterator::new();
+        let listeners = self.listeners();
+        gil::release(py, || self.core.start_with(stream.node, open, listeners))?;
+        *lock(&self.looping) = Some(thread::current().id());
+        Ok(iterator)
+    }
+
+    /// Says that the loop has been left.
+    fn loop_left(&self) {
+        *lock(&self.looping) = None;
+    }
+
+    fn request_stop(&self, graceful: bool) {
+        self.core.request_stop(how(graceful));
+    }
+
+    /// Ends the run and waits for that, but for a call from within the run's own functions.
+    fn stop(&self, py: Python<'_>, graceful: bool) -> PyResult<()> {
+        self.same_process()?;
+        self.core.request_stop(how(graceful));
+        if !gil::in_call() && !self.in_loop() {
+            gil::wait(py, None, |turn| self.ended(turn))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end and raises what caused it, if that was an error.
+    fn wait(&self, py: Python<'_>, timeout: Option<Span>) -> PyResult<bool> {
+        self.same_process()?;
+        if gil::in_call() {
+            let error = Error::config("a function of the stream cannot wait for the stream's end");
+            return Err(error.help("call ctx.stop() there, and wait in the main thread").into());
+        }
+        let _waiting = Waiting::new(&self.waiters);
+        let ended = gil::wait(py, timeout.map(|span| span.0), |turn| self.ended(turn))?;
+        match self.core.error() {
+            Some(error) if ended => Err(error.into()),
+            _ => Ok(ended),
+        }
+    }
+
+    /// Says that somebody will wait for the end: an error is raised there, and need not be logged.
+    fn expect_waiter(&self) {
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Ends the run at once, because nobody can reach it any more; waits for nothing.
+    fn abandon(&self) {
+        if self.process == process::id() {
+            self.core.request_stop(Stop::Now);
+        }
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.core.settings().name
+    }
+
+    #[getter]
+    fn is_running(&self) -> bool {
+        self.process == process::id() && self.core.is_running()
+    }
+
+    #[getter]
+    fn progress(&self) -> Option<Progress> {
+        self.core.progress().map(Progress)
+    }
+
+    #[getter]
+    fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.core.error().map(|error| PyErr::from(error).into_value(py).into_any())
+    }
+
+    fn explain(&self) -> PyResult<String> {
+        Ok(self.core.explain()?)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        // Taken only for a moment elsewhere, with the GIL held as here, and so never found locked.
+        match self.callables.try_lock() {
+            Ok(callables) => callables.iter().try_for_each(|callable| callable.traverse(&visit)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        self.abandon();
+        let taken: Vec<_> = lock(&self.callables).drain(..).collect();
+        taken.iter().for_each(|callable| drop(callable.clear()));
+    }
+}
+
+impl Context {
+    /// The core's own context.
+    pub(crate) fn core(&self) -> Result<&Core> {
+        self.same_process()?;
+        Ok(&self.core)
+    }
+
+    /// Keeps a user's function where the garbage collector sees it.
+    pub(crate) fn keep(&self, callable: Py<PyAny>) -> Callable {
+        let callable = Callable::new(callable);
+        lock(&self.callables).push(callable.clone());
+        callable
+    }
+
+    /// The clusters of the sources that `node`'s rows come from, each once.
+    pub(crate) fn clusters_of(&self, node: NodeId) -> Vec<Cluster> {
+        let clusters = lock(&self.clusters);
+        let mut found: Vec<Cluster> = Vec::new();
+        for cluster in self.core.sources_of(node).iter().filter_map(|source| clusters.get(&source.0)) {
+            if !found.contains(cluster) {
+                found.push(cluster.clone());
+            }
+        }
+        found
+    }
+
+    fn read(&self, py: Python<'_>, arguments: &ReadingArguments<'_>, open: OpenSource) -> PyResult<NodeId> {
+        let reading: Reading = arguments.reading(open)?;
+        Ok(self.core()?.source(arguments.spec()?, reading, call_site(py)?)?)
+    }
+
+    fn ended(&self, turn: Duration) -> bool {
+        !matches!(self.core.wait(Some(turn)), Ok(Waited::TimedOut))
+    }
+
+    fn in_loop(&self) -> bool {
+        *lock(&self.looping) == Some(thread::current().id())
+    }
+
+    fn same_process(&self) -> Result<()> {
+        if self.process == process::id() {
+            return Ok(());
+        }
+        Err(Error::config("the context was made in another process: threads and connections do not survive a fork")
+            .help("make the context in this process, or start the process with multiprocessing's \"spawn\""))
+    }
+
+    fn listeners(&self) -> Vec<Listener> {
+        let (dispatch, waiters) = (self.dispatch.clone(), Arc::clone(&self.waiters));
+        vec![Box::new(move |event| tell(&dispatch, &waiters, event))]
+    }
+}
+
+impl Drop for Context {
+    /// Dropping the core waits for its threads, which may be waiting for the GIL that this thread holds (or may be
+    /// this thread): another one does it.
+    fn drop(&mut self) {
+        let core = Arc::clone(&self.core);
+        if self.process == process::id() {
+            core.request_stop(Stop::Now);
+            drop(thread::Builder::new().name("tidemill-drop".to_owned()).spawn(move || drop(core)));
+        } else {
+            std::mem::forget(core); // its threads are the parent's
+        }
+    }
+}
+
+/// Tells Python of an event. Nothing is raised: what a listener does wrong is logged by the dispatcher.
+fn tell(dispatch: &Callable, waiters: &AtomicUsize, event: &CoreEvent) {
+    let told = gil::attach(|py| {
+        if let CoreEvent::Failed(error) = event
+            && waiters.load(Ordering::SeqCst) == 0
+        {
+            log_failure(py, error).unwrap_or_else(|refused| log::error!("{error:?}, and logging failed: {refused}"));
+        }
+        let callable = dispatch.get(py)?;
+        let told = callable.bind(py).call1((Event(event.clone()),));
+        told.map(drop).map_err(|exception| crate::python::error::from_user(py, exception))
+    });
+    if let Err(error) = told {
+        log::debug!("an event was not heard: {error}");
+    }
+}
+
+/// Nobody waits who could be told by an exception: the error goes to the log once, with its traceback.
+fn log_failure(py: Python<'_>, error: &Error) -> PyResult<()> {
+    let logger = py.import("logging")?.call_method1("getLogger", ("tidemill",))?;
+    let keywords = PyDict::new(py);
+    keywords.set_item("exc_info", PyErr::from(error.clone()).into_value(py))?;
+    logger.call_method("error", ("the stream has failed: %s", error.to_string()), Some(&keywords))?;
+    Ok(())
+}
+
+/// Counts a waiter for as long as it waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(waiters: &'a AtomicUsize) -> Self {
+        waiters.fetch_add(1, Ordering::SeqCst);
+        Self(waiters)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The line of the user's script that is being run: the first frame outside this package.
+pub(crate) fn call_site(py: Python<'_>) -> PyResult<Option<CallSite>> {
+    let mut frame = py.import("sys")?.call_method1("_getframe", (0,))?;
+    while !frame.is_none() {
+        let module = frame.getattr("f_globals")?.get_item("__name__").and_then(|name| name.extract::<String>());
+        if !module.is_ok_and(|name| name == "tidemill" || name.starts_with("tidemill.")) {
+            let file = frame.getattr("f_code")?.getattr("co_filename")?.extract()?;
+            return Ok(Some(CallSite { file, line: frame.getattr("f_lineno")?.extract()? }));
+        }
+        frame = frame.getattr("f_back")?;
+    }
+    Ok(None)
+}
+
+fn clock_of(clock: Option<&ManualClock>) -> Arc<dyn Clock> {
+    match clock {
+        Some(manual) => Arc::clone(&manual.0) as Arc<dyn Clock>,
+        None => Arc::new(SystemClock::new()),
+    }
+}
+
+fn how(graceful: bool) -> Stop {
+    if graceful { Stop::Graceful } else { Stop::Now }
+}
+
+fn positive(name: &str, count: usize) -> Result<usize> {
+    match count {
+        0 => Err(Error::config(format!("{name} must be positive, found 0"))),
+        count => Ok(count),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

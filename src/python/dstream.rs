@@ -1,0 +1,222 @@
+//! Operators of a stream: each adds one to the plan, with the line of the user's script.
+//!
+//! It deliberately checks nothing that the plan checks: all mistakes of a script come together, at start.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use pyo3::{PyTraverseError, PyVisit};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::detect::DetectSpec;
+use crate::error::{Error, Result};
+use crate::expr::Expression;
+use crate::kafka::Cluster;
+use crate::plan::{FunctionSchema, Named, NodeId, Operator};
+use crate::python::context::{Context, call_site};
+use crate::python::expressions::Expr;
+use crate::python::functions::PythonFunction;
+use crate::python::ml::Detector;
+use crate::python::schema::Schema;
+use crate::python::sinks::{KafkaOutput, OutputKey, headers_of, open_foreach, open_kafka, open_pprint};
+
+/// The rows of one operator of a context's plan.
+#[pyclass(frozen, module = "tidemill._native")]
+pub(crate) struct Stream {
+    context: Py<Context>,
+    pub(crate) node: NodeId,
+}
+
+impl Stream {
+    pub(crate) fn new(context: &Bound<'_, Context>, node: NodeId) -> Self {
+        Self { context: context.clone().unbind(), node }
+    }
+
+    fn next(&self, py: Python<'_>, operator: Operator) -> PyResult<Self> {
+        self.join(py, operator, vec![self.node])
+    }
+
+    fn join(&self, py: Python<'_>, operator: Operator, inputs: Vec<NodeId>) -> PyResult<Self> {
+        let node = self.context.get().core()?.add(operator, inputs, call_site(py)?)?;
+        Ok(Self { context: self.context.clone_ref(py), node })
+    }
+
+    fn same_context(&self, other: &Self) -> Result<NodeId> {
+        if self.context.is(&other.context) {
+            return Ok(other.node);
+        }
+        Err(Error::config("streams of two contexts cannot be joined").help("make all sources from one context"))
+    }
+}
+
+#[pymethods]
+impl Stream {
+    fn filter(&self, py: Python<'_>, predicate: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let predicate = expression_of(predicate)?;
+        self.next(py, Operator::Filter(predicate))
+    }
+
+    fn select(&self, py: Python<'_>, columns: &Bound<'_, PyList>, named: &Bound<'_, PyDict>) -> PyResult<Self> {
+        self.next(py, Operator::Select(columns_of(columns, named)?))
+    }
+
+    fn with_columns(&self, py: Python<'_>, columns: &Bound<'_, PyList>, named: &Bound<'_, PyDict>) -> PyResult<Self> {
+        self.next(py, Operator::WithColumns(columns_of(columns, named)?))
+    }
+
+    fn drop(&self, py: Python<'_>, names: Vec<String>) -> PyResult<Self> {
+        self.next(py, Operator::Drop(names))
+    }
+
+    fn rename(&self, py: Python<'_>, names: Vec<(String, String)>) -> PyResult<Self> {
+        self.next(py, Operator::Rename(names))
+    }
+
+    fn union(&self, py: Python<'_>, others: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
+        let others = others.iter().map(|other| self.same_context(other));
+        let inputs = std::iter::once(Ok(self.node)).chain(others).collect::<Result<Vec<_>>>()?;
+        self.join(py, Operator::Union, inputs)
+    }
+
+    #[pyo3(signature = (function, schema, adds, reads, label))]
+    fn map_batches(
+        &self,
+        py: Python<'_>,
+        function: Py<PyAny>,
+        schema: Option<&Schema>,
+        adds: Option<&Schema>,
+        reads: Option<Vec<String>>,
+        label: String,
+    ) -> PyResult<Self> {
+        let schema = match (schema, adds) {
+            (Some(schema), _) => FunctionSchema::Exactly(Arc::clone(&schema.0)),
+            (None, Some(adds)) => FunctionSchema::Adds(Arc::clone(&adds.0)),
+            (None, None) => FunctionSchema::Same,
+        };
+        let callable = self.context.get().keep(function);
+        let function = Arc::new(PythonFunction::new(callable, schema.clone()));
+        self.next(py, Operator::MapBatches { function, schema, reads, label })
+    }
+
+    fn key_by(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Self> {
+        self.next(py, Operator::KeyBy(keys))
+    }
+
+    fn detect(
+        &self,
+        py: Python<'_>,
+        columns: Vec<String>,
+        detector: &Detector,
+        threshold: Option<f64>,
+        prefix: String,
+    ) -> PyResult<Self> {
+        let spec = DetectSpec { columns, detector: detector.settings(), threshold, prefix };
+        self.next(py, Operator::Detect(spec))
+    }
+
+    fn pprint(&self, py: Python<'_>, rows: usize) -> PyResult<()> {
+        self.output(py, open_pprint(rows))
+    }
+
+    fn foreach_batch(&self, py: Python<'_>, function: Py<PyAny>, empty: bool, label: String) -> PyResult<()> {
+        let callable = self.context.get().keep(function);
+        self.output(py, open_foreach(callable, empty, label))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the arguments, as Python names them")]
+    #[pyo3(signature = (topic, *, key, value, raw, headers, partitioner, bootstrap_servers, config))]
+    fn to_kafka(
+        &self,
+        py: Python<'_>,
+        topic: String,
+        key: OutputKey,
+        value: Option<String>,
+        raw: bool,
+        headers: &Bound<'_, PyAny>,
+        partitioner: &str,
+        bootstrap_servers: Option<String>,
+        config: BTreeMap<String, String>,
+    ) -> PyResult<()> {
+        let cluster = self.cluster(&topic, bootstrap_servers, config)?;
+        let output = KafkaOutput { topic, cluster, key, value, raw, headers: headers_of(headers)? };
+        self.output(py, open_kafka(output, partitioner)?)
+    }
+
+    #[getter]
+    fn schema(&self) -> PyResult<Schema> {
+        Ok(Schema(self.context.get().core()?.schema(self.node)?))
+    }
+
+    fn explain(&self) -> PyResult<String> {
+        Ok(self.context.get().core()?.explain_node(self.node)?)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        visit.call(&self.context)
+    }
+}
+
+impl Stream {
+    fn output(&self, py: Python<'_>, open: crate::context::OpenSink) -> PyResult<()> {
+        Ok(self.context.get().core()?.output(self.node, open, call_site(py)?)?)
+    }
+
+    /// Where an output writes: the servers it names, else those of the stream's only source cluster.
+    fn cluster(&self, topic: &str, servers: Option<String>, config: BTreeMap<String, String>) -> Result<Cluster> {
+        if let Some(bootstrap_servers) = servers {
+            return Ok(Cluster { bootstrap_servers, config });
+        }
+        let found = self.context.get().clusters_of(self.node);
+        let [cluster] = found.as_slice() else {
+            let text = format!("to_kafka({topic:?}) needs bootstrap_servers: the stream comes from {} clusters", found.len());
+            return Err(Error::config(text).help("pass, say, bootstrap_servers=\"localhost:9092\""));
+        };
+        let mut cluster = cluster.clone();
+        cluster.config.extend(config);
+        Ok(cluster)
+    }
+}
+
+/// Positional columns (names and expressions), then the named ones.
+fn columns_of(columns: &Bound<'_, PyList>, named: &Bound<'_, PyDict>) -> PyResult<Vec<Named>> {
+    let mut all = columns.iter().map(|column| column_of(&column)).collect::<PyResult<Vec<_>>>()?;
+    for (name, value) in named.iter() {
+        all.push(Named { name: name.extract()?, expression: column_value(&value)? });
+    }
+    Ok(all)
+}
+
+/// What a named column is: an expression; a number or the like is a constant by `tm.lit`, never by chance.
+fn column_value(value: &Bound<'_, PyAny>) -> PyResult<Expression> {
+    match value.extract::<String>() {
+        Ok(name) => Ok(Expression::col(&name)),
+        Err(_) => expression_of(value),
+    }
+}
+
+fn column_of(column: &Bound<'_, PyAny>) -> PyResult<Named> {
+    if let Ok(name) = column.extract::<String>() {
+        return Ok(Named { expression: Expression::col(&name), name });
+    }
+    let expression = expression_of(column)?;
+    match expression.output_name() {
+        Some(name) => Ok(Named { name, expression }),
+        None => Err(Error::config(format!("the column {expression} has no name"))
+            .help("add .alias(\"name\"), or pass it as name=...")
+            .into()),
+    }
+}
+
+/// An expression, or SQL text.
+fn expression_of(value: &Bound<'_, PyAny>) -> PyResult<Expression> {
+    if let Ok(text) = value.extract::<String>() {
+        return Ok(Expression::sql(&text));
+    }
+    match value.cast::<Expr>() {
+        Ok(expression) => Ok(expression.get().0.clone()),
+        Err(_) => Err(Error::config(format!("an expression is expected, found {}", value.repr()?))
+            .help("write it as, say, tm.col(\"t\") > 80, or as SQL text; tm.lit(...) makes a constant")
+            .into()),
+    }
+}

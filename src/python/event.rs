@@ -1,0 +1,269 @@
+//! What a running stream reports, as Python sees it.
+//!
+//! Plain values only; it deliberately keeps no reference into the engine, so that an event may be kept for good.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDateTime, PyDict, PyTzInfo};
+
+use crate::error::Error;
+use crate::event::{Event as CoreEvent, Progress as CoreProgress};
+use crate::offset::OffsetRange;
+
+/// One thing that happened to a stream: `started`, `planned`, `completed`, `warning`, `failed`, `missed` or
+/// `stopped`.
+///
+/// Beside `kind`, each attribute is None where it does not apply.
+#[pyclass(frozen, module = "tidemill")]
+#[derive(Clone, Debug)]
+pub(crate) struct Event(pub(crate) CoreEvent);
+
+#[pymethods]
+impl Event {
+    /// What happened: `started`, `planned`, `completed`, `warning`, `failed`, `missed` or `stopped`.
+    #[getter]
+    fn kind(&self) -> &'static str {
+        match &self.0 {
+            CoreEvent::Started(_) => "started",
+            CoreEvent::Planned { .. } => "planned",
+            CoreEvent::Completed(_) => "completed",
+            CoreEvent::Warning(_) => "warning",
+            CoreEvent::Failed(_) => "failed",
+            CoreEvent::Missed(_) => "missed",
+            CoreEvent::Stopped => "stopped",
+        }
+    }
+
+    /// The batch: the first one of a stream that started, the one that was planned or completed.
+    #[getter]
+    fn batch_id(&self) -> Option<u64> {
+        match &self.0 {
+            CoreEvent::Started(batch) | CoreEvent::Planned { batch, .. } => Some(batch.0),
+            CoreEvent::Completed(progress) => Some(progress.batch.0),
+            _ => None,
+        }
+    }
+
+    /// How many events were left out, because the listeners were too slow to hear them.
+    #[getter]
+    fn missed(&self) -> Option<u64> {
+        match self.0 {
+            CoreEvent::Missed(events) => Some(events),
+            _ => None,
+        }
+    }
+
+    /// What a batch did.
+    #[getter]
+    fn progress(&self) -> Option<Progress> {
+        match &self.0 {
+            CoreEvent::Completed(progress) => Some(Progress(CoreProgress::clone(progress))),
+            _ => None,
+        }
+    }
+
+    /// What a planned or completed batch reads: (topic, partition, from, until).
+    #[getter]
+    fn offset_ranges(&self) -> Option<Vec<(String, i32, i64, i64)>> {
+        match &self.0 {
+            CoreEvent::Planned { ranges, .. } => Some(ranges.iter().map(range_of).collect()),
+            CoreEvent::Completed(progress) => Some(progress.ranges.iter().map(range_of).collect()),
+            _ => None,
+        }
+    }
+
+    /// What went wrong, as an exception that is not raised.
+    #[getter]
+    fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.cause().map(|error| PyErr::from(error.clone()).into_value(py).into_any())
+    }
+
+    fn __repr__(&self) -> String {
+        match self.batch_id() {
+            Some(batch) => format!("Event({:?}, batch_id={batch})", self.kind()),
+            None => format!("Event({:?})", self.kind()),
+        }
+    }
+}
+
+impl Event {
+    fn cause(&self) -> Option<&Error> {
+        match &self.0 {
+            CoreEvent::Warning(error) | CoreEvent::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// (topic, partition, from, until) of a range.
+pub(crate) fn range_of(range: &OffsetRange) -> (String, i32, i64, i64) {
+    (range.at.topic.as_str().to_owned(), range.at.partition.0, range.from.0, range.until.0)
+}
+
+/// What one batch did, in figures. Durations are seconds.
+#[pyclass(frozen, module = "tidemill")]
+#[derive(Clone, Debug)]
+pub(crate) struct Progress(pub(crate) CoreProgress);
+
+#[pymethods]
+impl Progress {
+    /// The batch's number.
+    #[getter]
+    fn batch_id(&self) -> u64 {
+        self.0.batch.0
+    }
+
+    /// The batch's own time (UTC).
+    #[getter]
+    fn batch_time<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDateTime>> {
+        moment(py, self.0.time.0.saturating_mul(1_000))
+    }
+
+    /// Records read.
+    #[getter]
+    fn records(&self) -> u64 {
+        self.0.counts.records
+    }
+
+    /// Bytes of their payloads and keys.
+    #[getter]
+    fn bytes(&self) -> u64 {
+        self.0.counts.bytes
+    }
+
+    /// Records that did not fit the format and were dropped.
+    #[getter]
+    fn bad(&self) -> u64 {
+        self.0.counts.bad
+    }
+
+    /// Records without payload, skipped.
+    #[getter]
+    fn tombstones(&self) -> u64 {
+        self.0.counts.tombstones
+    }
+
+    /// Records without event time.
+    #[getter]
+    fn without_time(&self) -> u64 {
+        self.0.counts.without_time
+    }
+
+    /// Records whose event time is too far in the future to be believed.
+    #[getter]
+    fn future(&self) -> u64 {
+        self.0.counts.future
+    }
+
+    /// Rows delivered to outputs.
+    #[getter]
+    fn output_rows(&self) -> u64 {
+        self.0.counts.output_rows
+    }
+
+    /// Records a second of processing time.
+    #[getter]
+    fn rate(&self) -> f64 {
+        let seconds = self.processing_time();
+        if seconds > 0.0 { self.records() as f64 / seconds } else { 0.0 }
+    }
+
+    /// How long the batch waited between being planned and its work beginning.
+    #[getter]
+    fn scheduling_delay(&self) -> f64 {
+        self.0.scheduling_delay.as_secs_f64()
+    }
+
+    /// How long fetch, decode and the stateless stage took.
+    #[getter]
+    fn map_time(&self) -> f64 {
+        self.0.map_time.as_secs_f64()
+    }
+
+    /// How long the stateful stages took.
+    #[getter]
+    fn reduce_time(&self) -> f64 {
+        self.0.reduce_time.as_secs_f64()
+    }
+
+    /// How long delivery to the outputs took.
+    #[getter]
+    fn deliver_time(&self) -> f64 {
+        self.0.deliver_time.as_secs_f64()
+    }
+
+    /// Map, reduce and delivery together.
+    #[getter]
+    fn processing_time(&self) -> f64 {
+        let parts: Duration = [self.0.map_time, self.0.reduce_time, self.0.deliver_time].iter().sum();
+        parts.as_secs_f64()
+    }
+
+    /// From planned to delivered.
+    #[getter]
+    fn total_delay(&self) -> f64 {
+        self.0.total_delay.as_secs_f64()
+    }
+
+    /// Offsets that remained behind the last stable one, of each (topic, partition).
+    #[getter]
+    fn lag(&self) -> BTreeMap<(String, i32), u64> {
+        let each = self.0.lag.iter();
+        each.map(|(at, lag)| ((at.topic.as_str().to_owned(), at.partition.0), *lag)).collect()
+    }
+
+    /// The lag of all partitions together.
+    #[getter]
+    fn total_lag(&self) -> u64 {
+        self.0.lag.iter().map(|(_, lag)| lag).sum()
+    }
+
+    /// The watermark after the batch (UTC); None without event time.
+    #[getter]
+    fn watermark<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDateTime>>> {
+        self.0.watermark.map(|time| moment(py, time.0)).transpose()
+    }
+
+    /// The (topic, partition) that holds the watermark back.
+    #[getter]
+    fn watermark_holder(&self) -> Option<(String, i32)> {
+        self.0.watermark_holder.as_ref().map(|at| (at.topic.as_str().to_owned(), at.partition.0))
+    }
+
+    /// Keys in all keyed state after the batch.
+    #[getter]
+    fn state_keys(&self) -> u64 {
+        self.0.state_keys
+    }
+
+    /// Bytes of all keyed state after the batch.
+    #[getter]
+    fn state_bytes(&self) -> u64 {
+        self.0.state_bytes
+    }
+
+    /// What the batch read: (topic, partition, from, until).
+    #[getter]
+    fn offset_ranges(&self) -> Vec<(String, i32, i64, i64)> {
+        self.0.ranges.iter().map(range_of).collect()
+    }
+
+    fn __repr__(&self) -> String {
+        let (records, rows) = (self.records(), self.output_rows());
+        let (time, lag) = (self.processing_time() * 1e3, self.total_lag());
+        format!("Progress(batch {}: {records} records in, {rows} rows out, {time:.1} ms, lag {lag})", self.batch_id())
+    }
+}
+
+/// A moment in microseconds since the epoch as an aware `datetime`; what Python cannot hold is cut to its range.
+fn moment(py: Python<'_>, micros: i64) -> PyResult<Bound<'_, PyDateTime>> {
+    const YEAR_1: i64 = -62_135_596_800_000_000;
+    const YEAR_10000: i64 = 253_402_300_799_999_999;
+    let epoch = PyDateTime::new(py, 1970, 1, 1, 0, 0, 0, 0, Some(&*PyTzInfo::utc(py)?))?;
+    let since = PyDict::new(py);
+    since.set_item("microseconds", micros.clamp(YEAR_1, YEAR_10000))?;
+    let delta = py.import("datetime")?.getattr("timedelta")?.call((), Some(&since))?;
+    Ok(epoch.add(delta)?.cast_into()?)
+}

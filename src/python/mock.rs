@@ -1,0 +1,178 @@
+//! A broker inside the process and a plain producer, for demonstrations.
+//!
+//! The broker is librdkafka's own mock cluster: the real protocol on a loopback port, records in memory only.
+//! Neither is for production, and neither is part of the engine.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{self, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use crate::error::{Error, Result};
+use crate::python::gil;
+use crate::python::units::Span;
+
+/// How long a full queue or an unsent record is polled for before it is looked at again.
+const POLL: Duration = Duration::from_millis(1);
+
+/// Kafka brokers inside this process, on loopback ports.
+///
+/// Args:
+///     brokers: how many; 1 by default.
+///
+/// They keep 5 MiB a partition, in memory, and end with the process or with `close`.
+#[pyclass(frozen, module = "tidemill._native")]
+pub(crate) struct MockBroker {
+    /// The client that owns the mock cluster; taken out by `close`, on whichever thread.
+    owner: Mutex<Option<BaseProducer>>,
+    servers: String,
+}
+
+#[pymethods]
+impl MockBroker {
+    #[new]
+    #[pyo3(signature = (brokers = 1))]
+    fn new(brokers: u32) -> PyResult<Self> {
+        let mut config = ClientConfig::new();
+        config.set("test.mock.num.brokers", brokers.to_string());
+        let owner: BaseProducer = config.create().map_err(refused)?;
+        let servers = owner.client().mock_cluster().map(|cluster| cluster.bootstrap_servers());
+        let servers = servers.ok_or_else(|| Error::internal("librdkafka made no mock cluster"))?;
+        Ok(Self { owner: Mutex::new(Some(owner)), servers })
+    }
+
+    /// Where it listens: `host:port`, several separated by commas.
+    #[getter]
+    fn bootstrap_servers(&self) -> &str {
+        &self.servers
+    }
+
+    /// Makes a topic.
+    fn create_topic(&self, name: &str, partitions: i32) -> PyResult<()> {
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        let cluster = owner.as_ref().and_then(|owner| owner.client().mock_cluster());
+        let cluster = cluster.ok_or_else(|| Error::source("the mock broker has been closed"))?;
+        Ok(cluster.create_topic(name, partitions, 1).map_err(refused)?)
+    }
+
+    /// Ends the brokers; their records are gone.
+    fn close(&self, py: Python<'_>) {
+        gil::release(py, || drop(self.owner.lock().unwrap_or_else(PoisonError::into_inner).take()));
+    }
+}
+
+/// A plain Kafka producer.
+///
+/// Args:
+///     bootstrap_servers: `host:port`, several separated by commas.
+#[pyclass(frozen, module = "tidemill._native")]
+pub(crate) struct DemoProducer {
+    /// Taken out by `close`; every other use is short and polls without the GIL.
+    producer: Mutex<Option<BaseProducer>>,
+    servers: String,
+}
+
+#[pymethods]
+impl DemoProducer {
+    #[new]
+    fn new(bootstrap_servers: &str) -> PyResult<Self> {
+        let mut config = client(bootstrap_servers);
+        config.set("linger.ms", "5").set("acks", "1").set("partitioner", "murmur2_random");
+        let producer = config.create().map_err(refused)?;
+        Ok(Self { producer: Mutex::new(Some(producer)), servers: bootstrap_servers.to_owned() })
+    }
+
+    /// Makes a topic with the broker's default replication; one that exists already is left as it is.
+    fn create_topic(&self, py: Python<'_>, name: &str, partitions: i32) -> PyResult<()> {
+        Ok(gil::release(py, || create_topic(&self.servers, name, partitions))?)
+    }
+
+    /// Hands over (key, value) pairs; waits only while the local queue is full.
+    fn send(&self, py: Python<'_>, topic: &str, records: Vec<(Vec<u8>, Vec<u8>)>) -> PyResult<()> {
+        let send = |producer: &BaseProducer| records.iter().try_for_each(|(key, value)| send_one(producer, topic, key, value));
+        Ok(gil::release(py, || self.with(send))?)
+    }
+
+    /// Waits until all is sent, `timeout` at most, and says how many records are not.
+    fn flush(&self, py: Python<'_>, timeout: Span) -> PyResult<i32> {
+        let flush = |producer: &BaseProducer| {
+            // A flush that runs out of time is no error: what is left is the answer.
+            let _ = producer.flush(timeout.0);
+            Ok(producer.in_flight_count())
+        };
+        Ok(gil::release(py, || self.with(flush))?)
+    }
+
+    /// Ends the producer; what has not been sent is lost.
+    fn close(&self, py: Python<'_>) {
+        gil::release(py, || drop(self.producer.lock().unwrap_or_else(PoisonError::into_inner).take()));
+    }
+}
+
+impl DemoProducer {
+    fn with<T>(&self, work: impl FnOnce(&BaseProducer) -> Result<T>) -> Result<T> {
+        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        producer.as_ref().map_or_else(|| Err(Error::sink("the producer has been closed")), work)
+    }
+}
+
+fn client(servers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", servers);
+    config
+}
+
+fn send_one(producer: &BaseProducer, topic: &str, key: &[u8], value: &[u8]) -> Result<()> {
+    let mut record = BaseRecord::to(topic).key(key).payload(value);
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => record = back,
+            Err((error, _)) => return Err(refused(error)),
+        }
+        producer.poll(POLL);
+    }
+}
+
+fn create_topic(servers: &str, name: &str, partitions: i32) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(servers).create().map_err(refused)?;
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+    let made = block_on(admin.create_topics([&topic], &AdminOptions::new())).map_err(refused)?;
+    match made.into_iter().find_map(std::result::Result::err) {
+        None | Some((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
+        Some((topic, code)) => Err(Error::source(format!("topic {topic:?} was not made: {code}"))),
+    }
+}
+
+/// Waits for the one future that librdkafka's admin client gives; its own thread wakes us, no runtime is needed.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = task::Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn refused(error: KafkaError) -> Error {
+    Error::source(error.to_string()).caused_by(error)
+}

@@ -1,0 +1,207 @@
+//! Outputs, from Python's words to the core's sinks.
+//!
+//! A sink is made anew at each start, so that a stopped context may be started again. It deliberately delivers
+//! nothing itself: functions are called by the core's callback sink, loops read from the core's channel sink.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pyo3::call::PyCallArgs;
+use pyo3::prelude::*;
+
+use crate::context::OpenSink;
+use crate::error::{Error, Result};
+use crate::kafka::Cluster;
+use crate::python::batch::Batch;
+use crate::python::error::from_user;
+use crate::python::functions::Callable;
+use crate::python::gil;
+use crate::sink::callback::{CallbackSink, EmptyBatches};
+use crate::sink::channel::{Batches, Next, channel};
+use crate::sink::encode::{HeaderSpec, KeySpec, OutputFormat};
+use crate::sink::kafka::{KafkaSink, KafkaSinkSettings};
+use crate::sink::pprint::PrintSink;
+use crate::sink::{Delivery, Sink};
+
+/// A sink that calls a Python function with each batch.
+pub(crate) fn open_foreach(callable: Callable, empty: bool, label: String) -> OpenSink {
+    let empty = if empty { EmptyBatches::Deliver } else { EmptyBatches::Skip };
+    Arc::new(move |_| {
+        let callable = callable.clone();
+        let call = move |delivery: &Delivery| call(&callable, delivery);
+        Ok(Box::new(CallbackSink::from_fn(label.clone(), empty, call)))
+    })
+}
+
+fn call(callable: &Callable, delivery: &Delivery) -> Result<()> {
+    gil::attach(|py| {
+        let batch = Batch::of_delivery(delivery);
+        let result = callable.get(py)?.bind(py).call1((batch,));
+        result.map(drop).map_err(|exception| from_user(py, exception))
+    })
+}
+
+/// The batches of a stream, for a loop.
+#[pyclass(frozen, module = "tidemill._native")]
+pub(crate) struct BatchIterator {
+    /// Held by the loop while it waits for its next batch; taken out when the loop is left.
+    batches: Mutex<Option<Batches>>,
+}
+
+impl BatchIterator {
+    /// The iterator, and the sink that feeds it, for one start.
+    pub(crate) fn new() -> (Self, OpenSink) {
+        let (sink, batches) = channel("for batch in stream", EmptyBatches::Skip);
+        let sink = Mutex::new(Some(sink)); // emptied by the one start that the loop makes
+        let open = move |_: Option<&[String]>| match sink.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(sink) => Ok(Box::new(sink) as Box<dyn Sink>),
+            None => Err(Error::internal("a loop over a stream was started twice")),
+        };
+        (Self { batches: Mutex::new(Some(batches)) }, Arc::new(open))
+    }
+
+    fn ask(&self, turn: Duration) -> Option<Option<Delivery>> {
+        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(batches) = batches.as_mut() else { return Some(None) };
+        match batches.next(turn) {
+            Next::Batch(delivery) => Some(Some(delivery)),
+            Next::Pending => None,
+            Next::Ended => Some(None),
+        }
+    }
+}
+
+#[pymethods]
+impl BatchIterator {
+    /// The next batch; None when there will be none.
+    fn next(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
+        let found = gil::wait_for(py, None, |turn| self.ask(turn))?;
+        Ok(found.flatten().map(|delivery| Batch::of_delivery(&delivery)))
+    }
+
+    /// Leaves the loop.
+    fn close(&self) {
+        drop(self.batches.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// A sink that prints the first `rows` rows of each batch to Python's `sys.stdout`, where a notebook shows them.
+pub(crate) fn open_pprint(rows: usize) -> OpenSink {
+    Arc::new(move |_| Ok(Box::new(PrintSink::new(Box::new(PythonStdout), rows))))
+}
+
+/// Python's own standard output, as it is at each write: notebooks and tests put another in its place.
+struct PythonStdout;
+
+impl Write for PythonStdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        stdout("write", (&text,)).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        stdout("flush", ())
+    }
+}
+
+fn stdout<A>(method: &str, arguments: A) -> io::Result<()>
+where
+    A: for<'py> PyCallArgs<'py>,
+{
+    let called = gil::attach(|py| {
+        let stdout = py.import("sys").and_then(|sys| sys.getattr("stdout"));
+        let called = stdout.and_then(|stdout| match stdout.is_none() {
+            true => Ok(()), // as print() does where there is none
+            false => stdout.call_method1(method, arguments).map(drop),
+        });
+        called.map_err(|exception| from_user(py, exception))
+    });
+    called.map_err(io::Error::other)
+}
+
+/// What `to_kafka` was told.
+pub(crate) struct KafkaOutput {
+    pub(crate) topic: String,
+    pub(crate) cluster: Cluster,
+    pub(crate) key: OutputKey,
+    pub(crate) value: Option<String>,
+    pub(crate) raw: bool,
+    pub(crate) headers: HeaderSpec,
+}
+
+/// Which column is a record's key.
+pub(crate) enum OutputKey {
+    /// Those that the stream is keyed by, where it is.
+    Auto,
+    /// This one.
+    Column(String),
+    /// None.
+    Nothing,
+}
+
+impl<'py> FromPyObject<'_, 'py> for OutputKey {
+    type Error = PyErr;
+
+    /// A name, None, or the word AUTO, which is anything else.
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if value.is_none() {
+            return Ok(Self::Nothing);
+        }
+        Ok(value.extract().map_or(Self::Auto, Self::Column))
+    }
+}
+
+/// Headers: none, a column's name, or a dict of constants.
+pub(crate) fn headers_of(value: &Bound<'_, PyAny>) -> PyResult<HeaderSpec> {
+    if value.is_none() {
+        return Ok(HeaderSpec::default());
+    }
+    if let Ok(column) = value.extract::<String>() {
+        return Ok(HeaderSpec { constant: Vec::new(), column: Some(column) });
+    }
+    let constant = value.call_method0("items")?.try_iter()?.map(|item| header_of(&item?));
+    Ok(HeaderSpec { constant: constant.collect::<PyResult<_>>()?, column: None })
+}
+
+fn header_of(item: &Bound<'_, PyAny>) -> PyResult<(String, Vec<u8>)> {
+    let (name, value): (String, Bound<'_, PyAny>) = item.extract()?;
+    match value.extract::<String>() {
+        Ok(text) => Ok((name, text.into_bytes())),
+        Err(_) => Ok((name, value.extract()?)),
+    }
+}
+
+/// A sink that writes to a Kafka topic.
+pub(crate) fn open_kafka(output: KafkaOutput, partitioner: &str) -> Result<OpenSink> {
+    if partitioner != "murmur2" {
+        return Err(Error::config(format!("partitioner is \"murmur2\", found {partitioner:?}")));
+    }
+    if output.value.is_some() && !output.raw {
+        return Err(Error::config("value= names the payload's column for tm.Raw(); JSON has all columns")
+            .help("pass format=tm.Raw() too, or select() the columns before"));
+    }
+    Ok(Arc::new(move |keys| Ok(Box::new(KafkaSink::new(output.settings(keys))))))
+}
+
+impl KafkaOutput {
+    fn settings(&self, keys: Option<&[String]>) -> KafkaSinkSettings {
+        let mut settings = KafkaSinkSettings::new(self.cluster.clone(), self.topic.clone());
+        settings.key = self.key.spec(keys);
+        settings.headers = self.headers.clone();
+        if self.raw {
+            settings.value = OutputFormat::Raw { column: self.value.clone() };
+        }
+        settings
+    }
+}
+
+impl OutputKey {
+    fn spec(&self, keys: Option<&[String]>) -> KeySpec {
+        match (self, keys) {
+            (Self::Column(name), _) => KeySpec::Columns(vec![name.clone()]),
+            (Self::Auto, Some(keys)) => KeySpec::Columns(keys.to_vec()),
+            (Self::Auto, None) | (Self::Nothing, _) => KeySpec::Null,
+        }
+    }
+}

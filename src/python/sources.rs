@@ -1,0 +1,182 @@
+//! The arguments of sources, from Python's words to the core's.
+//!
+//! It deliberately connects to nothing: a source is opened when the context starts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::context::{OpenSource, Reading};
+use crate::decode::{EventTimeSpec, Format, Metadata, OnBad};
+use crate::error::{Error, Result, nearest};
+use crate::event::Positions;
+use crate::ingest::Bound as CoreBound;
+use crate::ingest::kafka::{Isolation, KafkaSettings, KafkaSource, Topics};
+use crate::kafka::Cluster;
+use crate::offset::{Offset, TopicPartition};
+use crate::plan::SourceSpec;
+use crate::python::schema::Schema;
+use crate::python::units::Span;
+use crate::time::Clock;
+
+/// An event time later than the batch time by more than this is not believed.
+const MAX_FUTURE: Duration = Duration::from_hours(1);
+
+/// The column of the records' own timestamps, which may serve as event time without being asked for by name.
+const KAFKA_TIMESTAMP: &str = "kafka_timestamp";
+
+/// Where reading starts or ends.
+#[pyclass(frozen, module = "tidemill._native")]
+#[derive(Clone, Debug)]
+pub(crate) struct Bound(CoreBound);
+
+#[pymethods]
+impl Bound {
+    #[staticmethod]
+    fn named(what: &str, name: &str) -> PyResult<Self> {
+        match (what, name) {
+            (_, "earliest") => Ok(Self(CoreBound::Earliest)),
+            (_, "latest") => Ok(Self(CoreBound::Latest)),
+            ("starting", "committed") => Ok(Self(CoreBound::Committed { fallback: Box::new(CoreBound::Latest) })),
+            _ => Err(Error::config(format!("{what} is \"earliest\" or \"latest\", found {name:?}"))
+                .help("a datetime and a dict of offsets are possible too, and \"committed\" for starting")
+                .into()),
+        }
+    }
+
+    #[staticmethod]
+    fn at(millis: i64) -> Self {
+        Self(CoreBound::Timestamp(millis))
+    }
+
+    #[staticmethod]
+    fn offsets(offsets: Vec<(String, i32, i64)>) -> Self {
+        let position = |(topic, partition, offset): (String, i32, i64)| {
+            (TopicPartition::new(&topic, partition), Offset(offset))
+        };
+        Self(CoreBound::Offsets(offsets.into_iter().map(position).collect::<Positions>()))
+    }
+}
+
+/// What all sources are told of how to read.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct ReadingArguments<'py> {
+    pub(crate) name: String,
+    schema: Option<Bound_<'py, Schema>>,
+    metadata: Vec<String>,
+    on_bad: String,
+    event_time: Option<String>,
+    watermark: Span,
+    idle_timeout: Option<Span>,
+    starting: Option<Bound_<'py, Bound>>,
+    ending: Option<Bound_<'py, Bound>>,
+    max_rate_per_partition: Option<f64>,
+}
+
+type Bound_<'py, T> = pyo3::Bound<'py, T>;
+
+impl<'py> ReadingArguments<'py> {
+    pub(crate) fn from_keywords(keywords: Option<&Bound_<'py, PyDict>>) -> PyResult<Self> {
+        keywords.ok_or_else(|| Error::internal("a source has no arguments"))?.extract()
+    }
+
+    /// What the plan must know of the source.
+    pub(crate) fn spec(&self) -> Result<SourceSpec> {
+        let format = self.schema.as_ref().map_or(Format::Raw, |schema| Format::Json(Arc::clone(&schema.get().0)));
+        let mut metadata = self.metadata.iter().map(|name| metadata_of(name)).collect::<Result<Vec<_>>>()?;
+        if self.event_time.as_deref() == Some(KAFKA_TIMESTAMP) && !metadata.contains(&Metadata::Timestamp) {
+            metadata.push(Metadata::Timestamp);
+        }
+        let event_time = self.event_time.clone().map(|column| EventTimeSpec { column, max_future: MAX_FUTURE });
+        Ok(SourceSpec { name: self.name.clone(), format, metadata, on_bad: on_bad_of(&self.on_bad)?, event_time })
+    }
+
+    /// How the driver is to read it.
+    pub(crate) fn reading(&self, open: OpenSource) -> Result<Reading> {
+        Ok(Reading {
+            open,
+            starting: self.starting.as_ref().map(|bound| bound.get().0.clone()),
+            ending: self.ending.as_ref().map(|bound| bound.get().0.clone()),
+            watermark: self.watermark.0,
+            idle_timeout: self.idle_timeout.map(|span| span.0),
+            max_rate_per_partition: self.max_rate_per_partition.map(rate).transpose()?,
+        })
+    }
+}
+
+fn rate(rate: f64) -> Result<f64> {
+    if rate > 0.0 && rate.is_finite() {
+        return Ok(rate);
+    }
+    Err(Error::config(format!("max_rate_per_partition must be a positive number of records a second, found {rate}")))
+}
+
+fn metadata_of(name: &str) -> Result<Metadata> {
+    Ok(match name {
+        "key" => Metadata::Key,
+        "topic" => Metadata::Topic,
+        "partition" => Metadata::Partition,
+        "offset" => Metadata::Offset,
+        "timestamp" => Metadata::Timestamp,
+        "headers" => Metadata::Headers,
+        other => return Err(unknown("metadata", other, &["key", "topic", "partition", "offset", "timestamp", "headers"])),
+    })
+}
+
+fn on_bad_of(name: &str) -> Result<OnBad> {
+    match name {
+        "fail" => Ok(OnBad::Fail),
+        "drop" => Ok(OnBad::Drop),
+        other => Err(unknown("on_bad", other, &["fail", "drop"])),
+    }
+}
+
+fn unknown(what: &str, found: &str, known: &[&str]) -> Error {
+    let error = Error::config(format!("{what} is one of {}; found {found:?}", known.join(", ")));
+    match nearest(found, known.iter().copied()) {
+        Some(near) => error.help(format!("did you mean {near:?}?")),
+        None => error,
+    }
+}
+
+/// What a Kafka source is told beside that.
+pub(crate) struct KafkaArguments {
+    pub(crate) topics: Vec<String>,
+    pub(crate) partitions: Vec<(String, i32)>,
+    pub(crate) bootstrap_servers: String,
+    pub(crate) config: BTreeMap<String, String>,
+    pub(crate) group_id: Option<String>,
+}
+
+impl KafkaArguments {
+    pub(crate) fn cluster(&self) -> Cluster {
+        Cluster { bootstrap_servers: self.bootstrap_servers.clone(), config: self.config.clone() }
+    }
+}
+
+impl KafkaArguments {
+    /// Connects when the context starts, and again at each start.
+    pub(crate) fn open(&self, name: &str, clock: &Arc<dyn Clock>) -> OpenSource {
+        let settings = KafkaSettings {
+            name: name.to_owned(),
+            cluster: self.cluster(),
+            topics: self.topics(),
+            group_id: self.group_id.clone(),
+            isolation: Isolation::default(),
+        };
+        let clock = Arc::clone(clock);
+        Arc::new(move || Ok(Arc::new(KafkaSource::connect(settings.clone(), Arc::clone(&clock))?)))
+    }
+
+    fn topics(&self) -> Topics {
+        if self.partitions.is_empty() {
+            return Topics::Names(self.topics.clone());
+        }
+        let at = |(topic, partition): &(String, i32)| TopicPartition::new(topic, *partition);
+        Topics::Partitions(self.partitions.iter().map(at).collect())
+    }
+}

@@ -1,0 +1,116 @@
+//! The scripted source and the manual clock, for users' own tests.
+//!
+//! They are the core's own; nothing here is simulated twice.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::ingest::scripted::{ScriptedRecord, ScriptedSource as CoreSource};
+use crate::offset::Offset;
+use crate::python::units::Span;
+use crate::time::{BatchTime, Clock, ManualClock as CoreClock};
+
+/// A source in memory that yields what a test pushes.
+///
+/// Args:
+///     topic: the name of its one topic.
+///     partitions: how many partitions it has; 1 by default.
+#[pyclass(frozen, module = "tidemill.testing")]
+#[derive(Clone, Debug)]
+pub(crate) struct ScriptedSource {
+    pub(crate) source: CoreSource,
+    topic: String,
+}
+
+#[pymethods]
+impl ScriptedSource {
+    #[new]
+    #[pyo3(signature = (topic = "scripted", partitions = 1))]
+    fn new(topic: &str, partitions: i32) -> Self {
+        Self { source: CoreSource::with_partitions(topic, partitions), topic: topic.to_owned() }
+    }
+
+    /// The name of its topic.
+    #[getter]
+    fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Appends records to a partition.
+    ///
+    /// Args:
+    ///     partition: the partition; it is made where it does not exist.
+    ///     payloads: one payload a record; None is a tombstone.
+    ///     key: the key of all of them.
+    ///     timestamp: their own time in milliseconds since the epoch; by default they have none.
+    #[pyo3(signature = (partition, payloads, key = None, timestamp = -1))]
+    fn push(
+        &self,
+        partition: i32,
+        payloads: Vec<Option<Bound<'_, PyBytes>>>,
+        key: Option<&[u8]>,
+        timestamp: i64,
+    ) {
+        for payload in payloads {
+            let payload = payload.map(|bytes| bytes.as_bytes().to_vec());
+            let record = ScriptedRecord { key: key.map(<[u8]>::to_vec), payload, timestamp, headers: Vec::new() };
+            self.source.push_record(partition, record);
+        }
+    }
+
+    /// Appends offsets without records to a partition, as compaction and transaction markers leave them.
+    fn hole(&self, partition: i32, count: usize) {
+        self.source.hole(partition, count);
+    }
+
+    /// Removes what lies before an offset of a partition, as retention does.
+    fn trim(&self, partition: i32, earliest: i64) {
+        self.source.trim(partition, Offset(earliest));
+    }
+
+    /// What has been processed: the next offset of each (topic, partition).
+    #[getter]
+    fn acknowledged(&self) -> Vec<(String, i32, i64)> {
+        let positions = self.source.acknowledged().into_iter();
+        positions.map(|(at, offset)| (at.topic.as_str().to_owned(), at.partition.0, offset.0)).collect()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("ScriptedSource({:?})", self.topic)
+    }
+}
+
+/// A clock that stands still until a test moves it.
+///
+/// Args:
+///     start: where it stands, in seconds since the epoch; 0 by default.
+#[pyclass(frozen, module = "tidemill.testing")]
+#[derive(Clone, Debug)]
+pub(crate) struct ManualClock(pub(crate) Arc<CoreClock>);
+
+#[pymethods]
+impl ManualClock {
+    #[new]
+    #[pyo3(signature = (start = None))]
+    fn new(start: Option<Span>) -> Self {
+        let start = BatchTime::default().plus(start.map(|span| span.0).unwrap_or_default());
+        Self(Arc::new(CoreClock::new(start)))
+    }
+
+    /// Moves the time forward, by `"500ms"`, a timedelta or seconds.
+    fn advance(&self, by: Span) {
+        self.0.advance(by.0);
+    }
+
+    /// Where it stands, in seconds since the epoch.
+    #[getter]
+    fn now(&self) -> f64 {
+        self.0.now().0 as f64 / 1e3
+    }
+
+    fn __repr__(&self) -> String {
+        format!("ManualClock({})", self.now())
+    }
+}

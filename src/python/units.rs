@@ -1,0 +1,163 @@
+//! Durations and sizes as users write them: `"500ms"`, a `timedelta` or seconds; `"25%"`, `"512MB"` or bytes.
+//!
+//! It deliberately knows no setting: which durations are allowed where is checked by whoever takes them.
+
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDelta};
+
+use crate::error::{Error, Result};
+
+/// A length of time from Python.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl<'py> FromPyObject<'_, 'py> for Span {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(text) = object.extract::<String>() {
+            return Ok(Self(duration(&text)?));
+        }
+        if object.is_instance_of::<PyDelta>() {
+            let seconds: f64 = object.call_method0("total_seconds")?.extract()?;
+            return Ok(Self(from_seconds(seconds)?));
+        }
+        match object.extract::<f64>() {
+            Ok(seconds) if !object.is_instance_of::<PyBool>() => Ok(Self(from_seconds(seconds)?)),
+            _ => Err(not_a_duration(&object.repr()?.to_string()).into()),
+        }
+    }
+}
+
+/// An amount of memory from Python.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Size {
+    /// So many bytes.
+    Bytes(u64),
+    /// This part of what the process may use, above 0 and at most 1.
+    Part(f64),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Size {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(text) = object.extract::<String>() {
+            return Ok(size(&text)?);
+        }
+        match object.extract::<u64>() {
+            Ok(bytes) if bytes > 0 && !object.is_instance_of::<PyBool>() => Ok(Self::Bytes(bytes)),
+            _ => Err(not_a_size(&object.repr()?.to_string()).into()),
+        }
+    }
+}
+
+impl Size {
+    /// The size in bytes, where `whole` is what a part is a part of.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a u64, at most all of it")]
+    pub(crate) fn bytes(self, whole: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Part(part) => (whole as f64 * part) as u64,
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration> {
+    let (number, unit) = split(text).ok_or_else(|| not_a_duration(&quoted(text)))?;
+    let seconds = match unit {
+        "us" | "µs" => number / 1e6,
+        "ms" => number / 1e3,
+        "s" => number,
+        "m" | "min" => number * 60.0,
+        "h" => number * 3_600.0,
+        "d" => number * 86_400.0,
+        _ => return Err(not_a_duration(&quoted(text))),
+    };
+    from_seconds(seconds)
+}
+
+/// Rounded to microseconds: 0.1 s is 100 ms, though no float says so exactly.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
+fn from_seconds(seconds: f64) -> Result<Duration> {
+    const LONGEST: f64 = 1e10; // about 300 years; what is longer is a mistake of unit
+    if !(0.0..=LONGEST).contains(&seconds) {
+        return Err(not_a_duration(&format!("{seconds} s")));
+    }
+    Ok(Duration::from_micros((seconds * 1e6).round() as u64))
+}
+
+fn size(text: &str) -> Result<Size> {
+    let (number, unit) = split(text).ok_or_else(|| not_a_size(&quoted(text)))?;
+    let scale = match unit {
+        "%" if number > 0.0 && number <= 100.0 => return Ok(Size::Part(number / 100.0)),
+        "B" => 1.0,
+        "kB" | "KB" => 1e3,
+        "MB" => 1e6,
+        "GB" => 1e9,
+        "KiB" => 1024.0,
+        "MiB" => 1_048_576.0,
+        "GiB" => 1_073_741_824.0,
+        _ => return Err(not_a_size(&quoted(text))),
+    };
+    whole_bytes(number * scale).ok_or_else(|| not_a_size(&quoted(text)))
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
+fn whole_bytes(bytes: f64) -> Option<Size> {
+    (1.0..1e18).contains(&bytes).then_some(Size::Bytes(bytes as u64))
+}
+
+/// A number and the unit behind it, with or without a space between.
+fn split(text: &str) -> Option<(f64, &str)> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at_checked(end)?;
+    Some((number.parse().ok()?, unit.trim()))
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+fn not_a_duration(found: &str) -> Error {
+    Error::config(format!("a duration is expected, found {found}"))
+        .help("pass text such as \"500ms\", \"10s\", \"5m\", \"1h\" or \"2d\", a timedelta, or seconds; none is negative")
+}
+
+fn not_a_size(found: &str) -> Error {
+    Error::config(format!("a size is expected, found {found}"))
+        .help("pass text such as \"25%\", \"512MB\" or \"2GiB\", or a positive number of bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_written() {
+        assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(duration(" 1.5 h ").unwrap(), Duration::from_mins(90));
+        assert_eq!(duration("0s").unwrap(), Duration::ZERO);
+        assert_eq!(from_seconds(0.1).unwrap(), Duration::from_millis(100));
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused_with_what_was_found() {
+        for text in ["", "5", "s", "-1s", "1 week", "1.2.3s", "5 s s"] {
+            let error = duration(text).unwrap_err();
+            assert!(error.is_config() && error.to_string().contains(&quoted(text)), "{text}: {error}");
+        }
+        assert!(from_seconds(f64::NAN).is_err() && from_seconds(-1.0).is_err());
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_a_part() {
+        assert_eq!(size("25%").unwrap(), Size::Part(0.25));
+        assert_eq!(size("2 GiB").unwrap(), Size::Bytes(2 << 30));
+        assert_eq!(size("512MB").unwrap().bytes(0), 512_000_000);
+        assert!(size("0%").is_err() && size("101%").is_err() && size("0B").is_err() && size("12").is_err());
+    }
+}

@@ -33,6 +33,17 @@ const VERSION: u32 = 1;
 /// `variance = (1 - alpha) * (variance + alpha * d * d)`: the weighted variance round the weighted mean, in a form
 /// that loses no digits where the mean is large. The first value is the mean, with variance 0.
 ///
+/// The normal tail takes mean and variance for known, though they are learnt from about `2 / alpha` points, and noise
+/// for normal. Measured false alarms a thousand points, of 200,000 or more, with `quiet` 150:
+///
+/// | noise | alpha | at 1e-3 | at 1e-4 | at 1e-5 |
+/// |---|---|---|---|---|
+/// | normal | 0.01 | 1.1 | 0.14 | 0.01 |
+/// | normal | 0.05 | 2.2 | 0.43 | 0.08 |
+/// | normal | 0.2 | 5.9 | 2.2 | 1.8 |
+/// | Laplace | 0.05 | 5.9 | 4.4 | 2.8 |
+/// | uniform | 0.05 | 0 | 0 | 0 |
+///
 /// ```
 /// use arrow::array::Float64Array;
 /// use tidemill::detect::{Detector, ewma::Ewma};

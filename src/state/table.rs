@@ -68,13 +68,28 @@ impl KeyTable {
             Form::Packed(array) => {
                 self.fill(hashes.zip(array.iter().map(|key| key.unwrap_or(null_key()))), slots)
             }
-            Form::Integer(_) => self.fill(hashes.enumerate().map(|(row, hash)| (hash, keys.get(row))), slots),
+            Form::Integer(array) => self.fill_integers(hashes.zip(array), slots),
         }
     }
 
     fn fill<'a>(&mut self, rows: impl Iterator<Item = (u64, &'a [u8])>, slots: &mut Vec<u32>) -> Result<()> {
         for (hash, key) in rows {
             slots.push(self.slot(hash, key)?);
+        }
+        Ok(())
+    }
+
+    /// The bytes of integers live for a row only; read from their column's buffer they cost a bounds check more each.
+    fn fill_integers(
+        &mut self,
+        rows: impl Iterator<Item = (u64, Option<i64>)>,
+        slots: &mut Vec<u32>,
+    ) -> Result<()> {
+        for (hash, key) in rows {
+            slots.push(match key {
+                Some(key) => self.slot(hash, &key.to_le_bytes())?,
+                None => self.slot(hash, null_key())?,
+            });
         }
         Ok(())
     }
@@ -89,9 +104,9 @@ impl KeyTable {
         match index.entry(hash, same, |slot| entries.get(*slot as usize).map_or(0, |entry| entry.hash)) {
             Place::Occupied(place) => Ok(*place.get()),
             Place::Vacant(place) => {
-                let slot = next_slot(entries.len())?;
+                let (slot, length) = (next_slot(entries.len())?, length_of(key)?);
                 place.insert(slot);
-                entries.push(Entry { hash, start: arena.len(), length: length_of(key)? });
+                entries.push(Entry { hash, start: arena.len(), length });
                 arena.extend_from_slice(key);
                 Ok(slot)
             }

@@ -25,10 +25,11 @@ const KEYS: usize = 1_000;
 const ROUNDS: usize = 15;
 
 fn main() -> Result<()> {
-    let bench = Bench { clock: SystemClock::new(), chunks: chunks()?, values: noise(POINTS * CHUNKS) };
+    let bench = Bench { clock: SystemClock::new(), chunks: chunks(KEYS)?, values: noise(POINTS * CHUNKS) };
     bench.stages()?;
     bench.keys()?;
-    bench.operator()
+    bench.operator("detect_operator_1000_keys", &bench.chunks)?;
+    bench.operator("detect_operator_100000_keys", &chunks(100 * KEYS)?)
 }
 
 struct Bench {
@@ -49,7 +50,7 @@ impl Bench {
             NormalTail::Both.p_values(&[], black_box(&scores), &mut p_values);
             Ok(())
         })?;
-        let slots: Vec<u32> = (0..POINTS * CHUNKS).map(|row| device(row) as u32).collect();
+        let slots: Vec<u32> = (0..POINTS * CHUNKS).map(|row| device(row, KEYS) as u32).collect();
         let mut loud = Loud::new(150);
         loud.grow(KEYS);
         self.report("loud", || {
@@ -73,18 +74,21 @@ impl Bench {
     }
 
     /// From a chunk to the chunk with scores, keys included.
-    fn operator(&self) -> Result<()> {
+    fn operator(&self, name: &str, chunks: &[RecordBatch]) -> Result<()> {
         let encoder = self.encoder()?;
         let (columns, detector) = (vec!["temperature".to_owned()], Arc::new(Ewma::default()));
         let spec = DetectSpec { columns, detector, threshold: None, prefix: String::new() };
-        let mut operator = DetectOperator::new(spec, &self.chunks[0].schema())?;
-        self.report("detect_operator_1000_keys", || {
-            self.chunks.iter().try_for_each(|rows| {
+        let mut operator = DetectOperator::new(spec, &chunks[0].schema())?;
+        self.report(name, || {
+            chunks.iter().try_for_each(|rows| {
                 let scored = operator.apply(rows, &encoder.encode(rows)?)?;
                 drop(black_box(scored));
                 Ok(())
             })
-        })
+        })?;
+        let (size, each) = (operator.size(), operator.size().bytes / operator.size().keys.max(1));
+        println!("{{\"figure\": \"{name}_state\", \"keys\": {}, \"bytes_per_key\": {each}}}", size.keys);
+        Ok(())
     }
 
     fn encoder(&self) -> Result<KeyEncoder> {
@@ -110,14 +114,14 @@ impl Bench {
     }
 }
 
-/// Ten chunks of readings, of a thousand devices in no order.
-fn chunks() -> Result<Vec<RecordBatch>> {
+/// Ten chunks of readings, of so many devices in no order.
+fn chunks(keys: usize) -> Result<Vec<RecordBatch>> {
     let temperatures = noise(POINTS * CHUNKS);
     (0..CHUNKS)
         .map(|chunk| {
             let rows = chunk * POINTS..(chunk + 1) * POINTS;
             let devices: StringArray =
-                rows.clone().map(|row| Some(format!("device-{:04}", device(row)))).collect();
+                rows.clone().map(|row| Some(format!("device-{:06}", device(row, keys)))).collect();
             let values = Float64Array::from(temperatures[rows].to_vec());
             let columns =
                 [("device", Arc::new(devices) as ArrayRef), ("temperature", Arc::new(values) as ArrayRef)];
@@ -126,8 +130,8 @@ fn chunks() -> Result<Vec<RecordBatch>> {
         .collect()
 }
 
-fn device(row: usize) -> usize {
-    (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(40) as usize % KEYS
+fn device(row: usize, keys: usize) -> usize {
+    (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(40) as usize % keys
 }
 
 /// Readings round 20, the same in every run.

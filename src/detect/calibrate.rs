@@ -4,8 +4,26 @@
 
 use std::f64::consts::FRAC_1_SQRT_2;
 
-/// Turns scores into probabilities, with whatever it keeps of each key for it.
+use arrow::array::ArrayRef;
+use arrow::datatypes::Field;
+
+use crate::error::Result;
+
+/// Turns scores into probabilities, with whatever it keeps of each key for it: nothing, unless it says otherwise.
 pub trait Calibrate: Send {
+    /// Makes the states of new slots, so that there are `keys`.
+    fn grow(&mut self, _keys: usize) {}
+
+    /// The state as columns, one row a slot.
+    fn columns(&self) -> Result<Vec<(Field, ArrayRef)>> {
+        Ok(Vec::new())
+    }
+
+    /// The bytes that the states occupy, unused capacity included.
+    fn bytes(&self) -> usize {
+        0
+    }
+
     /// Puts the probability of each score into `out`, which is emptied first; NaN where the score is.
     fn p_values(&mut self, slots: &[u32], scores: &[f64], out: &mut Vec<f64>);
 }

@@ -69,6 +69,7 @@ impl<S: Score, C: Calibrate> Pipeline<S, C> {
     fn grow(&mut self, slots: &[u32]) {
         let keys = slots.iter().max().map_or(0, |slot| *slot as usize + 1);
         self.score.grow(keys);
+        self.calibrate.grow(keys);
         self.loud.grow(keys);
     }
 
@@ -97,6 +98,7 @@ impl<S: Score, C: Calibrate> States for Pipeline<S, C> {
 
     fn to_arrow(&self) -> Result<RecordBatch> {
         let mut columns = self.score.columns()?;
+        columns.extend(self.calibrate.columns()?);
         columns.extend(self.loud.columns()?);
         let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
         let (detector, version) = self.score.detector();
@@ -113,7 +115,7 @@ impl<S: Score, C: Calibrate> States for Pipeline<S, C> {
     }
 
     fn bytes(&self) -> usize {
-        self.score.bytes() + self.loud.bytes()
+        self.score.bytes() + self.calibrate.bytes() + self.loud.bytes()
     }
 }
 

@@ -421,3 +421,83 @@ fn a_mistaken_detect_says_where() {
         "column \"device\" was expected to be numeric, found Utf8; cast it, or name another column (detect)";
     assert_eq!(error.to_string(), text);
 }
+
+#[test]
+fn the_threshold_of_a_stream_goes_before_the_detectors_own() {
+    let rows = readings(2_000);
+    let bold = DetectSpec { threshold: Some(0.4), ..spec() };
+    let found = DetectOperator::new(bold, &schema()).unwrap().apply(&rows, &keys(&rows)).unwrap();
+    assert!(found.column_by_name("is_anomaly").unwrap().as_boolean().true_count() > 10);
+}
+
+/// Of several columns, the sum: what adds most to it is named.
+#[derive(Debug)]
+struct Sum;
+
+impl Detector for Sum {
+    fn name(&self) -> &'static str {
+        "Sum"
+    }
+    fn parameters(&self) -> Vec<(&'static str, Parameter)> {
+        Vec::new()
+    }
+    fn features(&self) -> Features {
+        Features::Many
+    }
+    fn threshold(&self) -> f64 {
+        0.5
+    }
+    fn bytes_per_key(&self, _: usize) -> usize {
+        0
+    }
+    fn start(&self, _: usize, _: f64) -> Result<Box<dyn States>> {
+        Ok(Box::new(NoState))
+    }
+    fn restore(&self, features: usize, threshold: f64, _: &RecordBatch) -> Result<Box<dyn States>> {
+        self.start(features, threshold)
+    }
+}
+
+struct NoState;
+
+impl States for NoState {
+    fn len(&self) -> usize {
+        0
+    }
+    fn update(&mut self, slots: &[u32], features: &[Float64Array]) -> Result<Scores> {
+        let rows = 0..slots.len();
+        let value = |feature: &Float64Array, row: usize| feature.is_valid(row).then(|| feature.value(row));
+        let sum = |row: usize| features.iter().map(|feature| value(feature, row)).sum::<Option<f64>>();
+        let top = |row: usize| sum(row).map(|_| u32::from(features[1].value(row) > features[0].value(row)));
+        Ok(Scores {
+            score: rows.clone().map(sum).collect(),
+            p_value: rows.clone().map(|row| sum(row).map(|_| 1.0)).collect(),
+            is_anomaly: vec![false; slots.len()].into(),
+            top_feature: Some(rows.map(top).collect()),
+        })
+    }
+    fn to_arrow(&self) -> Result<RecordBatch> {
+        Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))
+    }
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+#[test]
+fn of_several_columns_the_one_that_contributed_most_is_named() {
+    let columns = [
+        ("device", Arc::new(StringArray::from(vec!["a"; 3])) as ArrayRef),
+        ("heat", Arc::new(Float32Array::from(vec![Some(1.0), Some(5.0), None]))),
+        ("noise", Arc::new(Int64Array::from(vec![3, 2, 1]))),
+    ];
+    let rows =
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap();
+    let columns = vec!["heat".to_owned(), "noise".to_owned()];
+    let spec = DetectSpec { columns, detector: Arc::new(Sum), threshold: None, prefix: "x_".to_owned() };
+    let keys = KeyEncoder::new(&rows.schema(), &["device"]).unwrap().encode(&rows).unwrap();
+    let found = DetectOperator::new(spec, &rows.schema()).unwrap().apply(&rows, &keys).unwrap();
+    let top: Vec<_> = found.column_by_name("x_top_feature").unwrap().as_string::<i32>().iter().collect();
+    assert_eq!(top, [Some("noise"), Some("heat"), None]);
+    assert_eq!(found.column_by_name("x_score").unwrap().as_primitive::<Float64Type>().value(1), 7.0);
+}

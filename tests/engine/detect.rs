@@ -95,6 +95,29 @@ fn ewma_scores_as_the_published_formula_does() {
     }
 }
 
+/// Weighted mean and variance from all values so far, nothing recursive: the newest has the weight `alpha`, each
+/// before it `1 - alpha` of its successor's, and the first what is left.
+fn by_definition(alpha: f64, seen: &[f64], value: f64) -> f64 {
+    let age = |row: usize| (1.0 - alpha).powf((seen.len() - 1 - row) as f64);
+    let weight = |row: usize| if row == 0 { age(row) } else { alpha * age(row) };
+    let weighted =
+        |of: &dyn Fn(f64) -> f64| seen.iter().enumerate().map(|(row, x)| weight(row) * of(*x)).sum::<f64>();
+    let mean = weighted(&|x| x);
+    (value - mean).abs() / weighted(&|x| (x - mean).powi(2)).sqrt()
+}
+
+#[test]
+fn mean_and_variance_are_weighted_by_alpha() {
+    let values: Vec<f64> = (0..200).map(|row| 1e6 + f64::from(row * 7919 % 101)).collect();
+    for alpha in [0.01, 0.3, 0.9] {
+        let found = scores(Ewma::default().alpha(alpha).unwrap(), values.clone());
+        for row in 30..200 {
+            let expected = by_definition(alpha, &values[..row], values[row]);
+            assert!((found.score.value(row) / expected - 1.0).abs() < 1e-6, "alpha {alpha}, row {row}");
+        }
+    }
+}
+
 #[test]
 fn nothing_is_scored_until_warm() {
     let found = scores(Ewma::default(), (0..40).map(f64::from).collect::<Vec<_>>());

@@ -74,10 +74,10 @@ impl Bench {
         self.report("key_table_1000_keys", || keys.iter().try_for_each(|keys| table.slots(keys, &mut slots)))
     }
 
-    /// From a chunk to the chunk with scores, keys included.
+    /// From a chunk to the chunk with scores, keys included; soon warm, so that rare keys are scored too.
     fn operator(&self, name: &str, chunks: &[RecordBatch]) -> Result<()> {
         let encoder = self.encoder()?;
-        let (columns, detector) = (vec!["temperature".to_owned()], Arc::new(Ewma::default()));
+        let (columns, detector) = (vec!["temperature".to_owned()], Arc::new(Ewma::default().warmup(2)?));
         let spec = DetectSpec { columns, detector, threshold: None, prefix: String::new() };
         let mut operator = DetectOperator::new(spec, &chunks[0].schema())?;
         self.report(name, || {

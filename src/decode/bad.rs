@@ -63,7 +63,9 @@ fn excerpt(payload: &[u8], at: usize) -> String {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "mapped over chunks, which come by value")]
 fn printable(chunk: std::str::Utf8Chunk<'_>) -> String {
-    let text = chunk.valid().chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() });
+    let text =
+        chunk.valid().chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() });
     text.chain(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}"))).collect()
 }

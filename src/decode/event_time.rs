@@ -2,7 +2,7 @@
 //!
 //! It deliberately removes no row and knows no watermark; both are decided further up.
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::datatypes::{
     DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
     TimestampSecondType,
@@ -29,7 +29,8 @@ impl EventTimes {
             DataType::Timestamp(unit, _) => Ok(Self { place, unit: *unit, max_future: spec.max_future }),
             other => {
                 let message = format!("expected the event-time column {:?} to be a timestamp", spec.column);
-                Err(Error::config(format!("{message}, found {other}")).help("declare it as, say, \"timestamp[ms]\""))
+                Err(Error::config(format!("{message}, found {other}"))
+                    .help("declare it as, say, \"timestamp[ms]\""))
             }
         }
     }
@@ -41,16 +42,19 @@ impl EventTimes {
         time: BatchTime,
         counts: &mut Counts,
     ) -> Result<Option<EventTime>> {
-        let array = arrays.get(self.place).ok_or_else(|| Error::internal("the event-time column is missing"))?;
+        let array =
+            arrays.get(self.place).ok_or_else(|| Error::internal("the event-time column is missing"))?;
         let limit = EventTime::from(time).plus(self.max_future).0;
         let nulls = array.nulls();
         let mut largest = None;
         for (row, value) in self.values(array)?.iter().enumerate() {
             let micros = micros_of(*value, self.unit);
-            match nulls.is_some_and(|nulls| nulls.is_null(row)) {
-                true => counts.without_time += 1,
-                false if micros > limit => counts.future += 1,
-                false => largest = largest.max(Some(micros)),
+            if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+                counts.without_time += 1;
+            } else if micros > limit {
+                counts.future += 1;
+            } else {
+                largest = largest.max(Some(micros));
             }
         }
         Ok(largest.map(EventTime))
@@ -59,16 +63,20 @@ impl EventTimes {
     /// The column's numbers, in its own unit, whatever stands where it is null.
     fn values<'a>(&self, array: &'a ArrayRef) -> Result<&'a [i64]> {
         let values = match self.unit {
-            TimeUnit::Second => array.as_primitive_opt::<TimestampSecondType>().map(|array| array.values()),
+            TimeUnit::Second => array.as_primitive_opt::<TimestampSecondType>().map(PrimitiveArray::values),
             TimeUnit::Millisecond => {
-                array.as_primitive_opt::<TimestampMillisecondType>().map(|array| array.values())
+                array.as_primitive_opt::<TimestampMillisecondType>().map(PrimitiveArray::values)
             }
             TimeUnit::Microsecond => {
-                array.as_primitive_opt::<TimestampMicrosecondType>().map(|array| array.values())
+                array.as_primitive_opt::<TimestampMicrosecondType>().map(PrimitiveArray::values)
             }
-            TimeUnit::Nanosecond => array.as_primitive_opt::<TimestampNanosecondType>().map(|array| array.values()),
+            TimeUnit::Nanosecond => {
+                array.as_primitive_opt::<TimestampNanosecondType>().map(PrimitiveArray::values)
+            }
         };
-        values.map(|values| &**values).ok_or_else(|| Error::internal("the event-time column changed its type"))
+        values
+            .map(|values| &**values)
+            .ok_or_else(|| Error::internal("the event-time column changed its type"))
     }
 }
 

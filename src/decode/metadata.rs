@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayBuilder, ArrayRef, BinaryBuilder, Int32Array, Int64Array, ListArray, StringArray, StringBuilder, StructArray,
-    TimestampMillisecondArray,
+    ArrayBuilder, ArrayRef, BinaryBuilder, Int32Array, Int64Array, ListArray, StringArray, StringBuilder,
+    StructArray, TimestampMillisecondArray,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
@@ -72,14 +72,16 @@ fn pick<'a, T: Copy>(values: &'a [T], rows: &'a [usize]) -> impl Iterator<Item =
 }
 
 /// The part of a chunk that a decoder asked its source for in [`crate::raw::RawColumns`].
-fn asked_for<'a, T>(part: Option<&'a T>, metadata: Metadata) -> Result<&'a T> {
+fn asked_for<T>(part: Option<&T>, metadata: Metadata) -> Result<&T> {
     part.ok_or_else(|| Error::internal(format!("expected a source to yield {}, found none", metadata.name())))
 }
 
 fn keys(chunk: &RawChunk, rows: &[usize]) -> Result<ArrayRef> {
     let keys = asked_for(chunk.keys.as_ref(), Metadata::Key)?;
     let mut builder = BinaryBuilder::with_capacity(rows.len(), keys.value_bytes());
-    rows.iter().for_each(|row| builder.append_option(keys.get(*row)));
+    for row in rows {
+        builder.append_option(keys.get(*row));
+    }
     Ok(Arc::new(builder.finish()))
 }
 

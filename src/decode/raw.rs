@@ -7,7 +7,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryBuilder};
 
 use crate::decode::Kept;
-use crate::error::Result;
 use crate::raw::RawChunk;
 
 #[derive(Debug)]
@@ -21,7 +20,7 @@ impl RawPayloads {
         Self { read }
     }
 
-    pub(super) fn decode(&self, chunk: &RawChunk) -> Result<(Kept, Vec<ArrayRef>)> {
+    pub(super) fn decode(&self, chunk: &RawChunk) -> (Kept, Vec<ArrayRef>) {
         let mut kept = Kept::with_capacity(chunk.len());
         for (row, payload) in chunk.payloads.iter().enumerate() {
             match payload {
@@ -30,7 +29,7 @@ impl RawPayloads {
             }
         }
         let arrays = if self.read { vec![values(chunk)] } else { Vec::new() };
-        Ok((kept, arrays))
+        (kept, arrays)
     }
 }
 

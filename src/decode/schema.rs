@@ -39,7 +39,8 @@ fn check_unique(fields: &[FieldRef]) -> Result<()> {
     match fields.iter().find(|field| !names.insert(field.name())) {
         None => Ok(()),
         Some(twice) => {
-            let message = format!("expected every column to have its own name, found {:?} twice", twice.name());
+            let message =
+                format!("expected every column to have its own name, found {:?} twice", twice.name());
             Err(Error::config(message)
                 .help("rename the field of the schema, or leave out that part of metadata=(…)"))
         }

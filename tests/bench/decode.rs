@@ -116,7 +116,10 @@ fn full() -> SchemaRef {
     ]))
 }
 
-fn ours(readings: &Readings) -> Vec<RecordBatch> {
+/// Hands over each batch as it comes, as the engine does: a batch is gone before the next is decoded.
+type Take<'a> = &'a mut dyn FnMut(RecordBatch);
+
+fn ours(readings: &Readings, take: Take<'_>) {
     let event_time = EventTimeSpec { column: "ts".to_owned(), max_future: Duration::from_secs(3_600) };
     let mut decoder = Decoder::new(DecodeSpec {
         format: Format::Json(full()),
@@ -127,26 +130,33 @@ fn ours(readings: &Readings) -> Vec<RecordBatch> {
     })
     .unwrap();
     let now = BatchTime(1_800_000_000_000);
-    readings.chunks.iter().map(|chunk| decoder.decode(chunk, now).unwrap().batch).collect()
+    readings.chunks.iter().for_each(|chunk| take(decoder.decode(chunk, now).unwrap().batch));
 }
 
-fn theirs(readings: &Readings) -> Vec<RecordBatch> {
+fn theirs(readings: &Readings, take: Take<'_>) {
     let read = READ.map(|name| full().index_of(name).unwrap());
     let schema = Arc::new(full().project(&read).unwrap());
     let mut decoder = ReaderBuilder::new(schema).with_batch_size(CHUNK_ROWS).build_decoder().unwrap();
-    let batches = readings.lines.iter().map(|lines| {
+    for lines in &readings.lines {
         assert_eq!(decoder.decode(lines).unwrap(), lines.len());
-        decoder.flush().unwrap().unwrap()
-    });
-    batches.collect()
+        take(decoder.flush().unwrap().unwrap());
+    }
+}
+
+type Decode = fn(&Readings, Take<'_>);
+
+fn collect(decode: Decode, readings: &Readings) -> Vec<RecordBatch> {
+    let mut batches = Vec::new();
+    decode(readings, &mut |batch| batches.push(batch));
+    batches
 }
 
 fn compare(readings: &Readings, style: Style) {
-    assert!(ours(readings) == theirs(readings), "the two decoders disagree");
+    assert!(collect(ours, readings) == collect(theirs, readings), "the two decoders disagree");
     let clock = SystemClock::new();
-    let time = |decode: fn(&Readings) -> Vec<RecordBatch>| {
+    let time = |decode: Decode| {
         let start = clock.elapsed();
-        std::hint::black_box(decode(readings));
+        decode(readings, &mut |batch| drop(std::hint::black_box(batch)));
         (clock.elapsed() - start).as_secs_f64()
     };
     let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (time(ours), time(theirs))).collect();

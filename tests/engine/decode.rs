@@ -144,8 +144,13 @@ fn a_decoder_goes_on_after_a_chunk_that_failed() {
 #[test]
 fn keys_in_any_order_left_out_or_added_decode_the_same() {
     let texts = [
-        r#"{"a":1,"b":2,"c":3}"#, r#"{"c":3,"b":2,"a":1}"#, r#"{"a":1,"x":0,"b":2,"c":3}"#, r#"{ "a":1, "b":2, "c":3}"#,
-        r#"{"b":2,"a":1,"c":3}"#, r#"{"a":9,"a":1,"b":"?","b":2,"c":3}"#, r#"{"\u0061":1,"b":2.0,"c":3e0}"#,
+        r#"{"a":1,"b":2,"c":3}"#,
+        r#"{"c":3,"b":2,"a":1}"#,
+        r#"{"a":1,"x":0,"b":2,"c":3}"#,
+        r#"{ "a":1, "b":2, "c":3}"#,
+        r#"{"b":2,"a":1,"c":3}"#,
+        r#"{"a":9,"a":1,"b":"?","b":2,"c":3}"#,
+        r#"{"\u0061":1,"b":2.0,"c":3e0}"#,
     ];
     let decoded = decode(spec(vec![long("a"), long("b"), long("c")]), &lines(&texts));
     for (column, expected) in decoded.batch.columns().iter().zip([1, 2, 3]) {
@@ -156,7 +161,8 @@ fn keys_in_any_order_left_out_or_added_decode_the_same() {
 #[test]
 fn more_columns_than_bits_in_a_word_decode_the_same() {
     let names: Vec<String> = (0..130).map(|index| format!("c{index}")).collect();
-    let text = |value: i64| names.iter().map(|name| format!("\"{name}\":{value}")).collect::<Vec<_>>().join(",");
+    let text =
+        |value: i64| names.iter().map(|name| format!("\"{name}\":{value}")).collect::<Vec<_>>().join(",");
     let texts = [format!("{{{}}}", text(1)), format!("{{{},{}}}", text(7), text(1)), "{}".to_owned()];
     let chunk = lines(&texts.each_ref().map(String::as_str));
     let decoded = decode(spec(names.iter().map(|name| long(name)).collect()), &chunk);
@@ -195,7 +201,8 @@ fn columns_come_in_declared_order_whatever_the_order_asked_for() {
     let columns = Some(["kafka_offset", "b", "a"].map(str::to_owned).to_vec());
     let metadata = vec![Metadata::Offset];
     let mut decoder =
-        Decoder::new(DecodeSpec { columns, metadata, ..spec(vec![long("a"), long("x"), long("b")]) }).unwrap();
+        Decoder::new(DecodeSpec { columns, metadata, ..spec(vec![long("a"), long("x"), long("b")]) })
+            .unwrap();
     let names: Vec<String> = decoder.schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["a", "b", "kafka_offset"]);
     let batch = decoder.decode(&lines(&["{\"b\":2,\"a\":1}"]), BatchTime(0)).unwrap().batch;
@@ -213,7 +220,8 @@ fn rows_without_columns_are_still_counted() {
 fn metadata_stand_beside_the_rows_that_were_kept() {
     use Metadata::{Headers as KafkaHeaders, Key, Offset, Partition, Timestamp, Topic};
     let metadata = vec![Key, Topic, Partition, Offset, Timestamp, KafkaHeaders];
-    let mut decoder = Decoder::new(DecodeSpec { metadata, on_bad: OnBad::Drop, ..spec(vec![long("a")]) }).unwrap();
+    let mut decoder =
+        Decoder::new(DecodeSpec { metadata, on_bad: OnBad::Drop, ..spec(vec![long("a")]) }).unwrap();
     assert_eq!(decoder.wanted(), RawColumns { key: true, timestamp: true, headers: true });
     let chunk = RawChunk {
         payloads: Bytes::copied([Some(&b"{"[..]), Some(b"{}"), None, Some(b"{\"a\":4}")]),
@@ -245,13 +253,17 @@ fn a_source_is_asked_only_for_what_is_read() {
     let metadata = vec![Metadata::Key, Metadata::Timestamp, Metadata::Headers];
     let read = |columns: &[&str], event_time: Option<&str>| {
         let columns = Some(columns.iter().map(|name| (*name).to_owned()).collect());
-        let event_time = event_time.map(|column| EventTimeSpec { column: column.to_owned(), max_future: Duration::ZERO });
+        let event_time =
+            event_time.map(|column| EventTimeSpec { column: column.to_owned(), max_future: Duration::ZERO });
         let metadata = metadata.clone();
         Decoder::new(DecodeSpec { columns, metadata, event_time, ..spec(vec![long("a")]) }).unwrap().wanted()
     };
     assert_eq!(read(&["a"], None), RawColumns::default());
     assert_eq!(read(&["kafka_key"], None), RawColumns { key: true, ..RawColumns::default() });
-    assert_eq!(read(&["a"], Some("kafka_timestamp")), RawColumns { timestamp: true, ..RawColumns::default() });
+    assert_eq!(
+        read(&["a"], Some("kafka_timestamp")),
+        RawColumns { timestamp: true, ..RawColumns::default() }
+    );
 }
 
 #[test]
@@ -264,7 +276,10 @@ fn raw_payloads_are_kept_as_they_are_and_tombstones_skipped() {
         columns: None,
     };
     let decoded = decode(spec, &chunk(&[Some(b"\xff".to_vec()), None, Some(Vec::new())]));
-    assert_eq!(decoded.batch.column(0).as_binary::<i32>().iter().flatten().collect::<Vec<_>>(), [&b"\xff"[..], b""]);
+    assert_eq!(
+        decoded.batch.column(0).as_binary::<i32>().iter().flatten().collect::<Vec<_>>(),
+        [&b"\xff"[..], b""]
+    );
     assert_eq!(decoded.batch.column(1).as_primitive::<Int64Type>().values(), &[100, 102]);
     assert_eq!((decoded.counts.records, decoded.counts.tombstones, decoded.counts.bytes), (3, 1, 1));
 }
@@ -286,21 +301,29 @@ fn event_times_are_taken_from_a_column_that_nobody_reads() {
 fn event_times_finer_than_microseconds_are_rounded_down() {
     let field = Field::new("ts", DataType::Timestamp(TimeUnit::Nanosecond, None), true);
     let event_time = Some(EventTimeSpec { column: "ts".to_owned(), max_future: Duration::ZERO });
-    let decoded = decode(DecodeSpec { event_time, ..spec(vec![field]) }, &lines(&["{\"ts\":-1}", "{\"ts\":-1500}"]));
+    let decoded =
+        decode(DecodeSpec { event_time, ..spec(vec![field]) }, &lines(&["{\"ts\":-1}", "{\"ts\":-1500}"]));
     assert_eq!(decoded.max_event_time, Some(EventTime(-1)));
 }
 
 #[test]
 fn floats_keep_every_bit() {
-    let decoded = decode(spec(vec![Field::new("a", DataType::Float64, true)]), &lines(&["{\"a\":-0.0}", "{\"a\":1e23}"]));
-    let bits: Vec<u64> = decoded.batch.column(0).as_primitive::<Float64Type>().values().iter().map(|v| v.to_bits()).collect();
+    let decoded = decode(
+        spec(vec![Field::new("a", DataType::Float64, true)]),
+        &lines(&["{\"a\":-0.0}", "{\"a\":1e23}"]),
+    );
+    let bits: Vec<u64> =
+        decoded.batch.column(0).as_primitive::<Float64Type>().values().iter().map(|v| v.to_bits()).collect();
     assert_eq!(bits, [(-0.0f64).to_bits(), 1e23f64.to_bits()]);
 }
 
 #[test]
 fn what_cannot_be_decoded_is_refused_before_anything_runs() {
     let nested = refused(spec(vec![Field::new("a", DataType::Binary, true)]));
-    assert!(nested.message().contains("column \"a\"") && nested.message().contains("timestamp[s|ms|us|ns]"), "{nested}");
+    assert!(
+        nested.message().contains("column \"a\"") && nested.message().contains("timestamp[s|ms|us|ns]"),
+        "{nested}"
+    );
 
     let unknown = refused(DecodeSpec { columns: Some(vec!["tmp".to_owned()]), ..spec(vec![long("temp")]) });
     assert_eq!(unknown.message(), "unknown column \"tmp\"; the source has temp; did you mean \"temp\"?");

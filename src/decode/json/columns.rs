@@ -3,16 +3,20 @@
 //! A column deliberately knows nothing of records: it appends a value or refuses it, and forgets its last rows when
 //! told to. A further type is a further [`Column`], made in [`new_column`].
 
+#![expect(clippy::inline_always, reason = "keeps the cursor in registers, as in its own file")]
+
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, GenericStringArray, NullBufferBuilder, OffsetSizeTrait, PrimitiveArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, GenericStringArray, NullBufferBuilder, OffsetSizeTrait, PrimitiveArray,
+};
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
 use crate::decode::bad::Expected;
@@ -44,9 +48,10 @@ impl From<LoneSurrogate> for Misfit {
 
 /// The values of one column so far.
 pub(super) trait Column: Debug + Send {
-    /// Appends the value that starts here, which is not `null`, and steps over it. Appends nothing where it does
-    /// not fit; where the cursor then stands means nothing.
-    fn read(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit>;
+    /// Appends the value that starts at `at` of `bytes`, which is not `null`, and says where it ends. Appends nothing
+    /// where it does not fit. The cursor comes and goes in its parts, which fit registers: by way of memory it cost
+    /// as much as the reading.
+    fn read(&mut self, bytes: &[u8], at: usize) -> Result<usize, Misfit>;
 
     /// Appends a null.
     fn null(&mut self);
@@ -108,7 +113,7 @@ trait Read<N>: Debug + Send {
 struct Whole;
 
 impl<N: TryFrom<i128>> Read<N> for Whole {
-    #[inline]
+    #[inline(always)]
     fn read(&self, input: &mut Cursor<'_>) -> Result<N, Misfit> {
         let whole = Number::read(input)?.whole().ok_or(Misfit)?;
         N::try_from(whole).map_err(|_| Misfit)
@@ -123,7 +128,7 @@ impl<N: TryFrom<i128>> Read<N> for Whole {
 struct Float;
 
 impl Read<f64> for Float {
-    #[inline]
+    #[inline(always)]
     fn read(&self, input: &mut Cursor<'_>) -> Result<f64, Misfit> {
         Number::read(input)?.to_f64().ok_or(Misfit)
     }
@@ -134,7 +139,7 @@ impl Read<f64> for Float {
 }
 
 impl Read<f32> for Float {
-    #[inline]
+    #[inline(always)]
     fn read(&self, input: &mut Cursor<'_>) -> Result<f32, Misfit> {
         Number::read(input)?.to_f32().ok_or(Misfit)
     }
@@ -148,9 +153,10 @@ impl Read<f32> for Float {
 struct Days;
 
 impl Read<i32> for Days {
+    #[inline(always)]
     fn read(&self, input: &mut Cursor<'_>) -> Result<i32, Misfit> {
         match input.peek() {
-            Some(b'"') => with_text(input, |text| parse_date(text)),
+            Some(b'"') => input.lend(|input| with_text(input, parse_date)),
             _ => Whole.read(input),
         }
     }
@@ -164,10 +170,10 @@ impl Read<i32> for Days {
 struct Instants(TimeUnit);
 
 impl Read<i64> for Instants {
-    #[inline]
+    #[inline(always)]
     fn read(&self, input: &mut Cursor<'_>) -> Result<i64, Misfit> {
         match input.peek() {
-            Some(b'"') => with_text(input, |text| Moment::parse(text)?.to_unit(self.0)),
+            Some(b'"') => input.lend(|input| with_text(input, |text| Moment::parse(text)?.to_unit(self.0))),
             _ => Whole.read(input),
         }
     }
@@ -178,6 +184,7 @@ impl Read<i64> for Instants {
 }
 
 /// What `parse` makes of the text of the string that starts here.
+#[inline(never)]
 fn with_text<T>(input: &mut Cursor<'_>, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, Misfit> {
     let string = input.string()?;
     if string.escapes == Escapes::None {
@@ -217,10 +224,11 @@ fn primitive<T: ArrowPrimitiveType + Debug, R: Read<T::Native> + 'static>(
 }
 
 impl<T: ArrowPrimitiveType + Debug, R: Read<T::Native>> Column for Primitives<T, R> {
-    fn read(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
-        self.values.push(self.read.read(input)?);
+    fn read(&mut self, bytes: &[u8], at: usize) -> Result<usize, Misfit> {
+        let mut input = Cursor::at_byte(bytes, at);
+        self.values.push(self.read.read(&mut input)?);
         self.nulls.append_non_null();
-        Ok(())
+        Ok(input.at())
     }
 
     fn null(&mut self) {
@@ -265,12 +273,13 @@ impl Booleans {
 }
 
 impl Column for Booleans {
-    fn read(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
+    fn read(&mut self, bytes: &[u8], at: usize) -> Result<usize, Misfit> {
+        let mut input = Cursor::at_byte(bytes, at);
         let value = input.peek() == Some(b't');
         input.literal(if value { "true" } else { "false" })?;
         self.values.push(value);
         self.nulls.append_non_null();
-        Ok(())
+        Ok(input.at())
     }
 
     fn null(&mut self) {
@@ -332,7 +341,8 @@ impl<O> Strings<O> {
 }
 
 impl<O: OffsetSizeTrait> Column for Strings<O> {
-    fn read(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
+    fn read(&mut self, bytes: &[u8], at: usize) -> Result<usize, Misfit> {
+        let mut input = Cursor::at_byte(bytes, at);
         let string = input.string()?;
         match string.escapes {
             Escapes::None => self.text.extend_from_slice(string.body),
@@ -340,7 +350,7 @@ impl<O: OffsetSizeTrait> Column for Strings<O> {
         }
         self.ends.push(self.text.len());
         self.nulls.append_non_null();
-        Ok(())
+        Ok(input.at())
     }
 
     fn null(&mut self) {

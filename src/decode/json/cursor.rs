@@ -3,6 +3,11 @@
 //! It deliberately knows tokens only: what a value means is the business of the files beside it. Every step checks
 //! its bounds, so no input can make it panic; eight bytes are looked at together wherever eight are left.
 
+#![expect(
+    clippy::inline_always,
+    reason = "keeps the cursor in registers: storing and reloading it is most of what a step costs"
+)]
+
 use crate::decode::bad::Expected;
 
 /// One byte in each of the eight of a word.
@@ -23,6 +28,8 @@ pub(super) enum Escapes {
     Some,
 }
 
+/// Small and copied freely: a hot loop works on a copy of its own, which the compiler keeps in registers, and hands
+/// another to whatever is not inlined ([`Cursor::lend`]).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
@@ -34,14 +41,35 @@ impl<'a> Cursor<'a> {
         Self { bytes, at: 0 }
     }
 
+    /// The cursor that stands at byte `at`.
+    #[inline]
+    pub(super) fn at_byte(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at }
+    }
+
+    /// All bytes of the record.
+    #[inline]
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// The byte that comes next is this one, counted from 0.
     #[inline]
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
+    /// Calls `step` with a copy of the cursor, so that this one need not have an address.
     #[inline]
-    pub(super) fn rewind(&mut self, at: usize) {
+    pub(super) fn lend<T>(&mut self, step: impl FnOnce(&mut Self) -> T) -> T {
+        let mut lent = *self;
+        let result = step(&mut lent);
+        *self = lent;
+        result
+    }
+
+    #[inline]
+    pub(super) fn move_to(&mut self, at: usize) {
         self.at = at;
     }
 
@@ -106,7 +134,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Steps over a string, and checks it: no control character, no unknown escape.
-    #[inline]
+    #[inline(always)]
     pub(super) fn string(&mut self) -> Result<RawString<'a>, Expected> {
         self.expect(b'"', "a string")?;
         let start = self.at;
@@ -115,7 +143,7 @@ impl<'a> Cursor<'a> {
             self.plain_characters();
             match self.peek() {
                 Some(b'"') => break,
-                Some(b'\\') => self.escape()?,
+                Some(b'\\') => self.lend(Self::escape)?,
                 Some(0x20..) => self.at += 1,
                 Some(_) => return Err(Expected("a control character in a string to be escaped")),
                 None => return Err(Expected("the closing quote of a string")),
@@ -128,7 +156,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Steps over the characters that stand for themselves.
-    #[inline]
+    #[inline(always)]
     fn plain_characters(&mut self) {
         while let Some(word) = self.eight() {
             match special(word) {
@@ -147,7 +175,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn escape(&mut self) -> Result<(), Expected> {
         const UNKNOWN: Expected = Expected("one of the escapes \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX");
         match self.rest() {
@@ -169,9 +197,8 @@ impl<'a> Cursor<'a> {
 /// control character. Marks above the first may be false (a borrow runs through them), the first never is.
 #[inline]
 fn special(word: u64) -> u64 {
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (zero(quote) | zero(backslash) | control) & TOPS
+    let quote = word ^ (ONES * u64::from(b'"'));
+    let backslash = word ^ (ONES * u64::from(b'\\'));
+    let borrows = quote.wrapping_sub(ONES) | backslash.wrapping_sub(ONES) | word.wrapping_sub(ONES * 0x20);
+    borrows & !word & TOPS
 }

@@ -17,6 +17,7 @@ mod walk;
 use std::collections::HashMap;
 
 use arrow::array::ArrayRef;
+use arrow::buffer::Buffer;
 use arrow::datatypes::{Field, FieldRef};
 
 use crate::decode::bad::{self, Bad, Expected};
@@ -108,7 +109,7 @@ impl Record {
 }
 
 impl JsonPayloads {
-    pub(super) fn new(fields: Vec<FieldRef>, on_bad: OnBad) -> Result<Self> {
+    pub(super) fn new(fields: &[FieldRef], on_bad: OnBad) -> Result<Self> {
         let slots = fields.iter().map(|field| new_slot(field)).collect::<Result<Vec<_>>>()?;
         let places = slots.iter().enumerate().map(|(place, slot)| (slot.name.clone().into_bytes(), place));
         let places = places.collect();
@@ -176,7 +177,9 @@ impl JsonPayloads {
     #[inline(never)]
     fn fill(&mut self, end: usize) {
         for (place, slot) in self.slots.iter_mut().enumerate() {
-            if slot.column.len() == self.record.row && !self.record.misfits.iter().any(|misfit| misfit.0 == place) {
+            if slot.column.len() == self.record.row
+                && !self.record.misfits.iter().any(|misfit| misfit.0 == place)
+            {
                 slot.null(place, end, &mut self.record);
             }
         }
@@ -190,32 +193,46 @@ impl JsonPayloads {
             self.members(input)?;
         }
         input.whitespace();
-        match input.peek() {
-            None => Ok(()),
-            Some(_) => Err(Expected("nothing after the object")),
+        if input.peek().is_some() {
+            return Err(Expected("nothing after the object"));
         }
+        Ok(())
     }
 
+    /// Reads from behind the opening brace to behind the closing one. The cursor is a copy, which never has an
+    /// address and so stays in registers.
     #[inline]
     fn members(&mut self, input: &mut Cursor<'_>) -> Result<(), Expected> {
+        let mut own = *input;
         let mut progress = Progress::default();
-        loop {
-            let target = match self.prediction.follow(&mut progress, input) {
-                Some(target) => target,
-                None => self.unpredicted(&mut progress, input)?,
-            };
-            input.whitespace();
-            match target.and_then(|place| Some((place, self.slots.get_mut(place)?))) {
-                Some((place, slot)) => slot.read(place, input, &mut self.record)?,
-                None => walk::value(input)?,
+        let result = loop {
+            if let Err(expected) = self.member(&mut progress, &mut own) {
+                break Err(expected);
             }
-            input.whitespace();
-            if !input.eat(b',') {
-                break;
+            if !own.eat(b',') {
+                break own.expect(b'}', "a comma or the closing brace of an object");
             }
-        }
+        };
+        *input = own;
         self.prediction.settle(&progress);
-        input.expect(b'}', "a comma or the closing brace of an object")
+        result
+    }
+
+    /// Reads a key, its value, and the whitespace behind it.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "keeps the cursor in registers")]
+    fn member(&mut self, progress: &mut Progress, input: &mut Cursor<'_>) -> Result<(), Expected> {
+        let target = match self.prediction.follow(progress, input) {
+            Some(target) => target,
+            None => input.lend(|input| self.unpredicted(progress, input))?,
+        };
+        input.whitespace();
+        match target.and_then(|place| Some((place, self.slots.get_mut(place)?))) {
+            Some((place, slot)) => slot.read(place, input, &mut self.record)?,
+            None => walk::value(input)?,
+        }
+        input.whitespace();
+        Ok(())
     }
 
     /// Reads a key the exact way, and learns its lead.
@@ -245,7 +262,8 @@ impl JsonPayloads {
 
 impl Slot {
     /// Reads the value that starts here into the record's row, in place of an earlier one of the same key.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "keeps the cursor in registers")]
     fn read(&mut self, place: usize, input: &mut Cursor<'_>, record: &mut Record) -> Result<(), Expected> {
         if !record.is_first(place) {
             self.column.truncate(record.row);
@@ -257,14 +275,11 @@ impl Slot {
             self.null(place, start, record);
             return Ok(());
         }
-        match self.column.read(input) {
-            Ok(()) => Ok(()),
-            Err(Misfit) => {
-                input.rewind(start);
-                record.misfits.push((place, start));
-                walk::value(input)
-            }
+        match self.column.read(input.bytes(), start) {
+            Ok(end) => input.move_to(end),
+            Err(Misfit) => return input.lend(|input| misfit(place, input, record)),
         }
+        Ok(())
     }
 
     fn null(&mut self, place: usize, at: usize, record: &mut Record) {
@@ -275,6 +290,13 @@ impl Slot {
     }
 }
 
+/// Steps over the value that starts here and does not fit, if it is one.
+#[inline(never)]
+fn misfit(place: usize, input: &mut Cursor<'_>, record: &mut Record) -> Result<(), Expected> {
+    record.misfits.push((place, input.at()));
+    walk::value(input)
+}
+
 /// Steps over the end of an object that holds nothing; otherwise the cursor stays behind the opening brace.
 #[inline]
 fn empty_object(input: &mut Cursor<'_>) -> bool {
@@ -282,7 +304,7 @@ fn empty_object(input: &mut Cursor<'_>) -> bool {
     input.whitespace();
     let empty = input.eat(b'}');
     if !empty {
-        input.rewind(start);
+        input.move_to(start);
     }
     empty
 }
@@ -291,7 +313,7 @@ fn empty_object(input: &mut Cursor<'_>) -> bool {
 /// here, but no record with half a character at either end is a JSON object.
 fn check_together(payloads: &Bytes) -> Utf8 {
     let buffers = payloads.buffers();
-    let held: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+    let held: usize = buffers.iter().map(Buffer::len).sum();
     let worthwhile = held / 2 <= payloads.value_bytes();
     let valid = || buffers.iter().all(|buffer| simdutf8::basic::from_utf8(buffer).is_ok());
     if worthwhile && valid() { Utf8::Checked } else { Utf8::Unchecked }

@@ -3,6 +3,11 @@
 //! It deliberately rounds nothing that should be whole: an integer column takes any spelling of a whole number
 //! (`1.0`, `1e3`, `10e-1`) and no other. Floats are rounded correctly, to the nearest.
 
+#![expect(
+    clippy::inline_always,
+    reason = "keeps the cursor in registers: storing and reloading it is most of what a step costs"
+)]
+
 use crate::decode::bad::Expected;
 use crate::decode::json::cursor::Cursor;
 
@@ -24,7 +29,7 @@ pub(super) struct Number<'a> {
 
 impl<'a> Number<'a> {
     /// Steps over a number of JSON's form.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(input: &mut Cursor<'a>) -> Result<Self, Expected> {
         let start = input.at();
         let mut mantissa = Mantissa(0);
@@ -50,7 +55,8 @@ impl<'a> Number<'a> {
     #[inline(never)]
     fn whole_slowly(&self) -> Option<u64> {
         let mantissa = self.text.split(|byte| matches!(byte, b'e' | b'E')).next()?;
-        let digits = || mantissa.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| u64::from(byte - b'0'));
+        let digits =
+            || mantissa.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| u64::from(byte - b'0'));
         let written = digits().count();
         let zeros = digits().rev().take_while(|digit| *digit == 0).count();
         if zeros == written {
@@ -94,7 +100,7 @@ impl<'a> Number<'a> {
 }
 
 /// Steps over a number that nobody reads.
-#[inline]
+#[inline(always)]
 pub(super) fn walk(input: &mut Cursor<'_>) -> Result<(), Expected> {
     Shape::read(input, &mut Ignored).map(|_| ())
 }
@@ -107,7 +113,7 @@ struct Shape {
 }
 
 impl Shape {
-    #[inline]
+    #[inline(always)]
     fn read(input: &mut Cursor<'_>, sink: &mut impl Digits) -> Result<Self, Expected> {
         input.eat(b'-');
         let whole = whole_digits(input, sink)?;
@@ -119,7 +125,7 @@ impl Shape {
             }
         }
         if let Some(b'e' | b'E') = input.peek() {
-            exponent = read_exponent(input)?;
+            exponent = input.lend(read_exponent)?;
         }
         let exponent = exponent.saturating_sub_unsigned(fraction as u64);
         Ok(Self { digits: whole + fraction, exponent })
@@ -152,7 +158,7 @@ impl Digits for Ignored {
 }
 
 /// The digits before the point: a zero alone, or any that do not start with one.
-#[inline]
+#[inline(always)]
 fn whole_digits(input: &mut Cursor<'_>, sink: &mut impl Digits) -> Result<usize, Expected> {
     match input.peek() {
         Some(b'0') => {
@@ -165,7 +171,7 @@ fn whole_digits(input: &mut Cursor<'_>, sink: &mut impl Digits) -> Result<usize,
 }
 
 /// Steps over digits; how many there are.
-#[inline]
+#[inline(always)]
 fn digits(input: &mut Cursor<'_>, sink: &mut impl Digits) -> usize {
     let start = input.at();
     while let Some(word) = input.eight() {
@@ -206,7 +212,7 @@ fn eight_digits(digits: u64) -> u64 {
 }
 
 /// Steps over an exponent, and says its value, saturated: far beyond what any type holds.
-#[inline]
+#[inline(never)]
 fn read_exponent(input: &mut Cursor<'_>) -> Result<i64, Expected> {
     input.skip(1);
     let negative = input.eat(b'-');
@@ -230,8 +236,8 @@ const POWERS_U64: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_
 
 /// The powers of ten that `f64` holds exactly: one multiplication or division by them rounds correctly.
 const POWERS_F64: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19,
-    1e20, 1e21, 1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
 ];
 
 /// The powers of ten that `f32` holds exactly.
@@ -250,7 +256,8 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_whole_number_is_whole() {
-        let spellings = ["1000", "1e3", "1E+3", "1000.0", "1.000e3", "10000e-1", "100000000000000000000000e-20"];
+        let spellings =
+            ["1000", "1e3", "1E+3", "1000.0", "1.000e3", "10000e-1", "100000000000000000000000e-20"];
         for text in spellings {
             assert_eq!(number(text).whole(), Some(1_000), "{text}");
         }
@@ -262,14 +269,17 @@ mod tests {
 
     #[test]
     fn other_numbers_are_not_whole_or_not_in_range() {
-        for text in ["0.1", "15e-1", "1e-1", "1e20", "18446744073709551616", "1e99999999999999999999", "1e-99999"] {
+        for text in
+            ["0.1", "15e-1", "1e-1", "1e20", "18446744073709551616", "1e99999999999999999999", "1e-99999"]
+        {
             assert_eq!(number(text).whole(), None, "{text}");
         }
     }
 
     #[test]
     fn floats_are_rounded_to_the_nearest() {
-        for text in ["0.1", "9007199254740993", "1e22", "1e23", "-0.0", "123456789012345678901e-5", "5e-324"] {
+        for text in ["0.1", "9007199254740993", "1e22", "1e23", "-0.0", "123456789012345678901e-5", "5e-324"]
+        {
             let expected: f64 = text.parse().unwrap();
             assert_eq!(number(text).to_f64().map(f64::to_bits), Some(expected.to_bits()), "{text}");
             let expected: f32 = text.parse().unwrap();

@@ -51,7 +51,7 @@ impl Prediction {
                 progress.next += 1;
                 Some(step.target)
             }
-            _ => self.search(progress, input),
+            _ => input.lend(|input| self.search(progress, input)),
         }
     }
 
@@ -98,10 +98,8 @@ impl Step {
     #[inline]
     fn matches(&self, input: &Cursor<'_>) -> bool {
         let rest = input.rest();
-        let ([a, b, c, d], [mask_a, mask_b, mask_c, mask_d]) = (self.words, self.masks);
         if let Some(first) = rest.first_chunk::<16>() {
-            let [x, y] = words(first);
-            if ((x & mask_a) ^ a) | ((y & mask_b) ^ b) != 0 {
+            if self.differs(&words::<16, 2>(first)) {
                 return false;
             }
             if self.len <= 16 {
@@ -109,12 +107,16 @@ impl Step {
             }
         }
         match rest.first_chunk::<LEAD_BYTES>() {
-            Some(chunk) => {
-                let [_, _, x, y] = words(chunk);
-                ((x & mask_c) ^ c) | ((y & mask_d) ^ d) == 0
-            }
+            Some(chunk) => !self.differs(&words::<LEAD_BYTES, WORDS>(chunk)),
             None => self.lead.get(..self.len).is_some_and(|lead| rest.starts_with(lead)),
         }
+    }
+
+    /// Whether the words of the text differ from those of the lead.
+    #[inline]
+    fn differs(&self, text: &[u64]) -> bool {
+        let parts = text.iter().zip(&self.words).zip(&self.masks);
+        parts.fold(0, |different, ((text, lead), mask)| different | ((text & mask) ^ lead)) != 0
     }
 }
 

@@ -58,7 +58,8 @@ fn pair(high: u32, rest: &[u8]) -> Option<(char, &[u8])> {
 /// The number of four hexadecimal digits.
 fn unit(rest: &[u8]) -> Option<(u32, &[u8])> {
     let (digits, rest) = rest.split_first_chunk::<4>()?;
-    let value = digits.iter().try_fold(0, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))?;
+    let value =
+        digits.iter().try_fold(0, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))?;
     Some((value, rest))
 }
 

@@ -38,7 +38,8 @@ impl Moment {
             TimeUnit::Nanosecond => NANOS_A_SECOND,
         };
         // In 128 bits: the first second of the range of nanoseconds overflows before its nanoseconds are added.
-        let parts = i128::from(self.seconds) * i128::from(per_second) + i128::from(self.nanos / (NANOS_A_SECOND / per_second));
+        let parts = i128::from(self.seconds) * i128::from(per_second)
+            + i128::from(self.nanos / (NANOS_A_SECOND / per_second));
         i64::try_from(parts).ok()
     }
 }
@@ -135,7 +136,8 @@ mod tests {
     #[test]
     fn the_forms_that_programs_write_are_read() {
         const NOON: i64 = 1_709_208_000_000_000_000; // 2024-02-29 12:00 UTC
-        let forms = ["2024-02-29T12:00Z", "2024-02-29 12:00:00", "2024-02-29t12:00:00.000z", "2024-02-29T12:00"];
+        let forms =
+            ["2024-02-29T12:00Z", "2024-02-29 12:00:00", "2024-02-29t12:00:00.000z", "2024-02-29T12:00"];
         let zones = ["2024-02-29T14:30:00+02:30", "2024-02-29T07:00-0500", "2024-03-01T11:00:00.0+23"];
         for text in forms.into_iter().chain(zones) {
             assert_eq!(nanos(text), Some(NOON), "{text}");
@@ -146,9 +148,17 @@ mod tests {
 
     #[test]
     fn what_is_no_moment_is_refused() {
-        let days = ["2023-02-29", "1900-02-29", "2024-13-01", "2024-00-01", "2024-04-31", "2024-01-00", "24-01-01"];
-        let times = ["2024-01-01T", "2024-01-01T24:00", "2024-01-01T12:60", "2024-01-01T12:00:60", "2024-01-01T12"];
-        let ends = ["2024-01-01T12:00:00.", "2024-01-01T12:00.5", "2024-01-01T12:00 Z", "2024-01-01Z", "2024-01-01T12:00+24"];
+        let days =
+            ["2023-02-29", "1900-02-29", "2024-13-01", "2024-00-01", "2024-04-31", "2024-01-00", "24-01-01"];
+        let times =
+            ["2024-01-01T", "2024-01-01T24:00", "2024-01-01T12:60", "2024-01-01T12:00:60", "2024-01-01T12"];
+        let ends = [
+            "2024-01-01T12:00:00.",
+            "2024-01-01T12:00.5",
+            "2024-01-01T12:00 Z",
+            "2024-01-01Z",
+            "2024-01-01T12:00+24",
+        ];
         for text in days.into_iter().chain(times).chain(ends) {
             assert_eq!(Moment::parse(text.as_bytes()), None, "{text}");
         }

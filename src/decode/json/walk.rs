@@ -3,6 +3,11 @@
 //! It deliberately does not recurse: what is open is kept in the bits of one integer, so that no nesting, however
 //! deep, can exhaust the stack.
 
+#![expect(
+    clippy::inline_always,
+    reason = "keeps the cursor in registers: storing and reloading it is most of what a step costs"
+)]
+
 use crate::decode::bad::Expected;
 use crate::decode::json::cursor::Cursor;
 use crate::decode::json::number;
@@ -11,15 +16,15 @@ use crate::decode::json::number;
 pub(super) const MAX_DEPTH: u32 = 128;
 
 /// Steps over the value that starts here.
-#[inline]
+#[inline(always)]
 pub(super) fn value(input: &mut Cursor<'_>) -> Result<(), Expected> {
     match input.peek() {
-        Some(b'{' | b'[') => nested(input),
+        Some(b'{' | b'[') => input.lend(nested),
         _ => scalar(input),
     }
 }
 
-#[inline]
+#[inline(always)]
 fn scalar(input: &mut Cursor<'_>) -> Result<(), Expected> {
     match input.peek() {
         Some(b'"') => input.string().map(|_| ()),
@@ -41,6 +46,7 @@ fn key(input: &mut Cursor<'_>) -> Result<(), Expected> {
     Ok(())
 }
 
+#[inline(never)]
 fn nested(input: &mut Cursor<'_>) -> Result<(), Expected> {
     let mut open = Open::default();
     loop {
@@ -112,9 +118,10 @@ impl Open {
                 }
                 return Ok(Next::Value);
             }
-            match object {
-                true => input.expect(b'}', "a comma or the closing brace of an object")?,
-                false => input.expect(b']', "a comma or the closing bracket of an array")?,
+            if object {
+                input.expect(b'}', "a comma or the closing brace of an object")?;
+            } else {
+                input.expect(b']', "a comma or the closing bracket of an array")?;
             }
             self.objects >>= 1;
             self.depth -= 1;
@@ -141,7 +148,9 @@ mod tests {
 
     #[test]
     fn what_does_not_match_is_refused() {
-        for text in ["[", "{", "[}", "{]", "[1,]", "{\"a\":1,}", "{\"a\"}", "{1:2}", "[1 2]", "[nul]", "[[1}]"] {
+        for text in
+            ["[", "{", "[}", "{]", "[1,]", "{\"a\":1,}", "{\"a\"}", "{1:2}", "[1 2]", "[nul]", "[[1}]"]
+        {
             assert!(!walks(text), "{text}");
         }
     }

@@ -19,7 +19,9 @@ use super::model::{Cell, Row, row};
 
 /// A column of every type.
 pub fn fields() -> Vec<Field> {
-    let stamp = |name, unit, zone: Option<&str>| Field::new(name, DataType::Timestamp(unit, zone.map(Into::into)), true);
+    let stamp = |name, unit, zone: Option<&str>| {
+        Field::new(name, DataType::Timestamp(unit, zone.map(Into::into)), true)
+    };
     vec![
         Field::new("flag", DataType::Boolean, true),
         Field::new("tiny", DataType::Int8, true),
@@ -162,8 +164,12 @@ fn column(array: &ArrayRef) -> Vec<Cell> {
     let as_type = |data_type| cast(array, &data_type).unwrap();
     match array.data_type() {
         DataType::Boolean => each(&|row| Cell::Bool(array.as_boolean().value(row))),
-        DataType::Float32 => each(&|row| Cell::Single(array.as_primitive::<Float32Type>().value(row).to_bits())),
-        DataType::Float64 => each(&|row| Cell::Double(array.as_primitive::<Float64Type>().value(row).to_bits())),
+        DataType::Float32 => {
+            each(&|row| Cell::Single(array.as_primitive::<Float32Type>().value(row).to_bits()))
+        }
+        DataType::Float64 => {
+            each(&|row| Cell::Double(array.as_primitive::<Float64Type>().value(row).to_bits()))
+        }
         DataType::Utf8 => each(&|row| Cell::Text(array.as_string::<i32>().value(row).to_owned())),
         DataType::LargeUtf8 => each(&|row| Cell::Text(array.as_string::<i64>().value(row).to_owned())),
         DataType::UInt64 => each(&|row| Cell::Int(array.as_primitive::<UInt64Type>().value(row).into())),

@@ -63,7 +63,11 @@ fn hurt(dice: &mut Dice<'_>, document: &mut Vec<u8>) {
         2 if !document.is_empty() => document[at] = dice.below(256) as u8,
         3 => document.extend_from_slice(dice.pick(&[" ", "\n", "x", "{}", ",", "\0", "\u{feff}"]).as_bytes()),
         _ => {
-            let byte = *dice.pick(&["\"", "\\", "{", "}", "[", ",", ":", "0", "\n", "\x01", "\x7f"]).as_bytes().first().unwrap();
+            let byte = *dice
+                .pick(&["\"", "\\", "{", "}", "[", ",", ":", "0", "\n", "\x01", "\x7f"])
+                .as_bytes()
+                .first()
+                .unwrap();
             document.insert(at.min(document.len()), byte);
         }
     }
@@ -71,9 +75,36 @@ fn hurt(dice: &mut Dice<'_>, document: &mut Vec<u8>) {
 
 /// The columns of [`super::fields`], in another spelling, or keys that nobody knows.
 const KEYS: [&str; 30] = [
-    "flag", "tiny", "small", "int", "long", "byte", "word", "uint", "ulong", "single", "double", "text", "wide",
-    "day", "sec", "milli", "micro", "nano", "must", "t\\u0065xt", "\\u006cong", "unknown", "Text", "", "tex", "texts",
-    "é", "\\ud800", "a key that is longer than any word", "\\\"",
+    "flag",
+    "tiny",
+    "small",
+    "int",
+    "long",
+    "byte",
+    "word",
+    "uint",
+    "ulong",
+    "single",
+    "double",
+    "text",
+    "wide",
+    "day",
+    "sec",
+    "milli",
+    "micro",
+    "nano",
+    "must",
+    "t\\u0065xt",
+    "\\u006cong",
+    "unknown",
+    "Text",
+    "",
+    "tex",
+    "texts",
+    "é",
+    "\\ud800",
+    "a key that is longer than any word",
+    "\\\"",
 ];
 
 fn object(dice: &mut Dice<'_>, depth: usize) -> String {
@@ -112,7 +143,22 @@ fn value(dice: &mut Dice<'_>, depth: usize) -> String {
         6 => moment(dice),
         7 => dice.pick(&["true", "false", "null"]).to_owned(),
         8 => dice
-            .pick(&["NaN", "Infinity", "-Infinity", "nul", "True", "'a'", "+1", ".5", "1.", "-", "01", "1e", "0x1", ""])
+            .pick(&[
+                "NaN",
+                "Infinity",
+                "-Infinity",
+                "nul",
+                "True",
+                "'a'",
+                "+1",
+                ".5",
+                "1.",
+                "-",
+                "01",
+                "1e",
+                "0x1",
+                "",
+            ])
             .to_owned(),
         9 if depth < 3 => object(dice, depth + 1),
         10 if depth < 3 => {
@@ -131,11 +177,43 @@ fn nest(dice: &mut Dice<'_>) -> String {
 
 fn whole(dice: &mut Dice<'_>) -> String {
     let edges = [
-        "0", "-0", "127", "128", "-128", "-129", "255", "256", "32767", "-32769", "65535", "65536", "2147483647",
-        "2147483648", "-2147483648", "4294967295", "4294967296", "9223372036854775807", "9223372036854775808",
-        "-9223372036854775808", "-9223372036854775809", "18446744073709551615", "18446744073709551616", "1.0", "1e3",
-        "15e-1", "10e-1", "1E+2", "100000000000000000000e-18", "0e999999999999999999999", "1e400", "1e-400", "0.0",
-        "12345678", "123456789", "1234567890123456", "12345678901234567890123",
+        "0",
+        "-0",
+        "127",
+        "128",
+        "-128",
+        "-129",
+        "255",
+        "256",
+        "32767",
+        "-32769",
+        "65535",
+        "65536",
+        "2147483647",
+        "2147483648",
+        "-2147483648",
+        "4294967295",
+        "4294967296",
+        "9223372036854775807",
+        "9223372036854775808",
+        "-9223372036854775808",
+        "-9223372036854775809",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1.0",
+        "1e3",
+        "15e-1",
+        "10e-1",
+        "1E+2",
+        "100000000000000000000e-18",
+        "0e999999999999999999999",
+        "1e400",
+        "1e-400",
+        "0.0",
+        "12345678",
+        "123456789",
+        "1234567890123456",
+        "12345678901234567890123",
     ];
     match dice.below(3) {
         0 => dice.below(128).to_string(),
@@ -146,11 +224,31 @@ fn whole(dice: &mut Dice<'_>) -> String {
 
 fn number(dice: &mut Dice<'_>) -> String {
     let edges = [
-        "1e308", "1.8e308", "1e309", "-1e309", "5e-324", "1e-400", "3.4028235e38", "3.4028236e38", "1e39", "1e-46",
-        "9007199254740993", "0.1", "0.30000000000000004", "-0.0", "1e22", "1e23", "16777217", "0.000001e-5",
-        "123456789.123456789123456789", "7.038531e-26", "1.00000017881393432617187499", "1e-22",
+        "1e308",
+        "1.8e308",
+        "1e309",
+        "-1e309",
+        "5e-324",
+        "1e-400",
+        "3.4028235e38",
+        "3.4028236e38",
+        "1e39",
+        "1e-46",
+        "9007199254740993",
+        "0.1",
+        "0.30000000000000004",
+        "-0.0",
+        "1e22",
+        "1e23",
+        "16777217",
+        "0.000001e-5",
+        "123456789.123456789123456789",
+        "7.038531e-26",
+        "1.00000017881393432617187499",
+        "1e-22",
     ];
-    let digits = |dice: &mut Dice<'_>| (0..=dice.below(20)).map(|_| dice.below(10).to_string()).collect::<String>();
+    let digits =
+        |dice: &mut Dice<'_>| (0..=dice.below(20)).map(|_| dice.below(10).to_string()).collect::<String>();
     match dice.below(4) {
         0 => format!("{}.{}", dice.below(100), dice.below(100)),
         1 => format!("-{}.{}", dice.below(1_000), digits(dice)),
@@ -161,11 +259,33 @@ fn number(dice: &mut Dice<'_>) -> String {
 
 fn string(dice: &mut Dice<'_>) -> String {
     let parts = [
-        "a", "dev-0001", "a somewhat longer text", "é", "😀", "\\n", "\\\"", "\\\\", "\\/", "\\u0041", "\\u00e9",
-        "\\ud83d\\ude00", "\\ud800", "\\udc00\\ud800", "\\u12", "\\x", "\t", "\u{7f}", "\\b\\f\\r\\t", "{}", ",", ":", "\u{2028}",
+        "a",
+        "dev-0001",
+        "a somewhat longer text",
+        "é",
+        "😀",
+        "\\n",
+        "\\\"",
+        "\\\\",
+        "\\/",
+        "\\u0041",
+        "\\u00e9",
+        "\\ud83d\\ude00",
+        "\\ud800",
+        "\\udc00\\ud800",
+        "\\u12",
+        "\\x",
+        "\t",
+        "\u{7f}",
+        "\\b\\f\\r\\t",
+        "{}",
+        ",",
+        ":",
+        "\u{2028}",
     ];
     let count = dice.below(4);
-    let parts: String = (0..count).map(|_| if dice.below(3) == 0 { dice.pick(&parts) } else { "plain" }).collect();
+    let parts: String =
+        (0..count).map(|_| if dice.below(3) == 0 { dice.pick(&parts) } else { "plain" }).collect();
     format!("\"{parts}\"")
 }
 
@@ -176,10 +296,24 @@ fn date(dice: &mut Dice<'_>) -> String {
 
 fn moment(dice: &mut Dice<'_>) -> String {
     let edges = [
-        "2262-04-11T23:47:16.854775807", "2262-04-11T23:47:16.854775808Z", "1677-09-21T00:12:43.145224192",
-        "1677-09-21T00:12:43.145224191", "2024-01-01T24:00:00", "2024-01-01T23:59:60Z", "2024-02-30", "yesterday", "",
-        "2024-01-01T12", "2024-01-01T12:00:00.", "2024-01-01Z", "2024-01-01T12:00:00+24:00", "+024-01-01", "2024-1-1",
-        "2024-01-01T12:00:00 Z", "2024-01-01T12:00\\u003a00", "2024-01-01T1é:00:00",
+        "2262-04-11T23:47:16.854775807",
+        "2262-04-11T23:47:16.854775808Z",
+        "1677-09-21T00:12:43.145224192",
+        "1677-09-21T00:12:43.145224191",
+        "2024-01-01T24:00:00",
+        "2024-01-01T23:59:60Z",
+        "2024-02-30",
+        "yesterday",
+        "",
+        "2024-01-01T12",
+        "2024-01-01T12:00:00.",
+        "2024-01-01Z",
+        "2024-01-01T12:00:00+24:00",
+        "+024-01-01",
+        "2024-1-1",
+        "2024-01-01T12:00:00 Z",
+        "2024-01-01T12:00\\u003a00",
+        "2024-01-01T1é:00:00",
     ];
     if dice.below(4) == 0 {
         return whole(dice);
@@ -188,7 +322,8 @@ fn moment(dice: &mut Dice<'_>) -> String {
         return format!("\"{}\"", dice.pick(&edges));
     }
     let zone = dice.pick(&["", "Z", "z", "+02:00", "-0530", "+23", "-00:00", "+2", "+02:0"]);
-    let fraction = dice.pick(&["", ".5", ".123", ".123456", ".123456789", ".1234567899", ".000000000000000001"]);
+    let fraction =
+        dice.pick(&["", ".5", ".123", ".123456", ".123456789", ".1234567899", ".000000000000000001"]);
     let clock = format!("{:02}:{:02}:{:02}", dice.below(24), dice.below(60), dice.below(60));
     match dice.below(3) {
         0 => format!("\"{}\"", date(dice)),

@@ -155,13 +155,16 @@ impl Parser<'_> {
             match byte {
                 b'"' => break,
                 b'\\' => {
-                    let place = br#""\/bfnrt"#.iter().position(|letter| self.text.get(self.at + 1) == Some(letter))?;
+                    let place =
+                        br#""\/bfnrt"#.iter().position(|letter| self.text.get(self.at + 1) == Some(letter))?;
                     text.push(['"', '\\', '/', '\u{8}', '\u{c}', '\n', '\r', '\t'][place]);
                     self.at += 2;
                 }
                 0..0x20 => return None,
                 _ => {
-                    let plain = self.text[self.at..].iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20));
+                    let plain = self.text[self.at..]
+                        .iter()
+                        .take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20));
                     let plain = &self.text[self.at..self.at + plain.count()];
                     text.push_str(std::str::from_utf8(plain).unwrap());
                     self.at += plain.len();
@@ -200,8 +203,8 @@ impl Parser<'_> {
 /// The cell that `value` makes in a column of `data_type`; none where it does not fit.
 fn cell(value: &Json, data_type: &DataType) -> Option<Cell> {
     use DataType::{
-        Boolean, Date32, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Timestamp, UInt8, UInt16, UInt32,
-        UInt64, Utf8,
+        Boolean, Date32, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Timestamp, UInt8, UInt16,
+        UInt32, UInt64, Utf8,
     };
     match (value, data_type) {
         (Json::Null, _) => Some(Cell::Null),
@@ -248,7 +251,8 @@ fn whole(text: &str) -> Option<i128> {
     }
     // An exponent that overflows moves the point beyond every digit, one way or the other.
     let away = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
-    let point = before.len() as i64 + exponent.parse::<i64>().unwrap_or(away).clamp(i64::MIN / 2, i64::MAX / 2);
+    let point =
+        before.len() as i64 + exponent.parse::<i64>().unwrap_or(away).clamp(i64::MIN / 2, i64::MAX / 2);
     let zeros = digits.bytes().take_while(|digit| *digit == b'0').count() as i64;
     if point - zeros > 30 || point < 0 {
         return None;
@@ -280,7 +284,8 @@ fn timestamp(text: &str, unit: TimeUnit) -> Option<i128> {
         Some(("T" | "t" | " ", rest)) => rest.split_at(rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len())),
         Some(_) => return None,
     };
-    let (clock, fraction) = time.split_once('.').map_or((time, None), |(clock, digits)| (clock, Some(digits)));
+    let (clock, fraction) =
+        time.split_once('.').map_or((time, None), |(clock, digits)| (clock, Some(digits)));
     let seconds = seconds + seconds_of(clock, fraction)? - zone_seconds(zone)?;
     let nanos = format!("{:0<9}", fraction.unwrap_or_default());
     let total = seconds * 1_000_000_000 + number(&nanos[..9]);
@@ -299,7 +304,9 @@ fn seconds_of(clock: &str, fraction: Option<&str>) -> Option<i128> {
     let valid = match fraction {
         None => ["99:99", "99:99:99"].contains(&shape(clock).as_str()),
         Some(digits) => {
-            shape(clock) == "99:99:99" && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+            shape(clock) == "99:99:99"
+                && !digits.is_empty()
+                && digits.bytes().all(|byte| byte.is_ascii_digit())
         }
     };
     valid.then_some(())?;
@@ -321,7 +328,17 @@ fn zone_seconds(zone: &str) -> Option<i128> {
 
 /// The text with every digit as 9.
 fn shape(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_digit() { '9' } else if c == '9' { '?' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_ascii_digit() {
+                '9'
+            } else if c == '9' {
+                '?'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 fn number(digits: &str) -> i128 {

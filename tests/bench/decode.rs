@@ -3,12 +3,7 @@
 //! Prints one JSON line a figure. It deliberately reads no topic and starts no thread: what is compared is the work
 //! per byte alone. `cargo bench --bench decode [records]`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a benchmark ends at a mistake, and prints"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark ends at a mistake, and prints")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +86,7 @@ fn chunk(texts: &[String]) -> RawChunk {
         payloads.push(buffer, start..start + text.len());
         start += text.len();
     }
-    let offsets = (0..texts.len() as i64).collect();
+    let offsets = (0..).take(texts.len()).collect();
     RawChunk {
         at: TopicPartition::new("readings", 0),
         offsets,
@@ -120,7 +115,7 @@ fn full() -> SchemaRef {
 type Take<'a> = &'a mut dyn FnMut(RecordBatch);
 
 fn ours(readings: &Readings, take: Take<'_>) {
-    let event_time = EventTimeSpec { column: "ts".to_owned(), max_future: Duration::from_secs(3_600) };
+    let event_time = EventTimeSpec { column: "ts".to_owned(), max_future: Duration::from_hours(1) };
     let mut decoder = Decoder::new(DecodeSpec {
         format: Format::Json(full()),
         metadata: Vec::new(),
@@ -157,7 +152,7 @@ fn compare(readings: &Readings, style: Style) {
     let time = |decode: Decode| {
         let start = clock.elapsed();
         decode(readings, &mut |batch| drop(std::hint::black_box(batch)));
-        (clock.elapsed() - start).as_secs_f64()
+        clock.elapsed().as_secs_f64() - start.as_secs_f64()
     };
     let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (time(ours), time(theirs))).collect();
     let rate =

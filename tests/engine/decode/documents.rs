@@ -1,6 +1,6 @@
-//! Documents, good and hostile, drawn from bytes: from a seed, from proptest or from a fuzzer.
+//! Documents, good and hostile, drawn from bytes: from a seed or from a fuzzer.
 //!
-//! The same bytes give the same documents, and fewer bytes give simpler ones, so that a failure shrinks. It
+//! The same bytes give the same documents, and fewer bytes give simpler ones, so that a failure can be cut down. It
 //! deliberately does not know which documents are good: that is the model's to say.
 
 /// Draws choices from bytes; when they run out, every choice is the first.
@@ -26,18 +26,6 @@ impl<'a> Dice<'a> {
     fn pick<'b>(&mut self, options: &[&'b str]) -> &'b str {
         options[self.below(options.len())]
     }
-}
-
-/// Pseudo-random bytes, the same for the same seed (SplitMix64).
-pub fn bytes_of(seed: u64, count: usize) -> Vec<u8> {
-    let mut state = seed;
-    let words = std::iter::repeat_with(move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    });
-    words.flat_map(u64::to_le_bytes).take(count).collect()
 }
 
 /// A payload: mostly an object, sometimes hurt, seldom a tombstone.

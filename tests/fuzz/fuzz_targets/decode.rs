@@ -1,6 +1,6 @@
 //! Documents drawn from the fuzzer's bytes, decoded and compared with the model, row by row.
 //!
-//! It deliberately has no checks of its own: the body is the one that the suite runs with proptest and with seeds.
+//! It deliberately has no checks of its own: the body is the one that the suite runs with seeds.
 //! `cargo +nightly fuzz run --fuzz-dir tests/fuzz decode`.
 
 #![no_main]
@@ -9,7 +9,6 @@
 #[expect(dead_code, reason = "the suite uses more of it")]
 mod check;
 #[path = "../../engine/decode/documents.rs"]
-#[expect(dead_code, reason = "the suite draws from seeds too")]
 mod documents;
 #[path = "../../engine/decode/model.rs"]
 mod model;

@@ -18,7 +18,7 @@ use super::documents::{Dice, payload};
 use super::model::{Cell, Row, row};
 
 /// A column of every type.
-pub fn fields() -> Vec<Field> {
+pub(crate) fn fields() -> Vec<Field> {
     let stamp = |name, unit, zone: Option<&str>| {
         Field::new(name, DataType::Timestamp(unit, zone.map(Into::into)), true)
     };
@@ -46,7 +46,7 @@ pub fn fields() -> Vec<Field> {
 }
 
 /// Draws payloads from `data`, and compares what they become.
-pub fn documents(data: &[u8]) {
+pub(crate) fn documents(data: &[u8]) {
     let mut dice = Dice::new(data);
     let read = dice.below(4);
     let mut payloads = Vec::new();
@@ -57,7 +57,7 @@ pub fn documents(data: &[u8]) {
 }
 
 /// All columns, or every third, or none.
-pub fn projection(choice: usize) -> Vec<Field> {
+pub(crate) fn projection(choice: usize) -> Vec<Field> {
     let all = fields();
     match choice {
         0 | 1 => all,
@@ -67,7 +67,7 @@ pub fn projection(choice: usize) -> Vec<Field> {
 }
 
 /// Compares what `payloads` become when `read` is read: twice with one decoder, which has learnt the second time.
-pub fn compare(payloads: &[Option<Vec<u8>>], read: &[Field]) -> Expectation {
+pub(crate) fn compare(payloads: &[Option<Vec<u8>>], read: &[Field]) -> Expectation {
     let rows: Vec<Row> = payloads.iter().map(|payload| row(payload.as_deref(), read)).collect();
     let expected = Expectation::new(&rows);
     let chunk = chunk(payloads);
@@ -82,7 +82,7 @@ pub fn compare(payloads: &[Option<Vec<u8>>], read: &[Field]) -> Expectation {
     expected
 }
 
-pub fn chunk(payloads: &[Option<Vec<u8>>]) -> RawChunk {
+pub(crate) fn chunk(payloads: &[Option<Vec<u8>>]) -> RawChunk {
     RawChunk {
         at: TopicPartition::new("readings", 3),
         offsets: (100..100 + payloads.len() as i64).collect(),
@@ -93,7 +93,7 @@ pub fn chunk(payloads: &[Option<Vec<u8>>]) -> RawChunk {
     }
 }
 
-pub fn decoder(read: &[Field], on_bad: OnBad) -> Decoder {
+pub(crate) fn decoder(read: &[Field], on_bad: OnBad) -> Decoder {
     let columns = Some(read.iter().map(|field| field.name().clone()).collect());
     let format = Format::Json(Arc::new(Schema::new(fields())));
     Decoder::new(DecodeSpec { format, metadata: Vec::new(), on_bad, event_time: None, columns }).unwrap()
@@ -101,10 +101,10 @@ pub fn decoder(read: &[Field], on_bad: OnBad) -> Decoder {
 
 /// What the model says of a chunk.
 #[derive(Debug, Default, PartialEq)]
-pub struct Expectation {
-    pub good: Vec<Vec<Cell>>,
-    pub bad: u64,
-    pub tombstones: u64,
+pub(crate) struct Expectation {
+    pub(crate) good: Vec<Vec<Cell>>,
+    pub(crate) bad: u64,
+    pub(crate) tombstones: u64,
 }
 
 impl Expectation {

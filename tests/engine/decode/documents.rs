@@ -4,20 +4,20 @@
 //! deliberately does not know which documents are good: that is the model's to say.
 
 /// Draws choices from bytes; when they run out, every choice is the first.
-pub struct Dice<'a> {
+pub(crate) struct Dice<'a> {
     bytes: std::slice::Iter<'a, u8>,
 }
 
 impl<'a> Dice<'a> {
-    pub fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes: bytes.iter() }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bytes.len() == 0
     }
 
-    pub fn below(&mut self, sides: usize) -> usize {
+    pub(crate) fn below(&mut self, sides: usize) -> usize {
         let byte = |dice: &mut Self| dice.bytes.next().copied().map_or(0, usize::from);
         let value = if sides > 256 { byte(self) << 8 | byte(self) } else { byte(self) };
         value % sides
@@ -29,7 +29,7 @@ impl<'a> Dice<'a> {
 }
 
 /// A payload: mostly an object, sometimes hurt, seldom a tombstone.
-pub fn payload(dice: &mut Dice<'_>) -> Option<Vec<u8>> {
+pub(crate) fn payload(dice: &mut Dice<'_>) -> Option<Vec<u8>> {
     let mut document = match dice.below(24) {
         20 => return None,
         21 => value(dice, 0).into_bytes(),

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 
 /// One value of a column, told without its width.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Cell {
+pub(crate) enum Cell {
     Null,
     Bool(bool),
     Int(i128),
@@ -20,14 +20,14 @@ pub enum Cell {
 
 /// What a record becomes.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Row {
+pub(crate) enum Row {
     Tombstone,
     Bad,
     Good(Vec<Cell>),
 }
 
 /// What a payload becomes, when `fields` are read.
-pub fn row(payload: Option<&[u8]>, fields: &[Field]) -> Row {
+pub(crate) fn row(payload: Option<&[u8]>, fields: &[Field]) -> Row {
     let Some(payload) = payload else { return Row::Tombstone };
     let Some(Json::Object(members)) = parse(payload) else { return Row::Bad };
     let cells = fields.iter().map(|field| {

@@ -1,1 +1,0 @@
-//! The suite that every source must pass; users may run it over theirs.

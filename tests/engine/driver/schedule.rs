@@ -1,0 +1,251 @@
+//! When batches are due: the machine alone, fed by hand.
+
+use std::time::Duration;
+
+use tidemill::driver::log::{Entry, EntryKind};
+use tidemill::driver::machine::{
+    Command, EmptyBatches, Input, Machine, Moment, Settings, SourceSettings, Task,
+};
+use tidemill::driver::watermark::EventTimeRule;
+use tidemill::driver::{Limits, Stop, Trigger};
+use tidemill::error::Error;
+use tidemill::event::{Counts, Event};
+use tidemill::exec::StateSize;
+use tidemill::ingest::{Bound, Head};
+use tidemill::offset::{Offset, TopicPartition};
+use tidemill::time::{BatchId, BatchTime, Interval};
+
+/// A machine with one source of one partition, at a moment that the test moves.
+struct Hand {
+    machine: Machine,
+    now: i64,
+    records: i64,
+}
+
+impl Hand {
+    fn new(trigger: Trigger, event_time: Option<EventTimeRule>) -> Self {
+        let source = SourceSettings {
+            name: "readings".to_owned(),
+            starting: Bound::Earliest,
+            ending: None,
+            event_time,
+            max_rate: None,
+        };
+        let limits = Limits { max_records: 100, max_memory: 1 << 30 };
+        let settings = Settings { sources: vec![source], trigger, limits, empty: EmptyBatches::WhenDue };
+        let mut hand = Self { machine: Machine::new(settings, BatchTime(10)), now: 10, records: 0 };
+        hand.tell(Input::Start);
+        hand.tell(Input::Opened);
+        hand
+    }
+
+    fn begin(&mut self) -> Vec<Command> {
+        self.tell(Input::Resolved(vec![vec![(TopicPartition::new("t", 0), Offset(0))]]))
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Command> {
+        let moment =
+            Moment { now: BatchTime(self.now), elapsed: Duration::from_millis(self.now.unsigned_abs()) };
+        self.machine.handle(moment, input)
+    }
+
+    fn at(&mut self, now: i64, input: Input) -> Vec<Command> {
+        self.now = now;
+        self.tell(input)
+    }
+
+    fn heads(&mut self) -> Vec<Command> {
+        let (at, records) = (TopicPartition::new("t", 0), Offset(self.records));
+        let head = Head { at, topic_id: None, earliest: Offset(0), stable: records, leader_epoch: None };
+        self.tell(Input::Heads(vec![vec![head]]))
+    }
+
+    /// Sees a planned batch through.
+    fn finish(&mut self, batch: u64) -> Vec<Command> {
+        let batch = BatchId(batch);
+        self.tell(Input::Recorded(batch, EntryKind::Plan));
+        self.tell(Input::Mapped { batch, partitions: Vec::new(), counts: Counts::default() });
+        self.tell(Input::Reduced { batch, state: StateSize::default(), counts: Counts::default() });
+        self.tell(Input::Recorded(batch, EntryKind::Prepare));
+        self.tell(Input::Delivered(batch));
+        self.tell(Input::Recorded(batch, EntryKind::Commit))
+    }
+}
+
+fn asks(commands: &[Command]) -> bool {
+    commands.iter().any(|command| matches!(command, Command::AskHeads))
+}
+
+fn planned(commands: &[Command]) -> Option<i64> {
+    commands.iter().find_map(|command| match command {
+        Command::Record(Entry::Plan { time, .. }) => Some(time.0),
+        _ => None,
+    })
+}
+
+fn wakes(commands: &[Command]) -> Option<i64> {
+    commands.iter().find_map(|command| match command {
+        Command::WakeAt(time) => time.map(|time| time.0),
+        _ => None,
+    })
+}
+
+fn interval(millis: u64) -> Trigger {
+    Trigger::Interval(Interval::new(Duration::from_millis(millis)).unwrap())
+}
+
+#[test]
+fn with_an_interval_nothing_is_asked_or_planned_before_the_tick() {
+    let mut hand = Hand::new(interval(500), None);
+    let began = hand.begin();
+    assert_eq!((asks(&began), wakes(&began)), (false, Some(500)));
+    assert!(!asks(&hand.at(499, Input::Woken)));
+    hand.records = 3;
+    assert!(asks(&hand.at(500, Input::Due)));
+    hand.now = 510;
+    assert_eq!(planned(&hand.heads()), Some(500), "the batch's time is the tick");
+}
+
+#[test]
+fn a_tick_without_records_writes_nothing_and_waits_for_the_next() {
+    let mut hand = Hand::new(interval(500), None);
+    hand.begin();
+    hand.at(500, Input::Due);
+    let commands = hand.heads();
+    assert_eq!((planned(&commands), wakes(&commands)), (None, Some(1_000)));
+}
+
+#[test]
+fn a_batch_that_is_late_has_the_time_of_the_last_tick_and_the_ones_between_are_skipped() {
+    let mut hand = Hand::new(interval(500), None);
+    hand.begin();
+    hand.records = 3;
+    hand.at(500, Input::Due);
+    assert_eq!(planned(&hand.heads()), Some(500));
+    hand.records = 6;
+    assert!(asks(&hand.at(2_300, Input::Due)));
+    assert_eq!(planned(&hand.heads()), Some(2_000));
+}
+
+#[test]
+fn a_batch_planned_ahead_waits_for_the_map_before_it_and_a_third_for_the_commit() {
+    let mut hand = Hand::new(interval(500), None);
+    hand.begin();
+    for (tick, records) in [(500, 3), (1_000, 6)] {
+        hand.records = records;
+        hand.at(tick, Input::Due);
+        assert_eq!(planned(&hand.heads()), Some(tick));
+    }
+    let early = hand.tell(Input::Recorded(BatchId(1), EntryKind::Plan));
+    assert!(!early.iter().any(|command| matches!(command, Command::Map(_))));
+    hand.records = 9;
+    assert!(!asks(&hand.at(1_500, Input::Due)), "one is ahead already");
+    assert!(asks(&hand.finish(0)), "COMMIT makes room at once, without waiting for a tick");
+    assert_eq!(planned(&hand.heads()), Some(1_500));
+}
+
+#[test]
+fn batch_times_increase_even_while_the_clock_stands_or_goes_back() {
+    let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+    hand.records = 3;
+    assert!(asks(&hand.begin()));
+    assert_eq!(planned(&hand.heads()), Some(10));
+    hand.records = 6;
+    hand.finish(0);
+    hand.tell(Input::Woken);
+    assert_eq!(planned(&hand.heads()), Some(11));
+    hand.records = 9;
+    hand.finish(1);
+    assert!(asks(&hand.at(3, Input::Woken)));
+    assert_eq!(planned(&hand.heads()), Some(12));
+}
+
+#[test]
+fn heads_that_do_not_move_are_asked_for_every_hundred_milliseconds() {
+    let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+    hand.begin();
+    assert_eq!(wakes(&hand.heads()), Some(110));
+    assert!(asks(&hand.at(110, Input::Due)));
+    assert_eq!(wakes(&hand.heads()), Some(210));
+    assert!(asks(&hand.at(130, Input::Woken)), "a source's own word is sooner");
+}
+
+#[test]
+fn sources_that_wake_all_the_time_do_not_keep_the_stream_from_planning() {
+    let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+    hand.begin();
+    hand.records = 5;
+    hand.tell(Input::Woken);
+    hand.now += 5_000; // and the answer takes longer than heads stay fresh
+    assert!(planned(&hand.heads()).is_some());
+}
+
+#[test]
+fn a_backlog_is_planned_from_fresh_heads_without_asking_again() {
+    let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+    hand.begin();
+    hand.records = 250;
+    assert!(planned(&hand.heads()).is_some());
+    let next = (hand.tell(Input::Recorded(BatchId(0), EntryKind::Plan)), BatchId(0));
+    let mapped = Input::Mapped { batch: next.1, partitions: Vec::new(), counts: Counts::default() };
+    let mapped = hand.tell(mapped);
+    assert!(planned(&mapped).is_some() && !asks(&mapped), "as soon as the one before has been mapped");
+}
+
+#[test]
+fn sources_that_cannot_be_asked_are_asked_ever_more_seldom_with_one_warning() {
+    let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+    hand.begin();
+    let (mut steps, mut warnings) = (Vec::new(), 0);
+    for _ in 0..8 {
+        let commands = hand.tell(Input::Failed(Task::Heads, Error::source("broker gone").retriable()));
+        warnings +=
+            commands.iter().filter(|command| matches!(command, Command::Emit(Event::Warning(_)))).count();
+        let wake = wakes(&commands).expect("it asks again");
+        assert!(!asks(&hand.tell(Input::Woken)), "not before its time");
+        steps.push(wake - hand.now);
+        assert!(asks(&hand.at(wake, Input::Due)));
+    }
+    assert_eq!((steps, warnings), (vec![100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000], 1));
+    hand.records = 1;
+    assert!(planned(&hand.heads()).is_some());
+}
+
+#[test]
+fn empty_batches_are_written_until_every_partition_is_idle_and_then_no_more() {
+    for (trigger, expected) in
+        [(interval(500), [500, 1_500, 2_500]), (Trigger::AsSoonAsPossible, [10, 1_010, 2_010])]
+    {
+        let rule = EventTimeRule { delay: Duration::ZERO, idle_timeout: Some(Duration::from_secs(2)) };
+        let mut hand = Hand::new(trigger, Some(rule));
+        let mut commands = hand.begin();
+        let mut times = Vec::new();
+        while hand.now < 10_000 {
+            if asks(&commands) {
+                commands = hand.heads();
+            }
+            if let Some(time) = planned(&commands) {
+                commands = hand.finish(times.len() as u64);
+                times.push(time);
+            }
+            if !asks(&commands) {
+                let now = hand.now + 10;
+                commands = hand.at(now, Input::Due);
+            }
+        }
+        assert_eq!(times, expected, "{trigger:?}");
+    }
+}
+
+#[test]
+fn a_stop_while_starting_ends_without_a_batch() {
+    let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+    hand.tell(Input::Stop(Stop::Graceful));
+    let commands = hand.begin();
+    assert!(matches!(commands.as_slice(), [Command::CloseSinks]), "{commands:?}");
+    let commands = hand.tell(Input::Closed);
+    assert!(
+        matches!(commands.as_slice(), [Command::Emit(Event::Stopped), Command::Finish(None)]),
+        "{commands:?}"
+    );
+}

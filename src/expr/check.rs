@@ -14,7 +14,7 @@ use datafusion_optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 
 use crate::error::{Error, Result, nearest};
 use crate::expr::functions::{arities, syntax};
-use crate::expr::literal::{Fit, fit, fit_number, is_text};
+use crate::expr::literal::{Fit, Rounding, fit, fit_number, is_text};
 use crate::expr::text::Text;
 use crate::expr::types::type_name;
 
@@ -167,7 +167,9 @@ impl Checker<'_> {
     }
 
     fn comparison(&self, left: Expr, op: Operator, right: Expr, written: &Expr) -> Result<Expr> {
-        let (left, right) = self.fitted(left, right, fit, written)?;
+        let rounding = if matches!(left, Expr::Literal(..)) { op.swap().map(rounding_for) } else { Some(rounding_for(op)) };
+        let rounding = rounding.unwrap_or(Rounding::Exact);
+        let (left, right) = self.fitted(left, right, |value, target| fit(value, target, rounding), written)?;
         self.comparable(&left, &right, written)?;
         Ok(binary_of(left, op, right))
     }
@@ -223,7 +225,7 @@ impl Checker<'_> {
         &self,
         left: Expr,
         right: Expr,
-        rule: fn(&ScalarValue, &DataType) -> Fit,
+        rule: impl Fn(&ScalarValue, &DataType) -> Fit,
         written: &Expr,
     ) -> Result<(Expr, Expr)> {
         match (&left, &right) {
@@ -241,9 +243,9 @@ impl Checker<'_> {
     }
 
     fn between(&self, between: Between, written: &Expr) -> Result<Expr> {
-        let (value, low) = self.fitted(*between.expr, *between.low, fit, written)?;
+        let (value, low) = self.fitted(*between.expr, *between.low, |value, target| fit(value, target, Rounding::Up), written)?;
         self.comparable(&value, &low, written)?;
-        let (value, high) = self.fitted(value, *between.high, fit, written)?;
+        let (value, high) = self.fitted(value, *between.high, |value, target| fit(value, target, Rounding::Down), written)?;
         self.comparable(&value, &high, written)?;
         Ok(Expr::Between(Between::new(Box::new(value), between.negated, Box::new(low), Box::new(high))))
     }
@@ -253,7 +255,7 @@ impl Checker<'_> {
         let mut items = Vec::with_capacity(list.list.len());
         for item in list.list {
             let item = match &item {
-                Expr::Literal(value, _) => fitting(fit(value, &target), &item, &target, written)?,
+                Expr::Literal(value, _) => fitting(fit(value, &target, Rounding::Exact), &item, &target, written)?,
                 _ => item,
             };
             self.comparable(&list.expr, &item, written)?;
@@ -409,6 +411,15 @@ fn fitting(fit: Fit, literal: &Expr, target: &DataType, written: &Expr) -> Resul
 
 fn is_comparison(op: Operator) -> bool {
     op.supports_propagation() || matches!(op, Operator::NotEq | Operator::IsDistinctFrom | Operator::IsNotDistinctFrom)
+}
+
+/// How a moment on the right of `op` is rounded.
+fn rounding_for(op: Operator) -> Rounding {
+    match op {
+        Operator::Gt | Operator::LtEq => Rounding::Down,
+        Operator::GtEq | Operator::Lt => Rounding::Up,
+        _ => Rounding::Exact,
+    }
 }
 
 fn is_arithmetic(op: Operator) -> bool {

@@ -1,7 +1,8 @@
 //! Literals take the type of the column that they meet: text becomes a time or a number, a float a float32.
 //!
 //! Without this the column would be converted to the literal's type instead, in every batch. It deliberately never
-//! changes what a comparison means: a literal that its column's type cannot hold exactly is left as it is.
+//! changes what a comparison means: a moment between two ticks of its column's unit is rounded to the side that
+//! leaves the comparison true for the same rows.
 
 use std::sync::Arc;
 
@@ -19,21 +20,32 @@ pub(super) enum Fit {
     Misfit,
 }
 
+/// To which tick of the column's unit a moment between two of them goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rounding {
+    /// The one before: right for what is compared with `>` or `<=`.
+    Down,
+    /// The one after: right for what is compared with `>=` or `<`.
+    Up,
+    /// None: such a moment equals no value of the column.
+    Exact,
+}
+
 /// Whether a type is text.
 pub(super) fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 /// The literal, as a value of the type that it is compared with.
-pub(super) fn fit(literal: &ScalarValue, target: &DataType) -> Fit {
+pub(super) fn fit(literal: &ScalarValue, target: &DataType, rounding: Rounding) -> Fit {
     match (literal, target) {
-        (ScalarValue::Utf8(Some(text)), DataType::Timestamp(..)) => text_as_timestamp(text, target),
+        (ScalarValue::Utf8(Some(text)), DataType::Timestamp(..)) => text_as_timestamp(text, target, rounding),
         (ScalarValue::Utf8(Some(text)), _) if reads_text(target) => match literal_of(text, target) {
             Some(value) => Fit::Becomes(value),
             None => Fit::Misfit,
         },
         (_, DataType::Float32) => fit_number(literal, target),
-        (_, DataType::Timestamp(..)) => timestamp_as(literal, target).map_or(Fit::Same, Fit::Becomes),
+        (_, DataType::Timestamp(..)) => timestamp_as(literal, target, rounding),
         _ => Fit::Same,
     }
 }
@@ -58,38 +70,48 @@ fn literal_of(text: &str, target: &DataType) -> Option<ScalarValue> {
     text.cast_to(target).ok().filter(|value| !value.is_null())
 }
 
-fn text_as_timestamp(text: &str, target: &DataType) -> Fit {
+fn text_as_timestamp(text: &str, target: &DataType, rounding: Rounding) -> Fit {
     let utc = |unit| DataType::Timestamp(unit, Some(Arc::from("UTC")));
     // Microseconds are for the years that nanoseconds in 64 bits cannot hold.
     let parsed = [TimeUnit::Nanosecond, TimeUnit::Microsecond].into_iter().find_map(|unit| literal_of(text, &utc(unit)));
-    match parsed {
-        Some(value) => Fit::Becomes(timestamp_as(&value, target).unwrap_or(value)),
-        None => Fit::Misfit,
-    }
+    parsed.map_or(Fit::Misfit, |value| timestamp_as(&value, target, rounding))
 }
 
-/// The timestamp in the unit and zone of `target`, if that holds it exactly; without a zone it is UTC.
-fn timestamp_as(literal: &ScalarValue, target: &DataType) -> Option<ScalarValue> {
-    let DataType::Timestamp(unit, zone) = target else { return None };
-    let (from, value) = match literal {
-        ScalarValue::TimestampSecond(Some(value), _) => (TimeUnit::Second, *value),
-        ScalarValue::TimestampMillisecond(Some(value), _) => (TimeUnit::Millisecond, *value),
-        ScalarValue::TimestampMicrosecond(Some(value), _) => (TimeUnit::Microsecond, *value),
-        ScalarValue::TimestampNanosecond(Some(value), _) => (TimeUnit::Nanosecond, *value),
+/// The timestamp in the unit and zone of `target`; without a zone it is UTC.
+fn timestamp_as(literal: &ScalarValue, target: &DataType, rounding: Rounding) -> Fit {
+    let (DataType::Timestamp(unit, zone), Some(nanoseconds)) = (target, nanoseconds(literal)) else {
+        return Fit::Same;
+    };
+    let Some(ticks) = ticks(nanoseconds, nanoseconds_of(*unit), rounding) else { return Fit::Misfit };
+    let (ticks, zone) = (Some(ticks), zone.clone());
+    Fit::Becomes(match unit {
+        TimeUnit::Second => ScalarValue::TimestampSecond(ticks, zone),
+        TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(ticks, zone),
+        TimeUnit::Microsecond => ScalarValue::TimestampMicrosecond(ticks, zone),
+        TimeUnit::Nanosecond => ScalarValue::TimestampNanosecond(ticks, zone),
+    })
+}
+
+fn nanoseconds(literal: &ScalarValue) -> Option<i128> {
+    let (unit, value) = match literal {
+        ScalarValue::TimestampSecond(value, _) => (TimeUnit::Second, value),
+        ScalarValue::TimestampMillisecond(value, _) => (TimeUnit::Millisecond, value),
+        ScalarValue::TimestampMicrosecond(value, _) => (TimeUnit::Microsecond, value),
+        ScalarValue::TimestampNanosecond(value, _) => (TimeUnit::Nanosecond, value),
         _ => return None,
     };
-    let nanoseconds = i128::from(value) * nanoseconds_of(from);
-    let size = nanoseconds_of(*unit);
-    if nanoseconds % size != 0 {
-        return None;
-    }
-    let value = Some(i64::try_from(nanoseconds / size).ok()?);
-    Some(match unit {
-        TimeUnit::Second => ScalarValue::TimestampSecond(value, zone.clone()),
-        TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(value, zone.clone()),
-        TimeUnit::Microsecond => ScalarValue::TimestampMicrosecond(value, zone.clone()),
-        TimeUnit::Nanosecond => ScalarValue::TimestampNanosecond(value, zone.clone()),
-    })
+    value.map(|value| i128::from(value) * nanoseconds_of(unit))
+}
+
+fn ticks(nanoseconds: i128, size: i128, rounding: Rounding) -> Option<i64> {
+    let down = nanoseconds.div_euclid(size);
+    let between = nanoseconds.rem_euclid(size) != 0;
+    let ticks = match rounding {
+        Rounding::Exact if between => return None,
+        Rounding::Up if between => down + 1,
+        _ => down,
+    };
+    i64::try_from(ticks).ok()
 }
 
 fn nanoseconds_of(unit: TimeUnit) -> i128 {

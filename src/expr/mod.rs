@@ -37,6 +37,8 @@ pub use functions::{FunctionInfo, function_names, function_info};
 
 /// How deep a tree may grow: planning recurses, and a thread's stack must hold it.
 const MAX_DEPTH: usize = 200;
+/// The depth of what has been cut off: it grows no further, and its mistake is told once.
+const CUT_OFF: usize = usize::MAX;
 
 /// A value for each row, computed from its columns; nothing is known of the columns yet.
 ///
@@ -80,23 +82,26 @@ impl Expression {
 
     /// A node over `parts`; their mistakes come along.
     fn over(parts: Vec<Self>, build: impl FnOnce(Vec<Expr>) -> Expr) -> Self {
-        let depth = 1 + parts.iter().map(|part| part.depth).max().unwrap_or_default();
+        let depth = parts.iter().map(|part| part.depth).max().unwrap_or_default().saturating_add(1);
         let (trees, mistakes): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.tree, part.mistakes)).unzip();
-        let expression = Self { tree: build(trees), depth, mistakes: mistakes.concat() };
-        if depth > MAX_DEPTH { expression.too_deep() } else { expression }
-    }
-
-    fn too_deep(mut self) -> Self {
-        let mistake = Error::config(format!("an expression nests at most {MAX_DEPTH} levels deep, found more"))
-            .help("use is_in for many values, or compute parts of it with with_columns first");
-        self.mistakes.push(mistake);
-        Self { tree: unknown("..."), depth: 1, ..self }
+        Self { tree: build(trees), depth, mistakes: mistakes.concat() }.limited()
     }
 
     fn wrap(self, build: impl FnOnce(Box<Expr>) -> Expr) -> Self {
-        let depth = self.depth + 1;
-        let expression = Self { tree: build(Box::new(self.tree)), depth, mistakes: self.mistakes };
-        if depth > MAX_DEPTH { expression.too_deep() } else { expression }
+        let depth = self.depth.saturating_add(1);
+        Self { tree: build(Box::new(self.tree)), depth, mistakes: self.mistakes }.limited()
+    }
+
+    fn limited(mut self) -> Self {
+        if self.depth <= MAX_DEPTH {
+            return self;
+        }
+        if self.depth != CUT_OFF {
+            let mistake = Error::config(format!("an expression nests at most {MAX_DEPTH} levels deep, found more"));
+            let help = "use is_in for many values, or compute parts of it with with_columns first";
+            self.mistakes.push(mistake.help(help));
+        }
+        Self { tree: unknown("..."), depth: CUT_OFF, ..self }
     }
 
     fn binary(self, operator: Operator, other: Self) -> Self {

@@ -1,0 +1,639 @@
+"""Expressions: a value for each row, computed from its columns in Rust.
+
+Nothing is computed and nothing is checked while an expression is built: it is a description, and everything that is
+wrong with it is reported, all at once, when the stream that uses it is checked.
+
+>>> from tidemill import col
+>>> (col("temperature") > 80) & (col("status") == "ok")
+<Expr temperature > 80 AND status = 'ok'>
+"""
+
+from __future__ import annotations
+
+import builtins
+import datetime as dt
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
+
+from tidemill import _native
+
+__all__ = ["Expr", "Literal", "When", "col", "functions", "lit", "sql_expr", "when"]
+
+
+@runtime_checkable
+class _Scalar(Protocol):
+    """A NumPy scalar, told by what it can do, so that NumPy need not be imported."""
+
+    def item(self) -> Any: ...
+
+
+Literal: TypeAlias = (
+    None | bool | int | float | str | bytes | dt.datetime | dt.date | dt.time | dt.timedelta | Decimal
+)
+"""A Python value that may stand where an expression is expected; NumPy scalars too."""
+
+_EPOCH = dt.datetime(1970, 1, 1)
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+class Expr(_native.Expr):
+    """A value for each row; made by :func:`col`, :func:`lit`, :func:`when` and :func:`sql_expr`.
+
+    Operators are Python's: ``+ - * / // % **``, comparisons, and ``& | ~`` for and, or, not. Nulls stay null, ``/``
+    is true division, ``//`` and ``%`` round down as in Python, and integers that overflow or are divided by zero
+    (``//``, ``%``) fail the batch with a :class:`~tidemill.DataError`.
+
+    >>> from tidemill import col
+    >>> (col("celsius") * 1.8 + 32).alias("fahrenheit")
+    <Expr celsius * 1.8 + 32 AS fahrenheit>
+    """
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]  # == makes an expression, so an Expr cannot be a key
+
+    def __repr__(self) -> builtins.str:
+        return f"<Expr {self}>"
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(
+            f"the expression {self} is neither true nor false before it meets rows; "
+            "use & for and, | for or, ~ for not (with parentheses), and between(low, high) for low <= x <= high"
+        )
+
+    def __add__(self, other: Expr | Literal) -> Expr:
+        return _operator("+", self, other)
+
+    def __radd__(self, other: Literal) -> Expr:
+        return _operator("+", other, self)
+
+    def __sub__(self, other: Expr | Literal) -> Expr:
+        return _operator("-", self, other)
+
+    def __rsub__(self, other: Literal) -> Expr:
+        return _operator("-", other, self)
+
+    def __mul__(self, other: Expr | Literal) -> Expr:
+        return _operator("*", self, other)
+
+    def __rmul__(self, other: Literal) -> Expr:
+        return _operator("*", other, self)
+
+    def __truediv__(self, other: Expr | Literal) -> Expr:
+        return _operator("/", self, other)
+
+    def __rtruediv__(self, other: Literal) -> Expr:
+        return _operator("/", other, self)
+
+    def __floordiv__(self, other: Expr | Literal) -> Expr:
+        return _operator("//", self, other)
+
+    def __rfloordiv__(self, other: Literal) -> Expr:
+        return _operator("//", other, self)
+
+    def __mod__(self, other: Expr | Literal) -> Expr:
+        return _operator("%", self, other)
+
+    def __rmod__(self, other: Literal) -> Expr:
+        return _operator("%", other, self)
+
+    def __pow__(self, other: Expr | Literal) -> Expr:
+        return _operator("**", self, other)
+
+    def __rpow__(self, other: Literal) -> Expr:
+        return _operator("**", other, self)
+
+    def __neg__(self) -> Expr:
+        return _operator("-", self)
+
+    def __abs__(self) -> Expr:
+        return self.abs()
+
+    def __and__(self, other: Expr | bool | None) -> Expr:
+        return _operator("&", self, other)
+
+    def __rand__(self, other: bool | None) -> Expr:
+        return _operator("&", other, self)
+
+    def __or__(self, other: Expr | bool | None) -> Expr:
+        return _operator("|", self, other)
+
+    def __ror__(self, other: bool | None) -> Expr:
+        return _operator("|", other, self)
+
+    def __invert__(self) -> Expr:
+        return _operator("~", self)
+
+    def __eq__(self, other: Expr | Literal) -> Expr:  # type: ignore[override]
+        return self.is_null() if other is None else _operator("==", self, other)
+
+    def __ne__(self, other: Expr | Literal) -> Expr:  # type: ignore[override]
+        return self.is_not_null() if other is None else _operator("!=", self, other)
+
+    def __lt__(self, other: Expr | Literal) -> Expr:
+        return _operator("<", self, other)
+
+    def __le__(self, other: Expr | Literal) -> Expr:
+        return _operator("<=", self, other)
+
+    def __gt__(self, other: Expr | Literal) -> Expr:
+        return _operator(">", self, other)
+
+    def __ge__(self, other: Expr | Literal) -> Expr:
+        return _operator(">=", self, other)
+
+    def alias(self, name: builtins.str) -> Expr:
+        """The same value under another name.
+
+        >>> from tidemill import col
+        >>> (col("a") + 1).alias("b").output_name
+        'b'
+        """
+        return Expr(_native.expr_alias(self, name))
+
+    def cast(self, type: builtins.str, *, strict: bool = True) -> Expr:
+        """Converted to a type by Arrow's name: ``"int64"``, ``"timestamp[us, Europe/Rome]"``, ``"decimal(10, 2)"``.
+
+        A value that cannot be converted fails the batch with a :class:`~tidemill.DataError`; with ``strict=False`` it
+        becomes null. An unknown type is a :class:`~tidemill.SchemaError` at once.
+
+        >>> from tidemill import col
+        >>> col("x").cast("int64", strict=False)
+        <Expr TRY_CAST(x AS int64)>
+        """
+        return Expr(_native.expr_cast(self, type, strict))
+
+    def is_null(self) -> Expr:
+        """Whether it is null.
+
+        >>> from tidemill import col
+        >>> col("x").is_null()
+        <Expr x IS NULL>
+        """
+        return _operator("is null", self)
+
+    def is_not_null(self) -> Expr:
+        """Whether it is not null.
+
+        >>> from tidemill import col
+        >>> col("x").is_not_null()
+        <Expr x IS NOT NULL>
+        """
+        return _operator("is not null", self)
+
+    def is_nan(self) -> Expr:
+        """Whether it is the float that is no number; null where it is null.
+
+        >>> from tidemill import col
+        >>> col("x").is_nan()
+        <Expr isnan(x)>
+        """
+        return _function("isnan", self)
+
+    def fill_null(self, value: Expr | Literal) -> Expr:
+        """``value`` where this is null.
+
+        >>> from tidemill import col
+        >>> col("x").fill_null(0)
+        <Expr coalesce(x, 0)>
+        """
+        return _function("coalesce", self, value)
+
+    def coalesce(self, *others: Expr | Literal) -> Expr:
+        """The first of this and the others that is not null.
+
+        >>> from tidemill import col
+        >>> col("x").coalesce(col("y"), 0)
+        <Expr coalesce(x, y, 0)>
+        """
+        return _function("coalesce", self, *others)
+
+    def is_in(self, values: Iterable[Expr | Literal]) -> Expr:
+        """Whether it equals one of ``values``.
+
+        >>> from tidemill import col
+        >>> col("status").is_in(["ok", "warn"])
+        <Expr status IN ('ok', 'warn')>
+        """
+        if isinstance(values, builtins.str | bytes):
+            raise TypeError(f"is_in takes several values, found {values!r}; pass [{values!r}]")
+        return _operator("in", self, *values)
+
+    def between(self, low: Expr | Literal, high: Expr | Literal) -> Expr:
+        """Whether it lies between two values, both included.
+
+        >>> from tidemill import col
+        >>> col("x").between(1, 5)
+        <Expr x BETWEEN 1 AND 5>
+        """
+        return _operator("between", self, low, high)
+
+    def clip(self, low: Expr | Literal = None, high: Expr | Literal = None) -> Expr:
+        """Never less than ``low`` and never more than ``high``; ``None`` leaves a side open. Null stays null.
+
+        >>> from tidemill import col
+        >>> col("x").clip(high=100)
+        <Expr CASE WHEN x > 100 THEN 100 ELSE x END>
+        """
+        clipped = self
+        if low is not None:
+            clipped = when(clipped < low).then(low).otherwise(clipped)
+        if high is not None:
+            clipped = when(clipped > high).then(high).otherwise(clipped)
+        return clipped
+
+    def abs(self) -> Expr:
+        """Without its sign.
+
+        >>> from tidemill import col
+        >>> col("x").abs()
+        <Expr abs(x)>
+        """
+        return _function("abs", self)
+
+    def round(self, digits: int = 0) -> Expr:
+        """Rounded to so many digits after the point; halves go away from zero.
+
+        >>> from tidemill import col
+        >>> col("x").round(2)
+        <Expr round(x, 2)>
+        """
+        return _function("round", self, digits)
+
+    def floor(self) -> Expr:
+        """The largest whole number not above it.
+
+        >>> from tidemill import col
+        >>> col("x").floor()
+        <Expr floor(x)>
+        """
+        return _function("floor", self)
+
+    def ceil(self) -> Expr:
+        """The smallest whole number not below it.
+
+        >>> from tidemill import col
+        >>> col("x").ceil()
+        <Expr ceil(x)>
+        """
+        return _function("ceil", self)
+
+    def sqrt(self) -> Expr:
+        """The square root.
+
+        >>> from tidemill import col
+        >>> col("x").sqrt()
+        <Expr sqrt(x)>
+        """
+        return _function("sqrt", self)
+
+    def exp(self) -> Expr:
+        """The exponential.
+
+        >>> from tidemill import col
+        >>> col("x").exp()
+        <Expr exp(x)>
+        """
+        return _function("exp", self)
+
+    def ln(self) -> Expr:
+        """The natural logarithm.
+
+        >>> from tidemill import col
+        >>> col("x").ln()
+        <Expr ln(x)>
+        """
+        return _function("ln", self)
+
+    def log10(self) -> Expr:
+        """The logarithm to base 10.
+
+        >>> from tidemill import col
+        >>> col("x").log10()
+        <Expr log10(x)>
+        """
+        return _function("log10", self)
+
+    def sign(self) -> Expr:
+        """-1, 0 or 1.
+
+        >>> from tidemill import col
+        >>> col("x").sign()
+        <Expr signum(x)>
+        """
+        return _function("signum", self)
+
+    @property
+    def str(self) -> StringMethods:
+        """What can be done with text.
+
+        >>> from tidemill import col
+        >>> col("name").str.lower()
+        <Expr lower(name)>
+        """
+        return StringMethods(self)
+
+    @property
+    def dt(self) -> DatetimeMethods:
+        """What can be done with times.
+
+        >>> from tidemill import col
+        >>> col("ts").dt.hour()
+        <Expr date_part('hour', ts)>
+        """
+        return DatetimeMethods(self)
+
+
+class StringMethods:
+    """Functions of text, reached by ``col("name").str``."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: Expr) -> None:
+        self._text = text
+
+    def lower(self) -> Expr:
+        """In small letters."""
+        return _function("lower", self._text)
+
+    def upper(self) -> Expr:
+        """In capital letters."""
+        return _function("upper", self._text)
+
+    def strip(self, characters: str = " ") -> Expr:
+        """Without these characters at both ends."""
+        return _function("btrim", self._text, characters)
+
+    def lstrip(self, characters: str = " ") -> Expr:
+        """Without these characters at its start."""
+        return _function("ltrim", self._text, characters)
+
+    def rstrip(self, characters: str = " ") -> Expr:
+        """Without these characters at its end."""
+        return _function("rtrim", self._text, characters)
+
+    def length(self) -> Expr:
+        """The number of its characters."""
+        return _function("character_length", self._text)
+
+    def contains(self, part: Expr | str) -> Expr:
+        """Whether ``part`` occurs in it, as it is; :meth:`matches` takes a pattern."""
+        return _function("contains", self._text, part)
+
+    def starts_with(self, prefix: Expr | str) -> Expr:
+        """Whether it starts with ``prefix``."""
+        return _function("starts_with", self._text, prefix)
+
+    def ends_with(self, suffix: Expr | str) -> Expr:
+        """Whether it ends with ``suffix``."""
+        return _function("ends_with", self._text, suffix)
+
+    def matches(self, pattern: str) -> Expr:
+        """Whether a regular expression (of Rust's ``regex``) matches somewhere in it."""
+        return _function("regexp_like", self._text, pattern)
+
+    def replace(self, old: Expr | str, new: Expr | str) -> Expr:
+        """With every ``old`` replaced by ``new``."""
+        return _function("replace", self._text, old, new)
+
+    def slice(self, start: int, length: int | None = None) -> Expr:
+        """Its characters from ``start`` (from 0) on, at most ``length`` of them."""
+        if start < 0:
+            raise ValueError(f"slice counts from the start, from 0; found {start}")
+        return _function("substr", self._text, start + 1, *(() if length is None else (length,)))
+
+    def split_part(self, separator: str, index: int) -> Expr:
+        """The part number ``index`` (from 0) between separators; empty text where there is none."""
+        return _function("split_part", self._text, separator, index + 1 if index >= 0 else index)
+
+    def to_datetime(self, format: str | None = None) -> Expr:
+        """The moment that it says, ISO 8601 or as ``format`` (of Rust's ``chrono``) says."""
+        return _function("to_timestamp_micros", self._text, *(() if format is None else (format,)))
+
+
+class DatetimeMethods:
+    """Functions of timestamps and dates, reached by ``col("ts").dt``; parts are in the column's own zone."""
+
+    __slots__ = ("_moment",)
+
+    def __init__(self, moment: Expr) -> None:
+        self._moment = moment
+
+    def _part(self, name: str) -> Expr:
+        return _function("date_part", name, self._moment)
+
+    def year(self) -> Expr:
+        """The year."""
+        return self._part("year")
+
+    def month(self) -> Expr:
+        """The month, from 1."""
+        return self._part("month")
+
+    def day(self) -> Expr:
+        """The day of the month, from 1."""
+        return self._part("day")
+
+    def day_of_year(self) -> Expr:
+        """The day of the year, from 1."""
+        return self._part("doy")
+
+    def day_of_week(self) -> Expr:
+        """The day of the week, Sunday is 0."""
+        return self._part("dow")
+
+    def hour(self) -> Expr:
+        """The hour, 0 to 23."""
+        return self._part("hour")
+
+    def minute(self) -> Expr:
+        """The minute, 0 to 59."""
+        return self._part("minute")
+
+    def second(self) -> Expr:
+        """The whole second, 0 to 59."""
+        return self._part("second")
+
+    def epoch(self) -> Expr:
+        """The seconds since 1970-01-01 UTC, as a float64."""
+        return self._part("epoch")
+
+    def truncate(self, unit: str) -> Expr:
+        """The start of its ``"second"``, ``"minute"``, ``"hour"``, ``"day"``, ``"week"``, ``"month"`` or ``"year"``."""
+        return _function("date_trunc", unit, self._moment)
+
+    def format(self, pattern: str) -> Expr:
+        """As text, by a pattern such as ``"%Y-%m-%d %H:%M"``."""
+        return _function("to_char", self._moment, pattern)
+
+
+class When:
+    """A condition that waits for its value: ``when(condition).then(value)``."""
+
+    __slots__ = ("_branches", "_condition")
+
+    def __init__(self, condition: Expr, branches: tuple[tuple[Expr, Expr], ...] = ()) -> None:
+        self._condition = condition
+        self._branches = branches
+
+    def then(self, value: Expr | Literal) -> Then:
+        """The value where the condition is true."""
+        return Then((*self._branches, (self._condition, _expression(value))))
+
+
+class Then(Expr):
+    """An expression with branches; null where no condition is true, unless :meth:`otherwise` says what."""
+
+    __slots__ = ("_branches",)
+    _branches: tuple[tuple[Expr, Expr], ...]
+
+    def __new__(cls, branches: tuple[tuple[Expr, Expr], ...]) -> Then:
+        made = super().__new__(cls, _native.expr_when(list(branches)))
+        made._branches = branches
+        return made
+
+    def when(self, condition: Expr) -> When:
+        """A further condition, looked at where none before is true."""
+        return When(_expression(condition), self._branches)
+
+    def otherwise(self, value: Expr | Literal) -> Expr:
+        """The value where no condition is true."""
+        return Expr(_native.expr_when(list(self._branches), _expression(value)))
+
+
+class _Functions:
+    """Every function by its name; ``dir(tm.functions)`` lists them, ``help(tm.functions.<name>)`` explains one.
+
+    >>> from tidemill import col
+    >>> from tidemill.expressions import functions
+    >>> functions.atan2(col("y"), col("x"))
+    <Expr atan2(y, x)>
+    """
+
+    def __getattr__(self, name: str) -> Function:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return Function(name)
+        except _native.ConfigError as error:
+            raise AttributeError(str(error), name=name, obj=self) from None
+
+    def __dir__(self) -> list[str]:
+        return _native.expr_function_names()
+
+
+class Function:
+    """A function of columns: called with expressions and literals, it gives an expression."""
+
+    def __init__(self, name: str) -> None:
+        syntax, description, arguments = _native.expr_function_info(name)
+        self.__name__ = name
+        listed = "".join(f"\n    {argument}: {meaning}" for argument, meaning in arguments)
+        self.__doc__ = f"{syntax}\n\n{description}\n{listed}"
+
+    def __call__(self, *arguments: Expr | Literal) -> Expr:
+        return _function(self.__name__, *arguments)
+
+    def __repr__(self) -> str:
+        return f"<function {self.__name__} of columns>"
+
+
+functions = _Functions()
+"""Every immutable function of the engine, by name: ``tm.functions.date_bin(…)``."""
+
+
+def col(name: str) -> Expr:
+    """The column of this name; names are case-sensitive.
+
+    >>> from tidemill import col
+    >>> col("temperature") > 80
+    <Expr temperature > 80>
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a column's name is a str, found {name!r}; lit({name!r}) is a literal")
+    return Expr(_native.expr_col(name))
+
+
+def lit(value: Literal, type: str | None = None) -> Expr:
+    """The same value in every row, of ``type`` if one is given.
+
+    Datetimes without a zone are UTC where they meet a column with one.
+
+    >>> from tidemill.expressions import lit
+    >>> lit("ok")
+    <Expr 'ok'>
+    """
+    literal = _literal(value)
+    return literal if type is None else literal.cast(type)
+
+
+def sql_expr(text: str) -> Expr:
+    """An expression written in SQL, as after WHERE; column names are case-sensitive, text is in single quotes.
+
+    >>> from tidemill.expressions import sql_expr
+    >>> sql_expr("t > 80 AND status = 'ok'")
+    <Expr t > 80 AND status = 'ok'>
+    """
+    return Expr(_native.expr_sql(text))
+
+
+def when(condition: Expr) -> When:
+    """A value that depends on conditions: the first that is true decides, and only its value is computed.
+
+    >>> from tidemill.expressions import col, when
+    >>> when(col("t") > 80).then("hot").otherwise("fine")
+    <Expr CASE WHEN t > 80 THEN 'hot' ELSE 'fine' END>
+    """
+    return When(_expression(condition))
+
+
+def _operator(operator: str, *operands: Expr | Literal) -> Expr:
+    return Expr(_native.expr_operator(operator, [_expression(operand) for operand in operands]))
+
+
+def _function(name: str, *arguments: Expr | Literal) -> Expr:
+    return Expr(_native.expr_function(name, [_expression(argument) for argument in arguments]))
+
+
+def _expression(value: Expr | Literal) -> Expr:
+    return value if isinstance(value, Expr) else _literal(value)
+
+
+def _literal(value: Literal) -> Expr:
+    raw, type_name = _raw(value)
+    return Expr(_native.expr_lit(raw, type_name))
+
+
+def _raw(value: Any) -> tuple[Any, str | None]:
+    """What the engine takes for a Python value: a plain value, and the type that it stands for."""
+    if value is None or isinstance(value, bool | int | float | str | bytes):
+        return value, None
+    if isinstance(value, Decimal):
+        return _raw_decimal(value)
+    if isinstance(value, dt.datetime | dt.date | dt.time | dt.timedelta):
+        return _raw_time(value)
+    if isinstance(value, _Scalar):
+        return _raw(value.item())
+    raise TypeError(f"expected an expression or a literal, found {value!r} of type {type(value).__name__}")
+
+
+def _raw_time(value: dt.datetime | dt.date | dt.time | dt.timedelta) -> tuple[int, str]:
+    if isinstance(value, dt.datetime):
+        if value.tzinfo is None:
+            return (value - _EPOCH) // _MICROSECOND, "timestamp[us]"
+        return (value - _EPOCH.replace(tzinfo=dt.UTC)) // _MICROSECOND, "timestamp[us, UTC]"
+    if isinstance(value, dt.timedelta):
+        return value // _MICROSECOND, "duration[us]"
+    if isinstance(value, dt.date):
+        return value.toordinal() - _EPOCH.toordinal(), "date32"
+    since_midnight = dt.datetime.combine(_EPOCH.date(), value.replace(tzinfo=None)) - _EPOCH
+    return since_midnight // _MICROSECOND, "time64[us]"
+
+
+def _raw_decimal(value: Decimal) -> tuple[str, str]:
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int):
+        raise ValueError(f"expected a finite decimal, found {value}")
+    scale = max(-exponent, 0)
+    digits = max(len(value.as_tuple().digits) + max(exponent, 0), scale)
+    return f"{value:f}", f"decimal({digits}, {scale})"

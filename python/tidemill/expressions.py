@@ -29,7 +29,7 @@ class _Scalar(Protocol):
 
 
 Literal: TypeAlias = (
-    None | bool | int | float | str | bytes | dt.datetime | dt.date | dt.time | dt.timedelta | Decimal
+    bool | int | float | str | bytes | dt.datetime | dt.date | dt.time | dt.timedelta | Decimal | None
 )
 """A Python value that may stand where an expression is expected; NumPy scalars too."""
 
@@ -151,7 +151,7 @@ class Expr(_native.Expr):
         """
         return Expr(_native.expr_alias(self, name))
 
-    def cast(self, type: builtins.str, *, strict: bool = True) -> Expr:
+    def cast(self, type: builtins.str, *, strict: bool = True) -> Expr:  # noqa: A002
         """Converted to a type by Arrow's name: ``"int64"``, ``"timestamp[us, Europe/Rome]"``, ``"decimal(10, 2)"``.
 
         A value that cannot be converted fails the batch with a :class:`~tidemill.DataError`; with ``strict=False`` it
@@ -406,7 +406,7 @@ class StringMethods:
         """The part number ``index`` (from 0) between separators; empty text where there is none."""
         return _function("split_part", self._text, separator, index + 1 if index >= 0 else index)
 
-    def to_datetime(self, format: str | None = None) -> Expr:
+    def to_datetime(self, format: str | None = None) -> Expr:  # noqa: A002
         """The moment that it says, ISO 8601 or as ``format`` (of Rust's ``chrono``) says."""
         return _function("to_timestamp_micros", self._text, *(() if format is None else (format,)))
 
@@ -554,7 +554,7 @@ def col(name: str) -> Expr:
     return Expr(_native.expr_col(name))
 
 
-def lit(value: Literal, type: str | None = None) -> Expr:
+def lit(value: Literal, type: str | None = None) -> Expr:  # noqa: A002
     """The same value in every row, of ``type`` if one is given.
 
     Datetimes without a zone are UTC where they meet a column with one.

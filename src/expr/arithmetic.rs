@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray};
 use arrow::compute::kernels::arity::try_binary;
 use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 use datafusion_common::{Result, exec_err, plan_err, utils::take_function_args};
@@ -47,7 +47,8 @@ macro_rules! floor_function {
 
             fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
                 let [left, right] = take_function_args($name, &arguments.args)?;
-                let (left, right) = (left.to_array(arguments.number_rows)?, right.to_array(arguments.number_rows)?);
+                let (left, right) =
+                    (left.to_array(arguments.number_rows)?, right.to_array(arguments.number_rows)?);
                 let (left, right) = (left.as_ref(), right.as_ref());
                 let result = match left.data_type() {
                     DataType::Int8 => pairwise::<Int8Type>(left, right, $integer),
@@ -58,9 +59,9 @@ macro_rules! floor_function {
                     DataType::UInt16 => pairwise::<UInt16Type>(left, right, $integer),
                     DataType::UInt32 => pairwise::<UInt32Type>(left, right, $integer),
                     DataType::UInt64 => pairwise::<UInt64Type>(left, right, $integer),
-                    DataType::Float32 => {
-                        pairwise::<Float32Type>(left, right, |a, b| Ok($float(a.into(), b.into()) as f32))
-                    }
+                    DataType::Float32 => pairwise::<Float32Type>(left, right, |a, b| {
+                        Ok(nearest_float32($float(a.into(), b.into())))
+                    }),
                     DataType::Float64 => pairwise::<Float64Type>(left, right, |a, b| Ok($float(a, b))),
                     other => return exec_err!("{} does not take {other}", $name),
                 };
@@ -71,13 +72,21 @@ macro_rules! floor_function {
 }
 
 floor_function!(FloorDivide, "floor_divide", divide_integers, divide_floats, "The quotient, rounded down.");
-floor_function!(FloorMod, "floor_mod", modulo_integers, modulo_floats, "The remainder, with the divisor's sign.");
+floor_function!(
+    FloorMod,
+    "floor_mod",
+    modulo_integers,
+    modulo_floats,
+    "The remainder, with the divisor's sign."
+);
 
 /// The type in which two numbers are divided.
 fn common_type(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     let [left, right] = take_function_args(name, types)?;
     let divisible = |data_type: &DataType| {
-        data_type.is_null() || data_type.is_integer() || matches!(data_type, DataType::Float32 | DataType::Float64)
+        data_type.is_null()
+            || data_type.is_integer()
+            || matches!(data_type, DataType::Float32 | DataType::Float64)
     };
     if !divisible(left) || !divisible(right) {
         return plan_err!("{name} takes integers and floats, not {left} and {right}");
@@ -118,6 +127,11 @@ fn modulo_integers<N: ArrowNativeTypeOp>(dividend: N, divisor: N) -> Result<N, A
 /// Whether rounding towards zero went up: the rest and the divisor have opposite signs.
 fn leans_up<N: ArrowNativeTypeOp>(rest: N, divisor: N) -> bool {
     !rest.is_zero() && rest.is_lt(N::ZERO) != divisor.is_lt(N::ZERO)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the result of two float32 is a float32")]
+fn nearest_float32(value: f64) -> f32 {
+    value as f32
 }
 
 fn divide_floats(dividend: f64, divisor: f64) -> f64 {

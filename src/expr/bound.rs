@@ -22,13 +22,14 @@ use datafusion_expr::{ColumnarValue, Expr, ExprSchemable, Operator, Volatility};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{
-    BinaryExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr, TryCastExpr,
+    BinaryExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr,
+    TryCastExpr,
 };
 
 use crate::error::{Error, Result};
+use crate::expr::Expression;
 use crate::expr::check::{check, column_names};
 use crate::expr::types::type_name;
-use crate::expr::Expression;
 use crate::time::BatchTime;
 
 /// Where fewer than one row in this many is left, copying those rows costs less than looking at all.
@@ -121,7 +122,10 @@ impl Predicate {
             return Err(vec![Error::schema(found).help("compare it with something, say with > 0")]);
         }
         let parts = split_conjunction_owned(without_alias(typed)).into_iter();
-        let parts: Vec<Part> = parts.map(|part| Part::new(part, schema, &text)).collect::<Result<_>>().map_err(|error| vec![error])?;
+        let parts: Vec<Part> = parts
+            .map(|part| Part::new(part, schema, &text))
+            .collect::<Result<_>>()
+            .map_err(|error| vec![error])?;
         let mut columns: Vec<usize> = parts.iter().flat_map(|part| part.columns.iter().copied()).collect();
         columns.sort_unstable();
         columns.dedup();
@@ -175,15 +179,17 @@ enum Program {
 
 impl Part {
     fn new(tree: Expr, schema: &Schema, text: &str) -> Result<Self> {
-        let mut columns: Vec<usize> = column_names(&tree).iter().filter_map(|name| schema.index_of(name).ok()).collect();
+        let mut columns: Vec<usize> =
+            column_names(&tree).iter().filter_map(|name| schema.index_of(name).ok()).collect();
         columns.sort_unstable();
         let schema = Arc::new(schema.project(&columns)?);
         let names = DFSchema::try_from(Arc::clone(&schema)).map_err(|error| failed(text, error))?;
         let compiled = compile(&tree, &names, BatchTime(0)).map_err(|error| failed(text, error))?;
         let fallible = can_fail(&compiled, &schema);
-        let program = match asks_for_time(&tree) {
-            true => Program::Timed { tree, current: Mutex::new(None) },
-            false => Program::Fixed(compiled),
+        let program = if asks_for_time(&tree) {
+            Program::Timed { tree, current: Mutex::new(None) }
+        } else {
+            Program::Fixed(compiled)
         };
         Ok(Self { columns, schema, names, program, fallible })
     }
@@ -197,12 +203,18 @@ impl Part {
     fn rows(&self, columns: Vec<ArrayRef>, rows: usize, text: &str) -> Result<RecordBatch> {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(|error| {
-            Error::internal(format!("{text} met a batch of another schema than it was bound to")).caused_by(error)
+            Error::internal(format!("{text} met a batch of another schema than it was bound to"))
+                .caused_by(error)
         })
     }
 
     /// Only the selected rows of the columns that it reads.
-    fn selected_input(&self, batch: &RecordBatch, selection: &BooleanBuffer, text: &str) -> Result<RecordBatch> {
+    fn selected_input(
+        &self,
+        batch: &RecordBatch,
+        selection: &BooleanBuffer,
+        text: &str,
+    ) -> Result<RecordBatch> {
         let mask = BooleanArray::new(selection.clone(), None);
         let columns = self.columns.iter().filter_map(|index| batch.columns().get(*index));
         let columns = columns.map(|column| filter(column, &mask)).collect::<Result<_, _>>()?;
@@ -334,7 +346,11 @@ fn asks_for_time(tree: &Expr) -> bool {
     .unwrap_or(true)
 }
 
-fn compile(tree: &Expr, schema: &DFSchema, time: BatchTime) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+fn compile(
+    tree: &Expr,
+    schema: &DFSchema,
+    time: BatchTime,
+) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
     let now = timestamp_ms_to_datetime(time.0).map(|moment| moment.and_utc());
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(schema.clone()))
@@ -390,13 +406,17 @@ fn can_fail(compiled: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
 fn never_fails(node: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     if let Some(binary) = node.downcast_ref::<BinaryExpr>() {
         let floats = || node.data_type(schema).is_ok_and(|found| found.is_floating());
-        let arithmetic = matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide);
-        return binary.op().is_logic_operator() || binary.op().supports_propagation() || is_inequality(*binary.op())
+        let arithmetic =
+            matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide);
+        return binary.op().is_logic_operator()
+            || binary.op().supports_propagation()
+            || is_inequality(*binary.op())
             || (arithmetic && floats());
     }
     if let Some(cast) = node.downcast_ref::<CastExpr>() {
         let from = cast.expr().data_type(schema);
-        return from.is_ok_and(|from| from.is_numeric()) && node.data_type(schema).is_ok_and(|to| to.is_floating());
+        return from.is_ok_and(|from| from.is_numeric())
+            && node.data_type(schema).is_ok_and(|to| to.is_floating());
     }
     node.is::<Column>()
         || node.is::<Literal>()
@@ -425,9 +445,8 @@ fn arrow_failure(text: &str, error: &ArrowError) -> Error {
     match error {
         ArrowError::DivideByZero => Error::data(format!("{text} divides an integer by zero"))
             .help("filter those rows out first, or divide floats, which gives an infinity"),
-        ArrowError::ArithmeticOverflow(what) => {
-            Error::data(format!("{text} overflows ({what})")).help("cast to a wider type, such as float64, first")
-        }
+        ArrowError::ArithmeticOverflow(what) => Error::data(format!("{text} overflows ({what})"))
+            .help("cast to a wider type, such as float64, first"),
         ArrowError::CastError(what) | ArrowError::ParseError(what) => {
             Error::data(format!("a value cannot be converted in {text} ({what})"))
                 .help("use try_cast, which gives null for such values")

@@ -62,9 +62,10 @@ impl Family {
             DataType::Null => Self::Nothing,
             DataType::Boolean => Self::Bool,
             text if is_text(text) => Self::Text,
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
-                Self::Bytes
-            }
+            DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_) => Self::Bytes,
             DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => Self::Moment,
             DataType::Time32(_) | DataType::Time64(_) => Self::TimeOfDay,
             DataType::Duration(_) | DataType::Interval(_) => Self::Span,
@@ -120,7 +121,9 @@ impl Checker<'_> {
     /// What is asked of a node before DataFusion types it.
     fn rules(&self, node: Expr, written: &Expr) -> Result<Expr> {
         match node {
-            Expr::Column(column) if !self.schema.has_column(&column) => Err(self.unknown_column(&column.name)),
+            Expr::Column(column) if !self.schema.has_column(&column) => {
+                Err(self.unknown_column(&column.name))
+            }
             Expr::BinaryExpr(binary) => self.binary(binary, written),
             Expr::Between(between) => self.between(between, written),
             Expr::InList(list) => self.in_list(list, written),
@@ -141,7 +144,9 @@ impl Checker<'_> {
 
     fn type_of(&self, node: &Expr) -> Result<DataType> {
         let typed = node.get_type(self.schema);
-        typed.map_err(|error| Error::schema(format!("the type of {} is not known", Text(node))).caused_by(error))
+        typed.map_err(|error| {
+            Error::schema(format!("the type of {} is not known", Text(node))).caused_by(error)
+        })
     }
 
     fn unknown_column(&self, name: &str) -> Error {
@@ -167,9 +172,14 @@ impl Checker<'_> {
     }
 
     fn comparison(&self, left: Expr, op: Operator, right: Expr, written: &Expr) -> Result<Expr> {
-        let rounding = if matches!(left, Expr::Literal(..)) { op.swap().map(rounding_for) } else { Some(rounding_for(op)) };
+        let rounding = if matches!(left, Expr::Literal(..)) {
+            op.swap().map(rounding_for)
+        } else {
+            Some(rounding_for(op))
+        };
         let rounding = rounding.unwrap_or(Rounding::Exact);
-        let (left, right) = self.fitted(left, right, |value, target| fit(value, target, rounding), written)?;
+        let (left, right) =
+            self.fitted(left, right, |value, target| fit(value, target, rounding), written)?;
         self.comparable(&left, &right, written)?;
         Ok(binary_of(left, op, right))
     }
@@ -189,34 +199,14 @@ impl Checker<'_> {
         let (left_type, right_type) = (self.type_of(&left)?, self.type_of(&right)?);
         let families = (Family::of(&left_type), Family::of(&right_type));
         match (families, op) {
-            ((Family::Text, Family::Text), Operator::Plus) => Ok(binary_of(left, Operator::StringConcat, right)),
+            ((Family::Text, Family::Text), Operator::Plus) => {
+                Ok(binary_of(left, Operator::StringConcat, right))
+            }
             _ if !computes(families) => Err(not_computed(op, &left_type, &right_type, written)),
             _ if op == Operator::Divide && left_type.is_integer() && right_type.is_integer() => {
                 Ok(binary_of(as_float(left), op, as_float(right)))
             }
-            _ => self.folded(binary_of(left, op, right), written),
-        }
-    }
-
-    /// Two literals are computed here, where overflow is seen; folding them later would wrap round.
-    fn folded(&self, node: Expr, written: &Expr) -> Result<Expr> {
-        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = &node else { return Ok(node) };
-        let (Expr::Literal(left, _), Expr::Literal(right, _)) = (left.as_ref(), right.as_ref()) else {
-            return Ok(node);
-        };
-        let computed = match op {
-            Operator::Plus => left.add_checked(right),
-            Operator::Minus => left.sub_checked(right),
-            Operator::Multiply => left.mul_checked(right),
-            _ => return Ok(node),
-        };
-        match computed {
-            Ok(value) => Ok(Expr::Literal(value, None)),
-            Err(error) if overflows(&error) => {
-                Err(Error::config(format!("{} overflows", Text(written))).caused_by(error))
-            }
-            // Literals of two types: they are typed first, and cannot overflow once they are floats.
-            Err(_) => Ok(node),
+            _ => folded(binary_of(left, op, right), written),
         }
     }
 
@@ -243,9 +233,15 @@ impl Checker<'_> {
     }
 
     fn between(&self, between: Between, written: &Expr) -> Result<Expr> {
-        let (value, low) = self.fitted(*between.expr, *between.low, |value, target| fit(value, target, Rounding::Up), written)?;
+        let (value, low) = self.fitted(
+            *between.expr,
+            *between.low,
+            |value, target| fit(value, target, Rounding::Up),
+            written,
+        )?;
         self.comparable(&value, &low, written)?;
-        let (value, high) = self.fitted(value, *between.high, |value, target| fit(value, target, Rounding::Down), written)?;
+        let (value, high) =
+            self.fitted(value, *between.high, |value, target| fit(value, target, Rounding::Down), written)?;
         self.comparable(&value, &high, written)?;
         Ok(Expr::Between(Between::new(Box::new(value), between.negated, Box::new(low), Box::new(high))))
     }
@@ -255,7 +251,9 @@ impl Checker<'_> {
         let mut items = Vec::with_capacity(list.list.len());
         for item in list.list {
             let item = match &item {
-                Expr::Literal(value, _) => fitting(fit(value, &target, Rounding::Exact), &item, &target, written)?,
+                Expr::Literal(value, _) => {
+                    fitting(fit(value, &target, Rounding::Exact), &item, &target, written)?
+                }
                 _ => item,
             };
             self.comparable(&list.expr, &item, written)?;
@@ -297,7 +295,10 @@ impl Checker<'_> {
                 Some(first) if Family::of(first).compares_with(Family::of(&found)) => {}
                 Some(first) => {
                     let (first, found) = (type_name(first), type_name(&found));
-                    let message = format!("expected values of one type, found {first} and {found} in {}", Text(written));
+                    let message = format!(
+                        "expected values of one type, found {first} and {found} in {}",
+                        Text(written)
+                    );
                     return Err(Error::schema(message).help("convert them to one type with cast"));
                 }
             }
@@ -309,7 +310,10 @@ impl Checker<'_> {
         let found = self.type_of(operand)?;
         match Family::of(&found) {
             Family::Bool | Family::Nothing => Ok(()),
-            _ => Err(expected(operand, "bool", &found, written).help("compare it with something, say with > 0")),
+            _ => {
+                Err(expected(operand, "bool", &found, written)
+                    .help("compare it with something, say with > 0"))
+            }
         }
     }
 
@@ -345,7 +349,8 @@ impl Checker<'_> {
             && !counts.contains(&count)
         {
             let counts: Vec<String> = counts.iter().map(ToString::to_string).collect();
-            let error = Error::schema(format!("{name} takes {} arguments, found {count}", counts.join(" or ")));
+            let error =
+                Error::schema(format!("{name} takes {} arguments, found {count}", counts.join(" or ")));
             return Err(with_syntax(error, &call));
         }
         if matches!(name, "coalesce" | "nvl" | "nvl2" | "nullif" | "greatest" | "least") {
@@ -360,7 +365,8 @@ impl Checker<'_> {
         let error = match node {
             Expr::ScalarFunction(call) => {
                 let found: Vec<String> = call.args.iter().map(|argument| self.shown_type(argument)).collect();
-                let message = format!("{} does not take ({}) in {}", call.func.name(), found.join(", "), Text(written));
+                let message =
+                    format!("{} does not take ({}) in {}", call.func.name(), found.join(", "), Text(written));
                 with_syntax(Error::schema(message), call)
             }
             Expr::BinaryExpr(binary) => {
@@ -410,7 +416,8 @@ fn fitting(fit: Fit, literal: &Expr, target: &DataType, written: &Expr) -> Resul
 }
 
 fn is_comparison(op: Operator) -> bool {
-    op.supports_propagation() || matches!(op, Operator::NotEq | Operator::IsDistinctFrom | Operator::IsNotDistinctFrom)
+    op.supports_propagation()
+        || matches!(op, Operator::NotEq | Operator::IsDistinctFrom | Operator::IsNotDistinctFrom)
 }
 
 /// How a moment on the right of `op` is rounded.
@@ -450,4 +457,26 @@ fn zero(data_type: &DataType) -> Result<Expr> {
 fn overflows(error: &DataFusionError) -> bool {
     matches!(error.find_root(), DataFusionError::ArrowError(inner, _)
         if matches!(inner.as_ref(), arrow::error::ArrowError::ArithmeticOverflow(_)))
+}
+
+/// Two literals are computed here, where overflow is seen; folding them later would wrap round.
+fn folded(node: Expr, written: &Expr) -> Result<Expr> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = &node else { return Ok(node) };
+    let (Expr::Literal(left, _), Expr::Literal(right, _)) = (left.as_ref(), right.as_ref()) else {
+        return Ok(node);
+    };
+    let computed = match op {
+        Operator::Plus => left.add_checked(right),
+        Operator::Minus => left.sub_checked(right),
+        Operator::Multiply => left.mul_checked(right),
+        _ => return Ok(node),
+    };
+    match computed {
+        Ok(value) => Ok(Expr::Literal(value, None)),
+        Err(error) if overflows(&error) => {
+            Err(Error::config(format!("{} overflows", Text(written))).caused_by(error))
+        }
+        // Literals of two types: they are typed first, and cannot overflow once they are floats.
+        Err(_) => Ok(node),
+    }
 }

@@ -13,13 +13,29 @@ use crate::expr::arithmetic::{FloorDivide, FloorMod};
 
 /// What people write for an aggregate, and would otherwise be told is unknown.
 const AGGREGATES: &[&str] = &[
-    "sum", "avg", "mean", "count", "min", "max", "median", "stddev", "var", "first_value", "last_value", "array_agg",
-    "approx_distinct", "row_number", "lag", "lead", "rank",
+    "sum",
+    "avg",
+    "mean",
+    "count",
+    "min",
+    "max",
+    "median",
+    "stddev",
+    "var",
+    "first_value",
+    "last_value",
+    "array_agg",
+    "approx_distinct",
+    "row_number",
+    "lag",
+    "lead",
+    "rank",
 ];
 
 /// Every function, volatile ones included.
 fn all() -> impl Iterator<Item = Arc<ScalarUDF>> {
-    let own = [ScalarUDF::new_from_impl(FloorDivide::default()), ScalarUDF::new_from_impl(FloorMod::default())];
+    let own =
+        [ScalarUDF::new_from_impl(FloorDivide::default()), ScalarUDF::new_from_impl(FloorMod::default())];
     datafusion_functions::all_default_functions().into_iter().chain(own.map(Arc::new))
 }
 
@@ -64,10 +80,10 @@ fn unknown(name: &str, lower: &str) -> Error {
 /// ```
 pub fn function_names() -> Vec<String> {
     let allowed = all().filter(|function| function.signature().volatility != Volatility::Volatile);
-    let named = |function: Arc<ScalarUDF>| {
+    let all_names = |function: Arc<ScalarUDF>| {
         std::iter::once(function.name().to_owned()).chain(function.aliases().to_vec()).collect::<Vec<_>>()
     };
-    let mut names: Vec<String> = allowed.flat_map(named).collect();
+    let mut names: Vec<String> = allowed.flat_map(all_names).collect();
     names.sort_unstable();
     names.dedup();
     names
@@ -91,7 +107,12 @@ pub fn function_info(name: &str) -> Result<FunctionInfo> {
     let function = lookup(name)?;
     let Some(documentation) = function.documentation() else {
         let syntax = format!("{name}(...)");
-        return Ok(FunctionInfo { name: name.to_owned(), syntax, description: String::new(), arguments: Vec::new() });
+        return Ok(FunctionInfo {
+            name: name.to_owned(),
+            syntax,
+            description: String::new(),
+            arguments: Vec::new(),
+        });
     };
     Ok(FunctionInfo {
         name: name.to_owned(),

@@ -53,7 +53,10 @@ pub(super) fn fit(literal: &ScalarValue, target: &DataType, rounding: Rounding) 
 /// The literal, as a number of the type that it is computed with.
 pub(super) fn fit_number(literal: &ScalarValue, target: &DataType) -> Fit {
     match (literal, target) {
-        #[expect(clippy::cast_possible_truncation, reason = "a float that a person wrote means the nearest float32")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a float that a person wrote means the nearest float32"
+        )]
         (ScalarValue::Float64(Some(value)), DataType::Float32) => {
             Fit::Becomes(ScalarValue::Float32(Some(*value as f32)))
         }
@@ -73,7 +76,9 @@ fn literal_of(text: &str, target: &DataType) -> Option<ScalarValue> {
 fn text_as_timestamp(text: &str, target: &DataType, rounding: Rounding) -> Fit {
     let utc = |unit| DataType::Timestamp(unit, Some(Arc::from("UTC")));
     // Microseconds are for the years that nanoseconds in 64 bits cannot hold.
-    let parsed = [TimeUnit::Nanosecond, TimeUnit::Microsecond].into_iter().find_map(|unit| literal_of(text, &utc(unit)));
+    let parsed = [TimeUnit::Nanosecond, TimeUnit::Microsecond]
+        .into_iter()
+        .find_map(|unit| literal_of(text, &utc(unit)));
     parsed.map_or(Fit::Misfit, |value| timestamp_as(&value, target, rounding))
 }
 

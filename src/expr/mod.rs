@@ -33,7 +33,7 @@ use datafusion_expr::{Between, BinaryExpr, Cast, Expr, Operator, TryCast};
 use crate::error::{Error, Result};
 
 pub use bound::{Bound, Predicate};
-pub use functions::{FunctionInfo, function_names, function_info};
+pub use functions::{FunctionInfo, function_info, function_names};
 
 /// How deep a tree may grow: planning recurses, and a thread's stack must hold it.
 const MAX_DEPTH: usize = 200;
@@ -83,7 +83,8 @@ impl Expression {
     /// A node over `parts`; their mistakes come along.
     fn over(parts: Vec<Self>, build: impl FnOnce(Vec<Expr>) -> Expr) -> Self {
         let depth = parts.iter().map(|part| part.depth).max().unwrap_or_default().saturating_add(1);
-        let (trees, mistakes): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.tree, part.mistakes)).unzip();
+        let (trees, mistakes): (Vec<_>, Vec<_>) =
+            parts.into_iter().map(|part| (part.tree, part.mistakes)).unzip();
         Self { tree: build(trees), depth, mistakes: mistakes.concat() }.limited()
     }
 
@@ -97,7 +98,8 @@ impl Expression {
             return self;
         }
         if self.depth != CUT_OFF {
-            let mistake = Error::config(format!("an expression nests at most {MAX_DEPTH} levels deep, found more"));
+            let mistake =
+                Error::config(format!("an expression nests at most {MAX_DEPTH} levels deep, found more"));
             let help = "use is_in for many values, or compute parts of it with with_columns first";
             self.mistakes.push(mistake.help(help));
         }
@@ -137,9 +139,9 @@ impl Expression {
     /// A function of the registry, by its name in any case; [`function_names`] lists them.
     pub fn function(name: &str, arguments: Vec<Self>) -> Self {
         match functions::lookup(name) {
-            Ok(function) => Self::over(arguments, |trees| {
-                Expr::ScalarFunction(ScalarFunction::new_udf(function, trees))
-            }),
+            Ok(function) => {
+                Self::over(arguments, |trees| Expr::ScalarFunction(ScalarFunction::new_udf(function, trees)))
+            }
             Err(mistake) => {
                 let arguments = arguments.into_iter().flat_map(|argument| argument.mistakes);
                 let mistakes = std::iter::once(mistake).chain(arguments).collect();

@@ -60,7 +60,8 @@ fn names_only(columns: &[String]) -> datafusion_common::Result<DFSchema> {
 
 fn syntax_error(text: &str, error: DataFusionError) -> Error {
     let root = error.find_root().strip_backtrace();
-    let reason = root.trim_start_matches("SQL error: ").trim_start_matches("ParserError(\"").trim_end_matches("\")");
+    let reason =
+        root.trim_start_matches("SQL error: ").trim_start_matches("ParserError(\"").trim_end_matches("\")");
     Error::config(format!("expected an SQL expression, found {text:?} ({reason})"))
         .help("write it as after WHERE, text in single quotes: t > 80 AND status = 'ok'")
         .caused_by(error)
@@ -119,7 +120,10 @@ impl<'a> Survey<'a> {
     fn call(&mut self, call: &ast::Function) {
         let name = call.name.to_string();
         if call.over.is_some() {
-            return self.refuse(&format!("{name}(...) OVER"), "an expression sees one row; use window(...) of the stream");
+            return self.refuse(
+                &format!("{name}(...) OVER"),
+                "an expression sees one row; use window(...) of the stream",
+            );
         }
         if let Err(mistake) = functions::lookup(&name) {
             self.mistakes.push(mistake.at(format!("in the SQL expression {:?}", self.text)));
@@ -128,12 +132,16 @@ impl<'a> Survey<'a> {
 
     fn value(&mut self, value: &ast::Value) {
         if let ast::Value::Placeholder(name) = value {
-            self.refuse(&format!("the placeholder {name}"), "put the value itself there, with an f-string or tm.lit");
+            self.refuse(
+                &format!("the placeholder {name}"),
+                "put the value itself there, with an f-string or tm.lit",
+            );
         }
     }
 
     fn refuse(&mut self, found: &str, help: &str) {
-        let error = Error::config(format!("expected columns, literals and functions of one row, found {found}"));
+        let error =
+            Error::config(format!("expected columns, literals and functions of one row, found {found}"));
         self.mistakes.push(error.help(help).at(format!("in the SQL expression {:?}", self.text)));
     }
 }

@@ -65,7 +65,9 @@ fn write_name(f: &mut Formatter<'_>, name: &str) -> fmt::Result {
 fn write_literal(f: &mut Formatter<'_>, value: &ScalarValue) -> fmt::Result {
     match value {
         value if value.is_null() => f.write_str("NULL"),
-        ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
+        ScalarValue::Utf8(Some(text))
+        | ScalarValue::LargeUtf8(Some(text))
+        | ScalarValue::Utf8View(Some(text)) => {
             write!(f, "'{}'", text.replace('\'', "''"))
         }
         ScalarValue::Float64(Some(number)) => write!(f, "{number:?}"),
@@ -105,7 +107,9 @@ fn strength_of(expr: &Expr) -> u8 {
     match expr {
         Expr::BinaryExpr(binary) => binary.op.precedence(),
         Expr::Not(_) => NOT,
-        Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::Between(_) | Expr::InList(_) | Expr::Like(_) => COMPARISON,
+        Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::Between(_) | Expr::InList(_) | Expr::Like(_) => {
+            COMPARISON
+        }
         Expr::Alias(_) => 0,
         _ => u8::MAX,
     }

@@ -13,7 +13,7 @@ use crate::expr::types::parse_type;
 use crate::expr::{Expression, FunctionInfo, function_info, function_names};
 
 /// An inert expression.
-#[pyclass(frozen, subclass, module = "tidemill._native")]
+#[pyclass(frozen, subclass, from_py_object, module = "tidemill._native")]
 #[derive(Clone, Debug)]
 pub(crate) struct Expr(pub(crate) Expression);
 
@@ -96,8 +96,8 @@ fn integer(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
 
 /// An operator over its operands.
 #[pyfunction]
-pub(crate) fn expr_operator(operator: &str, operands: Vec<PyRef<'_, Expr>>) -> PyResult<Expr> {
-    let mut operands: Vec<Expression> = operands.iter().map(|operand| operand.0.clone()).collect();
+pub(crate) fn expr_operator(operator: &str, operands: Vec<Expr>) -> PyResult<Expr> {
+    let mut operands: Vec<Expression> = operands.into_iter().map(|operand| operand.0).collect();
     if operator == "in" {
         let values = operands.split_off(operands.len().min(1));
         let value = operands.pop().ok_or_else(|| unknown_operator(operator))?;
@@ -153,34 +153,31 @@ fn unknown_operator(operator: &str) -> PyErr {
 
 /// A function of the registry.
 #[pyfunction]
-pub(crate) fn expr_function(name: &str, arguments: Vec<PyRef<'_, Expr>>) -> Expr {
-    let arguments = arguments.iter().map(|argument| argument.0.clone()).collect();
+pub(crate) fn expr_function(name: &str, arguments: Vec<Expr>) -> Expr {
+    let arguments = arguments.into_iter().map(|argument| argument.0).collect();
     Expr(Expression::function(name, arguments))
 }
 
 /// The value of the first branch whose condition is true.
 #[pyfunction]
 #[pyo3(signature = (branches, otherwise=None))]
-pub(crate) fn expr_when(
-    branches: Vec<(PyRef<'_, Expr>, PyRef<'_, Expr>)>,
-    otherwise: Option<PyRef<'_, Expr>>,
-) -> Expr {
-    let branches = branches.iter().map(|(condition, value)| (condition.0.clone(), value.0.clone())).collect();
-    Expr(Expression::when(branches, otherwise.map(|value| value.0.clone())))
+pub(crate) fn expr_when(branches: Vec<(Expr, Expr)>, otherwise: Option<Expr>) -> Expr {
+    let branches = branches.into_iter().map(|(condition, value)| (condition.0, value.0)).collect();
+    Expr(Expression::when(branches, otherwise.map(|value| value.0)))
 }
 
 /// The value converted to another type; where it cannot be, an error if `strict`, else null.
 #[pyfunction]
-pub(crate) fn expr_cast(value: PyRef<'_, Expr>, type_name: &str, strict: bool) -> PyResult<Expr> {
+pub(crate) fn expr_cast(value: Expr, type_name: &str, strict: bool) -> PyResult<Expr> {
     let data_type = parse_type(type_name)?;
-    let value = value.0.clone();
+    let value = value.0;
     Ok(Expr(if strict { value.cast(data_type) } else { value.try_cast(data_type) }))
 }
 
 /// The value under another name.
 #[pyfunction]
-pub(crate) fn expr_alias(value: PyRef<'_, Expr>, name: String) -> Expr {
-    Expr(value.0.clone().alias(name))
+pub(crate) fn expr_alias(value: Expr, name: String) -> Expr {
+    Expr(value.0.alias(name))
 }
 
 /// The names of all functions.
@@ -190,8 +187,11 @@ pub(crate) fn expr_function_names() -> Vec<String> {
 }
 
 /// How a function is called, what it gives, and its arguments with their meanings.
+type Described = (String, String, Vec<(String, String)>);
+
+/// What there is to know about a function.
 #[pyfunction]
-pub(crate) fn expr_function_info(name: &str) -> PyResult<(String, String, Vec<(String, String)>)> {
+pub(crate) fn expr_function_info(name: &str) -> PyResult<Described> {
     let FunctionInfo { syntax, description, arguments, .. } = function_info(name)?;
     Ok((syntax, description, arguments))
 }

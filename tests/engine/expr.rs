@@ -27,7 +27,10 @@ fn batch() -> RecordBatch {
         ("s", Arc::new(StringArray::from(vec![Some("ok"), Some("Bad"), None]))),
         ("flag", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None]))),
         ("ts", Arc::new(TimestampMillisecondArray::from(vec![1_767_225_600_000, 1_767_225_600_001, 0]))),
-        ("rome", Arc::new(TimestampMillisecondArray::from(vec![1_767_225_600_000, 0, 0]).with_timezone(zone))),
+        (
+            "rome",
+            Arc::new(TimestampMillisecondArray::from(vec![1_767_225_600_000, 0, 0]).with_timezone(zone)),
+        ),
         ("Temp", Arc::new(Int64Array::from(vec![1, 2, 3]))),
         ("a.b", Arc::new(Int64Array::from(vec![4, 5, 6]))),
     ];
@@ -109,9 +112,16 @@ fn times_compare_with_iso_text_which_is_utc_without_a_zone() {
     assert_eq!(sql("ts > '2026-01-01T00:00:00'"), ["false", "true", "false"]);
     assert_eq!(sql("ts > '2026-01-01T01:00:00+01:00'"), ["false", "true", "false"]);
     assert_eq!(sql("rome = '2026-01-01T00:00:00'"), ["true", "false", "false"]);
-    assert_eq!(sql("ts >= '2026-01-01T00:00:00.0005'"), ["false", "true", "false"], "no rounding to the column's unit");
+    assert_eq!(
+        sql("ts >= '2026-01-01T00:00:00.0005'"),
+        ["false", "true", "false"],
+        "no rounding to the column's unit"
+    );
     assert_eq!(sql("'2025-12-31T23:59:59.9995' < ts"), ["true", "true", "false"]);
-    assert_eq!(sql("ts BETWEEN '2026-01-01T00:00:00.0005' AND '2026-01-01T00:00:00.0015'"), ["false", "true", "false"]);
+    assert_eq!(
+        sql("ts BETWEEN '2026-01-01T00:00:00.0005' AND '2026-01-01T00:00:00.0015'"),
+        ["false", "true", "false"]
+    );
     let never = only_mistake(&Expression::sql("ts = '2026-01-01T00:00:00.0005'"));
     assert!(never.to_string().contains("expected a timestamp[ms]"), "{never}");
     assert_eq!(sql("'2026-01-01' <= ts"), ["true", "true", "false"]);
@@ -127,7 +137,10 @@ fn times_are_computed_with() {
     assert_eq!(value(&Expression::sql("ts - ts")).data_type(), &DataType::Duration(TimeUnit::Millisecond));
     assert_eq!(sql("ts + INTERVAL '1 day' > '2026-01-02'"), ["false", "true", "false"]);
     let hour = Expression::lit(datafusion_common::ScalarValue::DurationMicrosecond(Some(3_600_000_000)));
-    assert_eq!(shown(&(col("ts") + hour.clone()).gt(Expression::lit("2026-01-01T01:00:00"))), ["false", "true", "false"]);
+    assert_eq!(
+        shown(&(col("ts") + hour.clone()).gt(Expression::lit("2026-01-01T01:00:00"))),
+        ["false", "true", "false"]
+    );
     assert_eq!(shown(&(col("ts") - col("ts")).lt(hour)), ["true", "true", "true"]);
     assert_eq!(sql("date_part('year', ts)"), ["2026", "2026", "1970"]);
     assert_eq!(sql("EXTRACT(hour FROM ts)"), ["0", "0", "0"]);
@@ -183,9 +196,16 @@ fn casts_fail_the_batch_and_try_casts_give_null() {
     assert_eq!(shown(&col("i").cast(DataType::Utf8)), ["7", "-7", "-"]);
     let error = failure(&col("s").cast(DataType::Int64));
     assert!(error.is_data(), "{error:?}");
-    assert!(error.to_string().contains("CAST(s AS int64)") && error.to_string().contains("try_cast"), "{error}");
+    assert!(
+        error.to_string().contains("CAST(s AS int64)") && error.to_string().contains("try_cast"),
+        "{error}"
+    );
     assert_eq!(value(&Expression::sql("CAST(i AS float32)")).data_type(), &DataType::Float32);
-    assert_eq!(value(&Expression::sql("small::int8")).data_type(), &DataType::Int8, "Arrow's int8, of 8 bits");
+    assert_eq!(
+        value(&Expression::sql("small::int8")).data_type(),
+        &DataType::Int8,
+        "Arrow's int8, of 8 bits"
+    );
     assert_eq!(value(&Expression::sql("CAST(small AS BIGINT)")).data_type(), &DataType::Int64);
     let error = only_mistake(&col("flag").cast(DataType::Date32));
     assert!(error.to_string().contains("bool cannot be cast to date32"), "{error}");
@@ -344,7 +364,8 @@ fn a_bound_expression_says_its_column_and_what_it_reads() {
 
 #[test]
 fn text_functions_give_strings_never_views() {
-    let functions = ["lower(s)", "substr(s, 1, 1)", "trim(s)", "split_part(s, 'k', 1)", "reverse(s)", "s || s", "s + s"];
+    let functions =
+        ["lower(s)", "substr(s, 1, 1)", "trim(s)", "split_part(s, 'k', 1)", "reverse(s)", "s || s", "s + s"];
     for text in functions {
         let expression = Expression::sql(text);
         assert_eq!(value(&expression).data_type(), &DataType::Utf8, "{text}");
@@ -396,7 +417,10 @@ fn a_predicate_does_not_look_at_rows_that_are_gone_where_looking_could_fail() {
     let error = selected("100 % (small - 2) = 0", None).unwrap_err();
     assert!(error.is_data() && error.to_string().contains("divides an integer by zero"), "{error:?}");
     assert_eq!(selected("100 % (small - 2) = 0", Some(&[true, false, true])).unwrap(), [true, false, true]);
-    assert_eq!(selected("100 % (small - 2) = 0", Some(&[false, false, false])).unwrap(), [false, false, false]);
+    assert_eq!(
+        selected("100 % (small - 2) = 0", Some(&[false, false, false])).unwrap(),
+        [false, false, false]
+    );
     assert_eq!(selected("small <> 2 AND 100 % (small - 2) = 0", None).unwrap(), [true, false, true]);
     assert_eq!(selected("CAST(s AS int64) > 1 AND t > 0", Some(&[false, false, true])).unwrap(), [false; 3]);
 }
@@ -404,7 +428,10 @@ fn a_predicate_does_not_look_at_rows_that_are_gone_where_looking_could_fail() {
 #[test]
 fn a_predicate_must_be_a_condition() {
     let errors = Expression::sql("t + 1").bind_predicate(&batch().schema()).unwrap_err();
-    assert!(errors[0].to_string().contains("expected a condition (bool), found t + 1 of type float64"), "{errors:?}");
+    assert!(
+        errors[0].to_string().contains("expected a condition (bool), found t + 1 of type float64"),
+        "{errors:?}"
+    );
     let predicate = Expression::sql("t > 1 AND flag").bind_predicate(&batch().schema()).unwrap();
     assert_eq!(predicate.columns(), [4, 7]);
 }

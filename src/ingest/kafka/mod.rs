@@ -35,6 +35,9 @@ use signal::{Signal, Wakers};
 /// of the broker, and longer than a broker's restart takes to be noticed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a cluster may take to tell the ids of topics; one that has none does not answer at all.
+const IDS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How old an answer about the ends of partitions may be: between two of these, only what has arrived at the
 /// fetchers moves an end.
 const HEADS_AGE: Duration = Duration::from_millis(100);
@@ -183,6 +186,7 @@ struct Shared {
 /// What is known of the topics, and since when.
 #[derive(Default)]
 struct Known {
+    tells_ids: bool,
     topics: BTreeMap<String, Described>,
     topics_at: Duration,
     heads: BTreeMap<TopicPartition, Head>,
@@ -224,7 +228,7 @@ impl KafkaSource {
             known: Mutex::default(),
             lanes: Mutex::default(),
         };
-        shared.refresh_topics(&mut shared.known())?;
+        shared.find_topics(&mut shared.known())?;
         Ok(Self { shared: Arc::new(shared) })
     }
 }
@@ -316,19 +320,40 @@ impl Shared {
         all
     }
 
-    /// Asks for partitions and ids of the topics, and makes sure that what is to be read exists.
-    fn refresh_topics(&self, known: &mut Known) -> Result<()> {
+    /// Makes sure at the start that what is to be read exists, and finds out whether the cluster tells ids.
+    fn find_topics(&self, known: &mut Known) -> Result<()> {
+        let topics = self.client.topics(None, PATIENCE);
+        let topics = topics.map_err(|error| self.explain(&error, "the cluster cannot be reached"))?;
+        let there: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();
         let names = self.settings.topics.names();
-        let described = match native::describe(&self.client, &names, PATIENCE) {
-            Ok(described) => described,
-            Err(error) => return Err(self.why_not(&names, &error)),
-        };
-        known.topics = described
-            .into_iter()
-            .map(|topic| (topic.name, Described { id: Some(topic.id), partitions: topic.partitions }))
-            .collect();
+        if let Some(missing) = names.iter().find(|name| !there.contains(name)) {
+            return Err(no_such_topic(missing, &there, &self.settings.cluster));
+        }
+        known.tells_ids = native::describe(&self.client, &names, IDS_PATIENCE).is_ok();
+        self.refresh_topics(known)
+    }
+
+    /// Asks for the partitions of the topics, and for their ids where the cluster tells them.
+    fn refresh_topics(&self, known: &mut Known) -> Result<()> {
+        let described = if known.tells_ids { self.describe() } else { self.describe_without_ids() };
+        known.topics = described.map_err(|error| self.explain(&error, "the topics cannot be described"))?;
         known.topics_at = self.clock.elapsed();
         self.all_exist(known)
+    }
+
+    fn describe(&self) -> Result<BTreeMap<String, Described>, KafkaError> {
+        let topics = native::describe(&self.client, &self.settings.topics.names(), PATIENCE)?;
+        let described = |topic: native::Description| Described { id: Some(topic.id), partitions: topic.partitions };
+        Ok(topics.into_iter().map(|topic| (topic.name.clone(), described(topic))).collect())
+    }
+
+    fn describe_without_ids(&self) -> Result<BTreeMap<String, Described>, KafkaError> {
+        let mut described = BTreeMap::new();
+        for name in self.settings.topics.names() {
+            let topics = self.client.topics(Some(name), PATIENCE)?;
+            described.extend(topics.into_iter().map(|(name, partitions)| (name, Described { id: None, partitions })));
+        }
+        Ok(described)
     }
 
     fn all_exist(&self, known: &Known) -> Result<()> {
@@ -338,18 +363,6 @@ impl Shared {
         let count = known.topics.get(missing.topic.as_str()).map_or(0, |topic| topic.partitions.len());
         let message = format!("{missing} does not exist: topic {} has {count} partitions", missing.topic);
         Err(Error::source(message).help("partitions are numbered from 0"))
-    }
-
-    /// Why `names` could not be described: the missing one with those that exist, else what librdkafka says.
-    fn why_not(&self, names: &[&str], error: &KafkaError) -> Error {
-        let Ok(topics) = self.client.topics(None, PATIENCE) else {
-            return self.explain(error, "the cluster cannot be reached");
-        };
-        let there: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();
-        match names.iter().find(|name| !there.contains(name)) {
-            Some(missing) => no_such_topic(missing, &there, &self.settings.cluster),
-            None => self.explain(error, "the topics cannot be described"),
-        }
     }
 
     /// Asks for the first and the last stable offset of every partition.

@@ -145,7 +145,10 @@ fn consecutive_ranges_yield_each_record_once(fixture: &dyn Fixture) -> Result<()
     let cuts = [0, 1, 2, 10, 11, 500, 500, 2_999, 3_000];
     for step in cuts.windows(2) {
         let [from, until] = step else { continue };
-        rows.extend(read(&mut *fetcher, &[range(&*topic, 0, *from, *until), range(&*topic, 1, *from, *until)])?);
+        rows.extend(read(
+            &mut *fetcher,
+            &[range(&*topic, 0, *from, *until), range(&*topic, 1, *from, *until)],
+        )?);
     }
     for partition in 0..2 {
         assert_eq!(offsets(&rows, &topic.at(partition)), (0..3_000).collect::<Vec<_>>());
@@ -211,10 +214,16 @@ fn bounds_that_name_the_wrong_partitions_are_refused(fixture: &dyn Fixture) -> R
     let topic = fixture.topic(2)?;
     let source = topic.source()?;
     let missing = source.resolve(&Bound::Offsets(vec![(topic.at(0), Offset(0))])).err();
-    assert!(missing.is_some_and(|error| error.is_config() && error.to_string().contains(&topic.at(1).to_string())));
+    assert!(
+        missing
+            .is_some_and(|error| error.is_config() && error.to_string().contains(&topic.at(1).to_string()))
+    );
     let all = [topic.at(0), topic.at(1), topic.at(2)];
     let stranger = source.resolve(&Bound::Offsets(all.map(|at| (at, Offset(0))).to_vec())).err();
-    assert!(stranger.is_some_and(|error| error.is_config() && error.to_string().contains(&topic.at(2).to_string())));
+    assert!(
+        stranger
+            .is_some_and(|error| error.is_config() && error.to_string().contains(&topic.at(2).to_string()))
+    );
     Ok(())
 }
 
@@ -271,7 +280,8 @@ fn an_error_of_the_sink_comes_back(fixture: &dyn Fixture) -> Result<()> {
     let topic = fixture.topic(1)?;
     topic.append(0, &records(0..20_000))?;
     let (mut fetcher, ranges) = (fetcher(&*topic)?, [range(&*topic, 0, 0, 20_000)]);
-    let refused = fetcher.fetch(&ranges, &Cancel::default(), &mut |_| Err(Error::user("the sink is full"))).err();
+    let refused =
+        fetcher.fetch(&ranges, &Cancel::default(), &mut |_| Err(Error::user("the sink is full"))).err();
     assert!(refused.is_some_and(|error| error.kind() == ErrorKind::User));
     assert_eq!(read(&mut *fetcher, &ranges)?.len(), 20_000);
     Ok(())
@@ -285,7 +295,7 @@ fn partitions_move_between_fetchers(fixture: &dyn Fixture) -> Result<()> {
     let mut rows = Vec::new();
     for (turn, from) in (0..300).step_by(100).enumerate() {
         for (place, fetcher) in fetchers.iter_mut().enumerate() {
-            let partition = if (turn + place) % 2 == 0 { 0 } else { 1 };
+            let partition = i32::from((turn + place) % 2 == 1);
             rows.extend(read(&mut **fetcher, &[range(&*topic, partition, from, from + 100)])?);
         }
     }
@@ -309,7 +319,11 @@ fn columns_are_yielded_where_they_are_wanted(fixture: &dyn Fixture) -> Result<()
     let seen: Vec<ScriptedRecord> = rows.into_iter().map(Row::into_record).collect();
     assert_eq!(seen, written);
     let chunks = chunks(&mut *source.fetcher(RawColumns::default(), BUDGET)?, &ranges)?;
-    assert!(chunks.iter().all(|chunk| chunk.keys.is_none() && chunk.timestamps.is_none() && chunk.headers.is_none()));
+    assert!(
+        chunks
+            .iter()
+            .all(|chunk| chunk.keys.is_none() && chunk.timestamps.is_none() && chunk.headers.is_none())
+    );
     Ok(())
 }
 
@@ -329,8 +343,10 @@ fn arrivals_wake_and_move_the_head(fixture: &dyn Fixture) -> Result<()> {
     let stable = || Ok::<_, Error>(source.heads()?.first().map_or(0, |head| head.stable.0));
     while stable()? < 5 {
         let waiting = woken.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut raised, waited) =
-            woken.1.wait_timeout_while(waiting, FOREVER, |woken| !*woken).unwrap_or_else(PoisonError::into_inner);
+        let (mut raised, waited) = woken
+            .1
+            .wait_timeout_while(waiting, FOREVER, |woken| !*woken)
+            .unwrap_or_else(PoisonError::into_inner);
         assert!(!waited.timed_out(), "records have arrived and nobody was woken");
         *raised = false;
     }

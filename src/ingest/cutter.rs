@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_chunk_ends_at_its_number_of_rows() {
         let rows = i64::try_from(CHUNK_ROWS).unwrap();
-        let chunks = cut(&mut cutter(RawColumns::default()), (0..2 * rows + 1).map(|i| record(i, b"x")));
+        let chunks = cut(&mut cutter(RawColumns::default()), (0..=2 * rows).map(|i| record(i, b"x")));
         assert_eq!(chunks.iter().map(RawChunk::len).collect::<Vec<_>>(), [CHUNK_ROWS, CHUNK_ROWS, 1]);
         assert_eq!(chunks[2].offsets, [2 * rows]);
     }

@@ -237,7 +237,9 @@ impl ScriptedSource {
             (change(&mut script), script.wakers.clone())
         };
         self.shared.changed.notify_all();
-        wakers.iter().for_each(|wake| wake());
+        for wake in wakers {
+            wake();
+        }
         result
     }
 }
@@ -316,8 +318,9 @@ impl Source for ScriptedSource {
             Bound::Committed { fallback } => {
                 let (acknowledged, mut positions) = (self.acknowledged(), self.resolve(fallback)?);
                 for (at, position) in &mut positions {
-                    let known = acknowledged.iter().find(|(known, _)| known == at);
-                    known.into_iter().for_each(|(_, known)| *position = *known);
+                    if let Some((_, known)) = acknowledged.iter().find(|(known, _)| known == at) {
+                        *position = *known;
+                    }
                 }
                 Ok(positions)
             }

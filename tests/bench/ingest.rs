@@ -20,7 +20,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use tidemill::error::Result;
 use tidemill::ingest::kafka::{KafkaSettings, KafkaSource};
-use tidemill::ingest::{Bound, Cancel, Source, deal};
+use tidemill::ingest::{Bound, Cancel, Fetcher, Source, deal};
 use tidemill::offset::{Offset, OffsetRange, TopicPartition};
 use tidemill::raw::RawColumns;
 use tidemill::time::{Clock, SystemClock};
@@ -31,30 +31,60 @@ const BUDGET: usize = 256 << 20;
 
 fn main() {
     let Ok(servers) = std::env::var("TIDEMILL_BENCH_KAFKA") else {
-        println!("{{\"bench\": \"ingest\", \"skipped\": \"TIDEMILL_BENCH_KAFKA=host:port names no broker\"}}");
+        println!(
+            "{{\"bench\": \"ingest\", \"skipped\": \"TIDEMILL_BENCH_KAFKA=host:port names no broker\"}}"
+        );
         return;
     };
-    let topic = std::env::var("TIDEMILL_BENCH_TOPIC").unwrap_or_else(|_| "tidemill-bench-readings".to_owned());
-    let records = std::env::var("TIDEMILL_BENCH_RECORDS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000_000);
+    let topic =
+        std::env::var("TIDEMILL_BENCH_TOPIC").unwrap_or_else(|_| "tidemill-bench-readings".to_owned());
+    let records =
+        std::env::var("TIDEMILL_BENCH_RECORDS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000_000);
     fill(&servers, &topic, records);
     let bench = Bench::new(&servers, &topic, records).unwrap();
-    let mut seconds: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut sides: BTreeMap<&str, Vec<Spent>> = BTreeMap::new();
     for _ in 0..ROUNDS {
-        seconds.entry("librdkafka").or_default().push(bench.timed(|| bench.throw_away()));
-        seconds.entry("one fetcher").or_default().push(bench.timed(|| bench.fetch(1)));
-        seconds.entry("two fetchers").or_default().push(bench.timed(|| bench.fetch(2)));
+        sides.entry("librdkafka").or_default().push(bench.spent(|| bench.throw_away()));
+        sides.entry("one fetcher").or_default().push(bench.spent(|| bench.fetch(1)));
+        sides.entry("two fetchers").or_default().push(bench.spent(|| bench.fetch(2)));
     }
-    let base = median(seconds.get_mut("librdkafka").unwrap());
-    for (side, times) in &mut seconds {
-        let time = median(times);
-        let (rate, ratio) = (bench.records() as f64 / time, base / time);
-        println!("{{\"bench\": \"ingest\", \"side\": \"{side}\", \"records_per_second\": {rate:.0}, \"ratio\": {ratio:.3}}}");
+    let base = median(&sides["librdkafka"]);
+    for (side, spent) in &sides {
+        report(side, &median(spent), &base, bench.records());
     }
 }
 
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+/// What one reading of all records took.
+#[derive(Clone, Copy)]
+struct Spent {
+    seconds: f64,
+    cpu_seconds: f64,
+}
+
+fn median(spent: &[Spent]) -> Spent {
+    let middle = |of: fn(&Spent) -> f64| {
+        let mut values: Vec<f64> = spent.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    Spent { seconds: middle(|spent| spent.seconds), cpu_seconds: middle(|spent| spent.cpu_seconds) }
+}
+
+fn report(side: &str, spent: &Spent, base: &Spent, records: u64) {
+    let (rate, ratio) = (records as f64 / spent.seconds, base.seconds / spent.seconds);
+    let micros = spent.cpu_seconds * 1e6 / records as f64;
+    println!(
+        "{{\"bench\": \"ingest\", \"side\": \"{side}\", \"records\": {records}, \"records_per_second\": {rate:.0}, \
+         \"ratio\": {ratio:.3}, \"cpu_micros_per_record\": {micros:.3}}}"
+    );
+}
+
+/// The CPU time that this process has used, as Linux counts it: in hundredths of a second.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>()
+        / 100.0
 }
 
 /// A topic, and the ranges of it that every side reads.
@@ -81,22 +111,29 @@ impl Bench {
         self.ranges.iter().map(OffsetRange::len).sum()
     }
 
-    /// Runs `read`, which answers with how many records it read, and says how long it took.
-    fn timed(&self, read: impl FnOnce() -> u64) -> f64 {
-        let start = self.clock.elapsed();
-        assert_eq!(read(), self.records());
-        (self.clock.elapsed() - start).as_secs_f64()
+    /// Runs `read`, which answers with how many records it read and with what is to be closed afterwards.
+    fn spent<T>(&self, read: impl FnOnce() -> (u64, T)) -> Spent {
+        let (start, cpu) = (self.clock.elapsed(), cpu_seconds());
+        let (records, open) = read();
+        assert_eq!(records, self.records());
+        let spent =
+            Spent { seconds: (self.clock.elapsed() - start).as_secs_f64(), cpu_seconds: cpu_seconds() - cpu };
+        drop(open);
+        spent
     }
 
-    fn fetch(&self, fetchers: usize) -> u64 {
+    fn fetch(&self, fetchers: usize) -> (u64, Vec<Box<dyn Fetcher>>) {
         std::thread::scope(|threads| {
             let lanes = deal(&self.ranges, &[], fetchers);
-            let reading: Vec<_> = lanes.into_iter().map(|ranges| threads.spawn(move || self.fetch_lane(&ranges))).collect();
-            reading.into_iter().map(|lane| lane.join().unwrap()).sum()
+            let reading: Vec<_> =
+                lanes.into_iter().map(|ranges| threads.spawn(move || self.fetch_lane(&ranges))).collect();
+            let (records, open): (Vec<u64>, Vec<_>) =
+                reading.into_iter().map(|lane| lane.join().unwrap()).unzip();
+            (records.iter().sum(), open)
         })
     }
 
-    fn fetch_lane(&self, ranges: &[OffsetRange]) -> u64 {
+    fn fetch_lane(&self, ranges: &[OffsetRange]) -> (u64, Box<dyn Fetcher>) {
         let mut fetcher = self.source.fetcher(RawColumns::default(), BUDGET).unwrap();
         let mut records = 0;
         let mut sink = |chunk: tidemill::raw::RawChunk| {
@@ -104,11 +141,11 @@ impl Bench {
             Ok(())
         };
         fetcher.fetch(ranges, &Cancel::default(), &mut sink).unwrap();
-        records
+        (records, fetcher)
     }
 
     /// One handle with the same settings, all partitions in one queue, 10,000 messages a call, nothing kept.
-    fn throw_away(&self) -> u64 {
+    fn throw_away(&self) -> (u64, BaseConsumer) {
         let consumer = self.plain_consumer();
         let mut messages = vec![ptr::null_mut(); 10_000];
         let mut records = 0;
@@ -116,15 +153,17 @@ impl Bench {
         unsafe {
             let queue = rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr());
             while records < self.records() {
-                let taken = rd::rd_kafka_consume_batch_queue(queue, 10, messages.as_mut_ptr(), messages.len());
+                let taken =
+                    rd::rd_kafka_consume_batch_queue(queue, 10, messages.as_mut_ptr(), messages.len());
                 for message in messages.iter().take(usize::try_from(taken).unwrap()) {
-                    records += u64::from((**message).err == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+                    records +=
+                        u64::from((**message).err == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
                     rd::rd_kafka_message_destroy(*message);
                 }
             }
             rd::rd_kafka_queue_destroy(queue);
         }
-        records.min(self.records())
+        (records.min(self.records()), consumer)
     }
 
     fn plain_consumer(&self) -> BaseConsumer {
@@ -150,7 +189,10 @@ impl Bench {
 /// Makes the topic with `records` readings of about 120 bytes where it does not exist.
 fn fill(servers: &str, topic: &str, records: i64) {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", servers).set("queue.buffering.max.messages", "500000").set("linger.ms", "5");
+    config
+        .set("bootstrap.servers", servers)
+        .set("queue.buffering.max.messages", "500000")
+        .set("linger.ms", "5");
     let producer: BaseProducer = config.create().unwrap();
     let there = producer.client().fetch_metadata(None, Duration::from_secs(10)).unwrap();
     if there.topics().iter().any(|known| known.name() == topic) {

@@ -418,12 +418,15 @@ fn heads_tell_the_topic_apart_from_one_made_again() {
 #[test]
 fn compacted_records_leave_holes_that_ranges_may_end_in() {
     let Some(kafka) = kafka() else { return };
-    let topic = kafka.create(1, &[
-        ("cleanup.policy", "compact"),
-        ("min.cleanable.dirty.ratio", "0.001"),
-        ("segment.ms", "100"),
-        ("min.compaction.lag.ms", "0"),
-    ]);
+    let topic = kafka.create(
+        1,
+        &[
+            ("cleanup.policy", "compact"),
+            ("min.cleanable.dirty.ratio", "0.001"),
+            ("segment.ms", "100"),
+            ("min.compaction.lag.ms", "0"),
+        ],
+    );
     let keyed = |value: &[u8]| ScriptedRecord { key: Some(b"same".to_vec()), timestamp: -1, ..record(value) };
     let clock = SystemClock::new();
     let (source, mut written) = (topic.connect().unwrap(), 0);
@@ -511,7 +514,8 @@ fn a_record_of_ten_megabytes_comes_whole() {
     let source = topic.connect().unwrap();
     let mut fetcher = source.fetcher(RawColumns::default(), 1 << 20).unwrap();
     let chunks = read(&mut *fetcher, &[range(&topic.at(0), 0, 3)]).unwrap();
-    let sizes: Vec<usize> = chunks.iter().flat_map(|c| c.payloads.iter().map(|p| p.unwrap().len()).collect::<Vec<_>>()).collect();
+    let sizes: Vec<usize> =
+        chunks.iter().flat_map(|c| c.payloads.iter().map(|p| p.unwrap().len()).collect::<Vec<_>>()).collect();
     assert_eq!((sizes, chunks.len()), (vec![6, 10 << 20, 5], 2));
 }
 
@@ -540,7 +544,8 @@ fn a_fetch_goes_on_when_its_broker_comes_back() {
 fn a_refused_commit_is_returned_and_may_be_tried_again() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("t", 1, 1).unwrap();
-    let settings = KafkaSettings { group_id: Some("g".into()), ..KafkaSettings::new(&cluster.bootstrap_servers(), "t") };
+    let settings =
+        KafkaSettings { group_id: Some("g".into()), ..KafkaSettings::new(&cluster.bootstrap_servers(), "t") };
     let source = KafkaSource::connect(settings, Arc::new(SystemClock::new())).unwrap();
     let refusal = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID;
     cluster.request_errors(rdkafka::types::RDKafkaApiKey::OffsetCommit, &[refusal]);

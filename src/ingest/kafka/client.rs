@@ -54,7 +54,7 @@ impl Client {
     /// Passes on the log lines and errors that have come up.
     pub(super) fn serve(&self) {
         for _ in 0..native::waiting_events(self) {
-            self.consumer.poll(Duration::ZERO).map_or((), |event| drop(event));
+            drop(self.consumer.poll(Duration::ZERO));
         }
     }
 
@@ -84,9 +84,15 @@ impl Client {
     }
 
     /// Asks the cluster for the partitions of `topic`, or of all topics, and their leaders.
-    pub(super) fn topics(&self, topic: Option<&str>, timeout: Duration) -> KafkaResult<Vec<(String, Vec<i32>)>> {
+    pub(super) fn topics(
+        &self,
+        topic: Option<&str>,
+        timeout: Duration,
+    ) -> KafkaResult<Vec<(String, Vec<i32>)>> {
         let metadata = self.consumer.fetch_metadata(topic, timeout)?;
-        let partitions = |topic: &rdkafka::metadata::MetadataTopic| topic.partitions().iter().map(|p| p.id()).collect();
+        let partitions = |topic: &rdkafka::metadata::MetadataTopic| {
+            topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()
+        };
         let exist = metadata.topics().iter().filter(|topic| topic.error().is_none());
         Ok(exist.map(|topic| (topic.name().to_owned(), partitions(topic))).collect())
     }

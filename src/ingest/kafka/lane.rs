@@ -199,7 +199,7 @@ pub(super) struct Io<'a> {
 
 /// All lanes of one fetcher.
 pub(super) struct Lanes {
-    lanes: HashMap<TopicPartition, Lane>, // before the client, for the same reason as in a lane
+    by_partition: HashMap<TopicPartition, Lane>, // before the client, for the same reason as in a lane
     batch: Batch,
     columns: RawColumns,
     signal: Arc<Signal>,
@@ -208,22 +208,24 @@ pub(super) struct Lanes {
 
 impl Lanes {
     pub(super) fn new(client: Arc<Client>, signal: Arc<Signal>, columns: RawColumns) -> Self {
-        Self { lanes: HashMap::new(), batch: Batch::new(TAKE), columns, signal, client }
+        Self { by_partition: HashMap::new(), batch: Batch::new(TAKE), columns, signal, client }
     }
 
     /// Brings the assignment to what `ranges` name: each partition at its `from`, no other.
     pub(super) fn settle(&mut self, ranges: &[OffsetRange]) -> Result<(), rdkafka::error::KafkaError> {
         let stay = |lane: &Lane| ranges.iter().any(|range| range.at == lane.at && lane.stands_at(range.from));
         let gone: Vec<TopicPartition> =
-            self.lanes.values().filter(|lane| !stay(lane)).map(|lane| lane.at.clone()).collect();
+            self.by_partition.values().filter(|lane| !stay(lane)).map(|lane| lane.at.clone()).collect();
         if !gone.is_empty() {
             self.client.unassign(&gone)?;
             // With its queue goes what is left in it: nothing of an earlier assignment may be taken for the next.
-            gone.iter().for_each(|at| drop(self.remove(at)));
+            for at in &gone {
+                self.remove(at);
+            }
         }
         let new: Vec<(TopicPartition, Offset)> = ranges
             .iter()
-            .filter(|range| !self.lanes.contains_key(&range.at))
+            .filter(|range| !self.by_partition.contains_key(&range.at))
             .map(|range| (range.at.clone(), range.from))
             .collect();
         if new.is_empty() {
@@ -235,12 +237,12 @@ impl Lanes {
         self.client.assign(&new)
     }
 
-    fn remove(&mut self, at: &TopicPartition) -> Option<Lane> {
-        let mut lane = self.lanes.remove(at)?;
+    fn remove(&mut self, at: &TopicPartition) {
+        let Some(lane) = self.by_partition.remove(at) else { return };
         loop {
             lane.queue.take(TAKE, &mut self.batch);
             if self.batch.drain().count() == 0 {
-                return Some(lane);
+                return;
             }
         }
     }
@@ -252,14 +254,14 @@ impl Lanes {
         let (stands, seen) = (Some(from), from.0);
         let lane =
             Lane { at: at.clone(), kept: VecDeque::new(), queue, cutter, stands, seen, trusted_after: None };
-        self.lanes.insert(at.clone(), lane);
+        self.by_partition.insert(at.clone(), lane);
         Ok(())
     }
 
     /// Starts to read `ranges`, which have been settled.
     pub(super) fn begin(&mut self, ranges: &[OffsetRange]) {
         for range in ranges {
-            if let Some(lane) = self.lanes.get_mut(&range.at) {
+            if let Some(lane) = self.by_partition.get_mut(&range.at) {
                 lane.begin(range);
             }
         }
@@ -271,7 +273,7 @@ impl Lanes {
         let mut moved = false;
         let mut still_open = Vec::with_capacity(open.len());
         for range in open.drain(..) {
-            let Some(lane) = self.lanes.get_mut(&range.at) else { continue };
+            let Some(lane) = self.by_partition.get_mut(&range.at) else { continue };
             match lane.turn(range, columns, &mut io, sink).map_err(|error| error.at(range.to_string()))? {
                 Turn::Done => moved = true,
                 turn => {
@@ -291,6 +293,6 @@ impl Lanes {
     /// How far each partition could be read without asking the cluster.
     pub(super) fn look_ahead(&mut self) -> Vec<(TopicPartition, Offset)> {
         let mut io = Io { client: &self.client, batch: &mut self.batch };
-        self.lanes.values_mut().map(|lane| (lane.at.clone(), lane.look_ahead(&mut io))).collect()
+        self.by_partition.values_mut().map(|lane| (lane.at.clone(), lane.look_ahead(&mut io))).collect()
     }
 }

@@ -147,10 +147,9 @@ impl KafkaSettings {
         const KIB: usize = 1024;
         let share = (budget / (3 * partitions.max(1))).clamp(64 * KIB, 1024 * KIB * KIB);
         let mut config = self.client();
-        for (name, value) in [
-            ("queued.max.messages.kbytes", share / KIB),
-            ("fetch.message.max.bytes", share.min(KIB * KIB)),
-        ] {
+        for (name, value) in
+            [("queued.max.messages.kbytes", share / KIB), ("fetch.message.max.bytes", share.min(KIB * KIB))]
+        {
             if !self.cluster.config.contains_key(name) {
                 config.set(name, value.to_string());
             }
@@ -281,7 +280,9 @@ impl Source for KafkaSource {
         let Some(group) = &self.shared.settings.group_id else { return Ok(()) };
         let committed = native::commit(&self.shared.client, positions, PATIENCE);
         committed.map_err(|error| {
-            self.shared.explain(&error, &format!("offsets cannot be committed to group {group:?}")).retriable()
+            self.shared
+                .explain(&error, &format!("offsets cannot be committed to group {group:?}"))
+                .retriable()
         })
     }
 
@@ -343,7 +344,8 @@ impl Shared {
 
     fn describe(&self) -> Result<BTreeMap<String, Described>, KafkaError> {
         let topics = native::describe(&self.client, &self.settings.topics.names(), PATIENCE)?;
-        let described = |topic: native::Description| Described { id: Some(topic.id), partitions: topic.partitions };
+        let described =
+            |topic: native::Description| Described { id: Some(topic.id), partitions: topic.partitions };
         Ok(topics.into_iter().map(|topic| (topic.name.clone(), described(topic))).collect())
     }
 
@@ -351,7 +353,9 @@ impl Shared {
         let mut described = BTreeMap::new();
         for name in self.settings.topics.names() {
             let topics = self.client.topics(Some(name), PATIENCE)?;
-            described.extend(topics.into_iter().map(|(name, partitions)| (name, Described { id: None, partitions })));
+            described.extend(
+                topics.into_iter().map(|(name, partitions)| (name, Described { id: None, partitions })),
+            );
         }
         Ok(described)
     }
@@ -395,8 +399,9 @@ impl Shared {
         for lanes in all.iter().filter_map(Weak::upgrade) {
             let Ok(mut lanes) = lanes.try_lock() else { continue };
             for (at, seen) in lanes.look_ahead() {
-                let head = known.heads.get_mut(&at);
-                head.into_iter().for_each(|head| head.stable = head.stable.max(seen));
+                if let Some(head) = known.heads.get_mut(&at) {
+                    head.stable = head.stable.max(seen);
+                }
             }
         }
     }
@@ -431,13 +436,20 @@ impl Shared {
     /// What the group has committed; partitions that it has not committed start where `fallback` says.
     fn committed(&self, partitions: &[TopicPartition], fallback: &Bound) -> Result<Positions> {
         if self.settings.group_id.is_none() {
-            let message = format!("{}: the committed offsets are asked for, but there is no group", self.settings.name);
-            return Err(Error::config(message).help("give a group_id, or start from \"earliest\" or \"latest\""));
+            let message =
+                format!("{}: the committed offsets are asked for, but there is no group", self.settings.name);
+            return Err(
+                Error::config(message).help("give a group_id, or start from \"earliest\" or \"latest\"")
+            );
         }
         let committed = self.client.committed(partitions, PATIENCE);
-        let mut positions = committed.map_err(|error| self.explain(&error, "the committed offsets cannot be asked for"))?;
-        let without: Vec<TopicPartition> =
-            partitions.iter().filter(|at| !positions.iter().any(|(known, _)| known == *at)).cloned().collect();
+        let mut positions =
+            committed.map_err(|error| self.explain(&error, "the committed offsets cannot be asked for"))?;
+        let without: Vec<TopicPartition> = partitions
+            .iter()
+            .filter(|at| !positions.iter().any(|(known, _)| known == *at))
+            .cloned()
+            .collect();
         if !without.is_empty() {
             positions.extend(self.resolve(fallback, &without)?);
         }
@@ -448,7 +460,9 @@ impl Shared {
     /// Why reading cannot go on at `wanted`, which the cluster says is out of range.
     fn out_of_range(&self, at: &TopicPartition, wanted: Offset) -> Error {
         let partition = std::slice::from_ref(at);
-        let answers = self.offsets(partition, Ask::Earliest).and_then(|first| Ok((first, self.offsets(partition, Ask::Latest)?)));
+        let answers = self
+            .offsets(partition, Ask::Earliest)
+            .and_then(|first| Ok((first, self.offsets(partition, Ask::Latest)?)));
         match answers {
             Ok((first, last)) => match (first.first(), last.first()) {
                 (Some((_, first)), _) if wanted < *first => data_loss(at, wanted, *first),
@@ -483,7 +497,8 @@ fn no_such_topic(missing: &str, there: &[&str], cluster: &Cluster) -> Error {
     );
     shown.truncate(SHOWN);
     let listed = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
-    Error::source(format!("topic {missing:?} does not exist at {cluster}; there are: {listed}{more}")).help(hint)
+    Error::source(format!("topic {missing:?} does not exist at {cluster}; there are: {listed}{more}"))
+        .help(hint)
 }
 
 /// Reads through a client of its own.
@@ -519,9 +534,11 @@ impl KafkaFetcher {
     fn explain(&self, error: Error) -> Error {
         let Some(Failed { code, at, seen }) = error.cause::<Failed>() else { return error };
         match code {
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => self.shared.out_of_range(at, *seen),
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                self.shared.out_of_range(at, *seen)
+            }
             code => {
-                let what = format!("{} at offset {seen} cannot be read", at);
+                let what = format!("{at} at offset {seen} cannot be read");
                 self.shared.explain(&KafkaError::MessageConsumption(*code), &what)
             }
         }

@@ -86,12 +86,17 @@ impl Message {
     }
 
     /// Calls `each` with the name and value of every header.
-    pub(super) fn for_each_header<E>(&self, mut each: impl FnMut(&str, Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
+    pub(super) fn for_each_header<E>(
+        &self,
+        mut each: impl FnMut(&str, Option<&[u8]>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut headers = ptr::null_mut();
         // SAFETY: the message is valid; on success `headers` belongs to the message and lives as long.
         let found = unsafe { rd::rd_kafka_message_headers(self.0.as_ptr(), &raw mut headers) };
-        let mut index = 0;
-        while found == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+        if found != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Ok(());
+        }
+        for index in 0.. {
             let (mut name, mut value, mut len) = (ptr::null(), ptr::null(), 0);
             // SAFETY: `headers` is valid, and the three places are ours to be written.
             let got = unsafe {
@@ -103,7 +108,6 @@ impl Message {
             // SAFETY: name and value belong to `headers`; the value is `len` bytes long, or null.
             let (name, value) = unsafe { (text(name), bytes(value.cast_mut(), len)) };
             each(&name, value)?;
-            index += 1;
         }
         Ok(())
     }
@@ -178,7 +182,8 @@ impl PartitionQueue {
     pub(super) fn new(client: &Arc<Client>, at: &TopicPartition, signal: &Arc<Signal>) -> Option<Self> {
         let topic = CString::new(at.topic.as_str()).ok()?;
         // SAFETY: the client is alive, and the name is a C string for the length of the call.
-        let queue = unsafe { rd::rd_kafka_queue_get_partition(client.native(), topic.as_ptr(), at.partition.0) };
+        let queue =
+            unsafe { rd::rd_kafka_queue_get_partition(client.native(), topic.as_ptr(), at.partition.0) };
         let queue = NonNull::new(queue)?;
         let opaque = Arc::as_ptr(signal).cast_mut().cast::<c_void>();
         // SAFETY: the queue is valid. Forwarding it nowhere, as the application's wish, stops librdkafka from
@@ -276,7 +281,8 @@ impl Partitions {
             let Ok(topic) = CString::new(at.topic.as_str()) else { continue };
             // SAFETY: the list is valid, librdkafka copies the name and answers with the new element.
             unsafe {
-                let element = rd::rd_kafka_topic_partition_list_add(list.0.ptr(), topic.as_ptr(), at.partition.0);
+                let element =
+                    rd::rd_kafka_topic_partition_list_add(list.0.ptr(), topic.as_ptr(), at.partition.0);
                 (*element).offset = offset;
             }
         }
@@ -299,8 +305,9 @@ impl Partitions {
 fn answer(element: &rd::rd_kafka_topic_partition_t) -> Result<Answer, KafkaError> {
     check(element.err).map_err(KafkaError::OffsetFetch)?;
     // SAFETY: the element is part of a valid list, and its topic is a C string.
-    let (topic, epoch) =
-        unsafe { (text(element.topic), rd::rd_kafka_topic_partition_get_leader_epoch(ptr::from_ref(element))) };
+    let (topic, epoch) = unsafe {
+        (text(element.topic), rd::rd_kafka_topic_partition_get_leader_epoch(ptr::from_ref(element)))
+    };
     let at = TopicPartition::new(&topic, element.partition);
     Ok(Answer { at, offset: Offset(element.offset), leader_epoch: (epoch >= 0).then_some(epoch) })
 }
@@ -323,7 +330,11 @@ pub(super) fn waiting_events(client: &Client) -> usize {
 
 /// Commits `positions` to the client's group and waits for the answer, for `timeout` at most: librdkafka's own
 /// blocking commit waits without end for a group coordinator that is gone.
-pub(super) fn commit(client: &Client, positions: &[(TopicPartition, Offset)], timeout: Duration) -> Result<(), KafkaError> {
+pub(super) fn commit(
+    client: &Client,
+    positions: &[(TopicPartition, Offset)],
+    timeout: Duration,
+) -> Result<(), KafkaError> {
     if positions.is_empty() {
         return Ok(());
     }
@@ -350,7 +361,11 @@ pub(super) struct Description {
 }
 
 /// Asks for the partitions and ids of `topics`; an error where one of them does not exist.
-pub(super) fn describe(client: &Client, topics: &[&str], timeout: Duration) -> Result<Vec<Description>, KafkaError> {
+pub(super) fn describe(
+    client: &Client,
+    topics: &[&str],
+    timeout: Duration,
+) -> Result<Vec<Description>, KafkaError> {
     let queue = Answers::new(client);
     let names: Vec<CString> = topics.iter().filter_map(|name| CString::new(*name).ok()).collect();
     let mut names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
@@ -457,8 +472,9 @@ unsafe fn description(topic: *const rd::rd_kafka_TopicDescription_t) -> Result<D
 /// `uuid` is valid.
 unsafe fn id(uuid: *const rd::rd_kafka_Uuid_t) -> [u8; 16] {
     // SAFETY: what the caller promises.
-    let (high, low) =
-        unsafe { (rd::rd_kafka_Uuid_most_significant_bits(uuid), rd::rd_kafka_Uuid_least_significant_bits(uuid)) };
+    let (high, low) = unsafe {
+        (rd::rd_kafka_Uuid_most_significant_bits(uuid), rd::rd_kafka_Uuid_least_significant_bits(uuid))
+    };
     (u128::from(high.cast_unsigned()) << 64 | u128::from(low.cast_unsigned())).to_be_bytes()
 }
 

@@ -4,6 +4,12 @@
 //! run. `TIDEMILL_BENCH_KAFKA=host:port` names the broker; `TIDEMILL_BENCH_TOPIC` and `TIDEMILL_BENCH_RECORDS` the
 //! topic and how many records of it are read; a topic that does not exist is made and filled with readings.
 #![expect(unsafe_code, reason = "the other side of the comparison is librdkafka's own call")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark ends where anything is wrong, and prints its figures"
+)]
 
 use std::collections::BTreeMap;
 use std::ptr;
@@ -116,8 +122,10 @@ impl Bench {
         let (start, cpu) = (self.clock.elapsed(), cpu_seconds());
         let (records, open) = read();
         assert_eq!(records, self.records());
-        let spent =
-            Spent { seconds: (self.clock.elapsed() - start).as_secs_f64(), cpu_seconds: cpu_seconds() - cpu };
+        let spent = Spent {
+            seconds: self.clock.elapsed().saturating_sub(start).as_secs_f64(),
+            cpu_seconds: cpu_seconds() - cpu,
+        };
         drop(open);
         spent
     }

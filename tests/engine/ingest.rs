@@ -13,10 +13,10 @@ use rdkafka::bindings as rd;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use tidemill::error::{Error, ErrorKind, Result};
+use tidemill::error::{Error, Result};
 use tidemill::ingest::contract::{Fixture, TestTopic, check};
 use tidemill::ingest::kafka::{Isolation, KafkaSettings, KafkaSource, Topics};
 use tidemill::ingest::scripted::{Call, ScriptedRecord, ScriptedSource};

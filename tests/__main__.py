@@ -84,6 +84,7 @@ def run_pytest(*paths: str) -> Callable[[list[str]], Outcome]:
 NOTEBOOKS = "tests/python/test_notebooks.py"
 PARTS: dict[str, Callable[[list[str]], Outcome]] = {
     "rust": run_rust,
+    "examples": run_pytest("--doctest-modules", "python/tidemill"),
     "python": run_pytest("tests/python", f"--ignore={NOTEBOOKS}"),
     "kafka": run_pytest("tests/kafka"),
     "notebooks": run_pytest(NOTEBOOKS),

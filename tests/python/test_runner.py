@@ -74,4 +74,6 @@ def test_an_unknown_part_is_named_with_those_that_exist() -> None:
         [sys.executable, "-m", "tests", "rsut"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert re.search(r"there is no part rsut; there are rust, python, kafka, notebooks", done.stderr)
+    assert re.search(
+        r"there is no part rsut; there are rust, examples, python, kafka, notebooks", done.stderr
+    )

@@ -190,8 +190,12 @@ def test_the_summary_says_what_was_found_how_late_and_what_was_false() -> None:
         "1 of 2 injected faults found (missed: spike)",
         "late by 3 (median), 3 (90 of 100) readings",
         "        30 (median), 30 (90 of 100) ms, from sent to heard",
-        "1 false alarms in 60,000 readings",
+        "1 false alarm in 60,000 readings",
     ]
+
+
+def test_a_demonstration_that_ended_before_its_first_fault_is_not_called_a_failure_to_find() -> None:
+    assert scored().within([]).summary(readings=5000) == "ended before the first fault, after 5,000 readings"
 
 
 def test_a_summary_without_findings_names_no_delay() -> None:

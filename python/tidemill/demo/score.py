@@ -72,13 +72,16 @@ class Score:
 
     def summary(self, readings: int) -> str:
         """The end of a demonstration in plain words."""
+        if not self.faults:
+            return f"ended before the first fault, after {readings:,} readings"
         lines = [f"{len(self.found)} of {len(self.faults)} injected faults found{self._missed_kinds()}"]
         if self.found:
             lines += [
                 f"late by {_spread([f.late_points for f in self.found], 'readings', 0)}",
                 f"        {_spread([f.late_ms for f in self.found], 'ms, from sent to heard', 0)}",
             ]
-        lines.append(f"{len(self.false_alarms)} false alarms in {readings:,} readings")
+        number = len(self.false_alarms)
+        lines.append(f"{number} false alarm{'' if number == 1 else 's'} in {readings:,} readings")
         return "\n".join(lines)
 
     def _missed_kinds(self) -> str:

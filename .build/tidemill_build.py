@@ -15,10 +15,10 @@ import sys
 import sysconfig
 import tomllib
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-import maturin
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,22 +49,19 @@ def build_wheel(
     wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
     """PEP 517: the release wheel."""
-    _prepare()
-    return str(maturin.build_wheel(wheel_directory, config_settings, metadata_directory))
+    return str(_maturin().build_wheel(wheel_directory, config_settings, metadata_directory))
 
 
 def build_editable(
     wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
     """PEP 660: a development build, which `cargo test` shares."""
-    _prepare()
-    return str(maturin.build_editable(wheel_directory, config_settings, metadata_directory))
+    return str(_maturin().build_editable(wheel_directory, config_settings, metadata_directory))
 
 
 def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
     """PEP 517: the source archive."""
-    _prepare()
-    return str(maturin.build_sdist(sdist_directory, config_settings))
+    return str(_maturin().build_sdist(sdist_directory, config_settings))
 
 
 def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
@@ -75,8 +72,7 @@ def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
 
 def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: Settings = None) -> str:
     """PEP 517: the metadata alone."""
-    _prepare()
-    return str(maturin.prepare_metadata_for_build_wheel(metadata_directory, config_settings))
+    return str(_maturin().prepare_metadata_for_build_wheel(metadata_directory, config_settings))
 
 
 get_requires_for_build_editable = get_requires_for_build_wheel
@@ -89,8 +85,25 @@ def target_dir() -> Path:
 
     The dependencies take ten minutes; in the clone they would be built again with each one.
     """
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "tidemill" / "target"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("CARGO_TARGET_DIR") or cache / "tidemill" / "target")
+
+
+def claim_target_dir() -> Path:
+    """The folder, free of what another clone built of this package.
+
+    Cargo does not tell clones apart: it compares times, and takes what one clone built last for the fresh state of
+    the other, whose tests then run code that is not theirs.
+    """
+    folder = target_dir()
+    owner = folder / "built-by"
+    if folder.is_dir() and not (owner.is_file() and owner.read_text() == str(ROOT)):
+        for profile in ("dev", "release"):
+            clean = ["cargo", "clean", "--quiet", "--package=tidemill", f"--profile={profile}"]
+            subprocess.run([*clean, f"--target-dir={folder}"], cwd=ROOT, check=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    owner.write_text(str(ROOT))
+    return folder
 
 
 def _prepare() -> None:
@@ -98,9 +111,15 @@ def _prepare() -> None:
     if found:
         lines = "\n".join(f"  * {what}" for what in found)
         sys.exit(f"tidemill is built from source here, and this machine lacks:\n{lines}\n{INSTALL}")
-    os.environ.setdefault("CARGO_TARGET_DIR", str(target_dir()))
+    os.environ["CARGO_TARGET_DIR"] = str(claim_target_dir())
     # Without build isolation cmake and maturin stand beside an interpreter that need not be on the PATH.
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts")])
+
+
+def _maturin() -> ModuleType:
+    """Imported here, so that the suite can ask this file for its folder where there is no maturin."""
+    _prepare()
+    return import_module("maturin")
 
 
 def _missing_rust() -> Iterator[str]:

@@ -1,14 +1,17 @@
 """Where the suite keeps what outlives a clone: one folder in the user's cache.
 
-It deliberately repeats one rule of the build backend, which must stand alone; a test holds the two together.
+It deliberately has no rule of its own for Cargo's folder: the build backend has it, and both must agree.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
+BACKEND = ROOT / ".build" / "tidemill_build.py"
 
 
 def cache_folder() -> Path:
@@ -18,5 +21,15 @@ def cache_folder() -> Path:
 
 
 def target_dir() -> Path:
-    """Where Cargo builds: one folder for all clones, unless CARGO_TARGET_DIR says otherwise."""
-    return Path(os.environ.get("CARGO_TARGET_DIR") or cache_folder() / "target")
+    """Where Cargo builds, free of what another clone built of this package."""
+    return Path(backend().claim_target_dir())
+
+
+def backend() -> ModuleType:
+    """The build backend, which is on no path but pip's."""
+    spec = importlib.util.spec_from_file_location("tidemill_build", BACKEND)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{BACKEND} cannot be read")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,19 +10,10 @@ import pytest
 
 from tests import places
 
-BACKEND = places.ROOT / ".build" / "tidemill_build.py"
-
 
 @pytest.fixture
-def backend(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The backend, without the maturin that only a build has."""
-    monkeypatch.setitem(sys.modules, "maturin", ModuleType("maturin"))
-    spec = importlib.util.spec_from_file_location("tidemill_build", BACKEND)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def backend() -> ModuleType:
+    return places.backend()
 
 
 def program(folder: Path, name: str, says: str, exit_code: int = 0) -> None:
@@ -93,14 +81,27 @@ def test_everything_that_is_missing_is_told_at_once_with_the_way_out(
 
 
 def test_cargo_builds_in_the_cache_unless_told_otherwise(
-    backend: ModuleType, bin_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CARGO_TARGET_DIR", raising=False)
+    assert backend.target_dir() == places.cache_folder() / "target" == tmp_path / "tidemill" / "target"
     monkeypatch.setenv("CARGO_TARGET_DIR", "elsewhere")
-    assert backend.get_requires_for_build_wheel() == []
-    assert os.environ["CARGO_TARGET_DIR"] == "elsewhere"
-    monkeypatch.delenv("CARGO_TARGET_DIR")
-    assert backend.target_dir() == places.target_dir() == tmp_path / "tidemill" / "target"
+    assert backend.target_dir() == Path("elsewhere")
+
+
+def test_what_another_clone_built_is_not_taken_for_this_ones(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CARGO_TARGET_DIR", str(tmp_path))
+    built = tmp_path / "debug" / "libtidemill.rlib"
+    built.parent.mkdir()
+    built.touch()
+    backend.claim_target_dir()
+    assert not built.exists()
+    built.touch()
+    backend.claim_target_dir()
+    assert built.exists()
 
 
 def test_the_wheel_and_the_tests_build_each_dependency_with_the_same_features() -> None:

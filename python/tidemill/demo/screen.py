@@ -149,9 +149,11 @@ def _clock(moment: datetime | None) -> str:
 
 def _sentence(alarm: Alarm, fault: Fault | None) -> str:
     said = (
-        "no fault: a false alarm"
-        if fault is None
-        else f"{fault.kind.value}, {alarm.seq - fault.start} readings late"
+        "no fault: a false alarm" if fault is None else f"{fault.kind.value}, {_age(alarm.seq - fault.start)}"
     )
     heard = datetime.fromtimestamp(alarm.heard_ms / 1000, UTC)
     return f"{heard:%H:%M:%S} machine-{alarm.machine:04d} {alarm.temperature:6.1f} °C  {said}"
+
+
+def _age(points: int) -> str:
+    return "at once" if points == 0 else f"{points} reading{'' if points == 1 else 's'} after it began"

@@ -54,7 +54,7 @@ class Figure:
             return None
         said = json.loads(line)
         name = said.pop("figure", None) or " ".join(
-            str(said.pop(key)) for key in ("bench", "case") if key in said
+            str(said.pop(key)) for key in ("bench", "case", "side") if key in said
         )
         theirs = said.pop("theirs", None)
         return cls(

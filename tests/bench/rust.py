@@ -1,6 +1,6 @@
 """The Rust benches: every `[[bench]]` of Cargo.toml prints its figures as lines of JSON.
 
-They find the topic in TIDEMILL_TEST_KAFKA, TIDEMILL_BENCH_TOPIC and TIDEMILL_BENCH_RECORDS.
+They find the topic in TIDEMILL_BENCH_KAFKA, TIDEMILL_BENCH_TOPIC and TIDEMILL_BENCH_RECORDS.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def figures(name: str, settings: Settings) -> Iterator[Figure]:
     environment = {
         **os.environ,
         "CARGO_TARGET_DIR": str(target_dir()),
-        "TIDEMILL_TEST_KAFKA": settings.bootstrap_servers,
+        "TIDEMILL_BENCH_KAFKA": settings.bootstrap_servers,
         "TIDEMILL_BENCH_TOPIC": settings.topic,
         "TIDEMILL_BENCH_RECORDS": str(settings.records),
     }

@@ -59,6 +59,7 @@ impl Budget {
             "batch {batch} alone needs more than max_memory grants: {bytes} bytes at {what}, the limit is {}",
             self.limit
         );
-        Error::memory_limit(message).help("raise max_memory, or plan smaller batches (batch_interval, max_records)")
+        Error::memory_limit(message)
+            .help("raise max_memory, or plan smaller batches (batch_interval, max_records)")
     }
 }

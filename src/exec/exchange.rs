@@ -29,7 +29,8 @@ impl Split {
     /// The rows of `shard`, with their keys; nothing where it has none.
     fn shard(&self, shard: usize) -> Option<(RecordBatch, Keys)> {
         let end = *self.ends.get(shard)? as usize;
-        let start = shard.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
+        let start =
+            shard.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
         (end > start).then(|| (self.rows.slice(start, end - start), self.keys.slice(start, end - start)))
     }
 }
@@ -47,7 +48,8 @@ impl Exchange {
 
 /// The rows in order of shard (a counting sort, so that order within a shard is kept), and where each shard ends.
 fn sort_by_shard(keys: &Keys, shards: usize) -> (Vec<u32>, Vec<u32>) {
-    let shard_of_row: Vec<usize> = keys.hashes().iter().map(|hash| KeyGroup::of(*hash).shard_of(shards)).collect();
+    let shard_of_row: Vec<usize> =
+        keys.hashes().iter().map(|hash| KeyGroup::of(*hash).shard_of(shards)).collect();
     let mut next = starts(&shard_of_row, shards);
     let mut order = vec![0_u32; shard_of_row.len()];
     for (row, shard) in (0_u32..).zip(&shard_of_row) {
@@ -74,11 +76,13 @@ fn starts(shard_of_row: &[usize], shards: usize) -> Vec<u32> {
 
 /// What `splits` bring to `shard`, in order: many small slices joined into one.
 pub(crate) fn gather<'a>(splits: impl IntoIterator<Item = &'a Split>, shard: usize) -> Result<Vec<Rows>> {
-    let slices: Vec<(RecordBatch, Keys)> = splits.into_iter().filter_map(|split| split.shard(shard)).collect();
+    let slices: Vec<(RecordBatch, Keys)> =
+        splits.into_iter().filter_map(|split| split.shard(shard)).collect();
     let rows: usize = slices.iter().map(|(rows, _)| rows.num_rows()).sum();
     match slices.first() {
         Some((first, _)) if slices.len() > 1 && rows / slices.len() < JOIN_BELOW => {
-            let joined = concat_batches(&first.schema(), slices.iter().map(|(rows, _)| rows)).map_err(Error::from)?;
+            let joined =
+                concat_batches(&first.schema(), slices.iter().map(|(rows, _)| rows)).map_err(Error::from)?;
             Ok(vec![Rows::all(joined)])
         }
         _ => Ok(slices.into_iter().map(|(rows, keys)| Rows::keyed(rows, Some(keys))).collect()),

@@ -20,7 +20,8 @@ use crate::exec::pipeline::{Operators, Run};
 use crate::exec::program::{FunctionStep, Program};
 use crate::exec::shard::{Shard, Shards};
 use crate::exec::{
-    BatchContext, Epoch, Executor, MapTask, Mapped, PartitionReport, Receipt, ShardStates, Slot, StateSize, Tickets,
+    BatchContext, Epoch, Executor, MapTask, Mapped, PartitionReport, Receipt, ShardStates, Slot, StateSize,
+    Tickets,
 };
 use crate::ingest::{Cancel, deal};
 use crate::offset::TopicPartition;
@@ -72,22 +73,35 @@ impl LocalExecutor {
         for (source, ranges) in &task.ranges {
             let lanes = self.lanes.get(source).map(Vec::as_slice).unwrap_or_default();
             for (lane, ranges) in lanes.iter().zip(self.deal(ranges, lanes.len())) {
-                let work = Work { context: Arc::clone(context), ranges, cancel: cancel.clone(), shards: self.shards };
+                let work = Work {
+                    context: Arc::clone(context),
+                    ranges,
+                    cancel: cancel.clone(),
+                    shards: self.shards,
+                };
                 answers.push(lane.ask(work));
             }
         }
         let gone = || Err(Error::internal("an ingest thread is gone"));
         // A lane that fails cancels the others; every answer is awaited, so that none is still at work afterwards.
-        let made: Vec<Result<Yield>> = answers.into_iter().map(|answer| {
-            let made = answer.recv().unwrap_or_else(|_| gone());
-            made.inspect_err(|_| cancel.cancel())
-        }).collect();
+        let made: Vec<Result<Yield>> = answers
+            .into_iter()
+            .map(|answer| {
+                let made = answer.recv().unwrap_or_else(|_| gone());
+                made.inspect_err(|_| cancel.cancel())
+            })
+            .collect();
         let whole = self.collect(made)?;
         if cancel.is_cancelled() { Err(Error::internal("the batch was cancelled")) } else { Ok(whole) }
     }
 
-    fn deal(&self, ranges: &[crate::offset::OffsetRange], lanes: usize) -> Vec<Vec<crate::offset::OffsetRange>> {
-        let recent: Vec<(TopicPartition, u64)> = lock(&self.recent).iter().map(|(at, bytes)| (at.clone(), *bytes)).collect();
+    fn deal(
+        &self,
+        ranges: &[crate::offset::OffsetRange],
+        lanes: usize,
+    ) -> Vec<Vec<crate::offset::OffsetRange>> {
+        let recent: Vec<(TopicPartition, u64)> =
+            lock(&self.recent).iter().map(|(at, bytes)| (at.clone(), *bytes)).collect();
         deal(ranges, &recent, lanes)
     }
 
@@ -200,7 +214,8 @@ impl Executor for LocalExecutor {
     fn step(&self, epoch: Epoch, task: &MapTask, stage: usize, tickets: &[Tickets]) -> Result<Tickets> {
         let mut office = self.office(epoch)?;
         let context = BatchContext::new(task);
-        let mut mailbox = lock(&self.batches).remove(&task.batch).unwrap_or_else(|| Mailbox::new(self.shards));
+        let mut mailbox =
+            lock(&self.batches).remove(&task.batch).unwrap_or_else(|| Mailbox::new(self.shards));
         for (place, exchange) in self.program.exchanges.iter().enumerate() {
             if exchange.stage == stage {
                 let splits = in_order(tickets, place);
@@ -243,7 +258,10 @@ fn in_order(tickets: &[Tickets], place: usize) -> Vec<&Split> {
 
 impl std::fmt::Debug for LocalExecutor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LocalExecutor").field("lanes", &self.lanes).field("shards", &self.shards).finish_non_exhaustive()
+        f.debug_struct("LocalExecutor")
+            .field("lanes", &self.lanes)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
     }
 }
 

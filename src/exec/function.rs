@@ -10,7 +10,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
-use crate::exec::pipeline::{Run, Rows, batch_of, pick};
+use crate::exec::pipeline::{Rows, Run, batch_of, pick};
 use crate::exec::program::{FunctionShape, FunctionStep, Side};
 use crate::exec::{BatchContext, Slot};
 use crate::offset::Partition;
@@ -67,11 +67,16 @@ fn info(context: &BatchContext, slot: &Slot) -> BatchInfo {
 fn expect_schema(expected: &SchemaRef, made: &RecordBatch) -> Result<()> {
     let found = made.schema();
     let same = expected.fields().len() == found.fields().len()
-        && expected.fields().iter().zip(found.fields()).all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
+        && expected
+            .fields()
+            .iter()
+            .zip(found.fields())
+            .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
     if same {
         return Ok(());
     }
-    let message = format!("expected the columns ({}), the function returned ({})", list(expected), list(&found));
+    let message =
+        format!("expected the columns ({}), the function returned ({})", list(expected), list(&found));
     Err(Error::schema(message).help("declare what it returns with schema= or adds="))
 }
 
@@ -88,6 +93,7 @@ fn expect_rows(given: &RecordBatch, made: &RecordBatch) -> Result<()> {
 }
 
 fn list(schema: &Schema) -> String {
-    let columns: Vec<String> = schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
+    let columns: Vec<String> =
+        schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
     columns.join(", ")
 }

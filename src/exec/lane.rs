@@ -142,7 +142,8 @@ impl Stage<'_> {
             mailbox: &mut self.mailbox,
         };
         if decoded.batch.num_rows() > 0 {
-            run.push(&self.source.ports, Rows::all(decoded.batch)).map_err(|error| error.at(slot.to_string()))?;
+            run.push(&self.source.ports, Rows::all(decoded.batch))
+                .map_err(|error| error.at(slot.to_string()))?;
         }
         let kept = self.mailbox.bytes() - before;
         self.budget.reserve(self.work.context.batch, kept, &self.work.cancel, &slot.to_string())
@@ -150,7 +151,8 @@ impl Stage<'_> {
 
     fn report(&mut self, chunk: &RawChunk, decoded: &Decoded) {
         self.counts += decoded.counts;
-        let report = self.partitions.entry(chunk.at.clone()).or_insert_with(|| empty(self.source.id, &chunk.at));
+        let report =
+            self.partitions.entry(chunk.at.clone()).or_insert_with(|| empty(self.source.id, &chunk.at));
         report.records += decoded.counts.records;
         report.bytes += decoded.counts.bytes;
         report.max_event_time = report.max_event_time.max(decoded.max_event_time);

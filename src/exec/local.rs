@@ -84,7 +84,8 @@ impl LocalEngine {
 
     /// The state of every shard: the same whatever the number of executors and threads that made it.
     pub fn snapshot(&self) -> Result<ShardStates> {
-        let parts: Result<Vec<_>> = self.executors.iter().map(|executor| executor.snapshot(self.epoch)).collect();
+        let parts: Result<Vec<_>> =
+            self.executors.iter().map(|executor| executor.snapshot(self.epoch)).collect();
         Ok(parts?.into_iter().flatten().collect())
     }
 
@@ -112,7 +113,10 @@ impl LocalEngine {
         let panicked = || Err(Error::internal("an executor panicked"));
         let made: Vec<Result<T>> = std::thread::scope(|scope| {
             let work = &work;
-            let running: Vec<_> = self.executors.iter().enumerate()
+            let running: Vec<_> = self
+                .executors
+                .iter()
+                .enumerate()
                 .map(|(place, executor)| scope.spawn(move || work(place, executor)))
                 .collect();
             running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
@@ -123,7 +127,8 @@ impl LocalEngine {
     fn map_all(&self, task: &MapTask) -> Result<Mapped> {
         let parts = self.deal(task);
         let lost = || Error::internal("an executor has no part of the task");
-        let made = self.all(|place, executor| executor.map(self.epoch, parts.get(place).ok_or_else(lost)?))?;
+        let made =
+            self.all(|place, executor| executor.map(self.epoch, parts.get(place).ok_or_else(lost)?))?;
         let (mut tickets, mut partitions, mut counts) = (Vec::new(), Vec::new(), Counts::default());
         for part in made {
             tickets.push(part.tickets);
@@ -156,8 +161,10 @@ impl LocalEngine {
                 rows.entry(output).or_default().entry(slot).or_default().extend(batches);
             }
         }
-        let outputs: Vec<(OutputId, Vec<RecordBatch>)> =
-            rows.into_iter().map(|(output, slots)| (output, slots.into_values().flatten().collect())).collect();
+        let outputs: Vec<(OutputId, Vec<RecordBatch>)> = rows
+            .into_iter()
+            .map(|(output, slots)| (output, slots.into_values().flatten().collect()))
+            .collect();
         let count = outputs.iter().flat_map(|(_, rows)| rows).map(|rows| rows.num_rows() as u64).sum();
         let counts = Counts { output_rows: count, ..Counts::default() };
         let hold = Hold { budget: Arc::clone(&self.budget), batch };
@@ -213,7 +220,8 @@ impl Parts<'_> {
             let (id, own) = self.lanes(place)?;
             lanes.insert(id, own);
         }
-        let (program, pool, budget) = (Arc::clone(&self.program), Arc::clone(&self.pool), Arc::clone(&self.budget));
+        let (program, pool, budget) =
+            (Arc::clone(&self.program), Arc::clone(&self.pool), Arc::clone(&self.budget));
         Ok(LocalExecutor::new(program, lanes, pool, budget, self.settings.shards))
     }
 

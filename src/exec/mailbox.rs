@@ -70,7 +70,9 @@ impl Mailbox {
     /// Takes what waits at the outputs.
     pub(crate) fn take_outputs(&mut self) -> Vec<(OutputId, Slot, Vec<RecordBatch>)> {
         let outputs = std::mem::take(&mut self.outputs).into_iter();
-        outputs.flat_map(|(id, waiting)| waiting.into_iter().map(move |(slot, rows)| (id, slot, rows))).collect()
+        outputs
+            .flat_map(|(id, waiting)| waiting.into_iter().map(move |(slot, rows)| (id, slot, rows)))
+            .collect()
     }
 
     /// Puts in everything that `other` holds, behind what is there.

@@ -53,7 +53,8 @@ impl Rows {
             Some(selection) => {
                 let count = selection.count_set_bits();
                 let filter = FilterBuilder::new(&BooleanArray::new(selection, None)).optimize().build();
-                let gathered: Result<Vec<ArrayRef>, _> = columns.iter().map(|column| filter.filter(column)).collect();
+                let gathered: Result<Vec<ArrayRef>, _> =
+                    columns.iter().map(|column| filter.filter(column)).collect();
                 batch_of(schema, gathered?, count)
             }
         }
@@ -118,7 +119,9 @@ impl Run<'_> {
         let made = match &step.kind {
             StepKind::Filter(predicate, kept) => self.filter(step, predicate, kept, rows),
             StepKind::Project(columns) => self.project(step, columns, rows),
-            StepKind::Keyed(operator, encoder, kept) => self.keyed(step, *operator, encoder, kept, rows).map(Some),
+            StepKind::Keyed(operator, encoder, kept) => {
+                self.keyed(step, *operator, encoder, kept, rows).map(Some)
+            }
         };
         match made.map_err(|error| program.locate(step.node, error))? {
             Some(rows) => self.push(&step.ports, rows),
@@ -142,7 +145,8 @@ impl Run<'_> {
     fn project(&self, step: &Step, columns: &[Column], rows: Rows) -> Result<Option<Rows>> {
         let computes = columns.iter().any(|column| matches!(column, Column::Computed(_)));
         let rows = if computes { rows.dense()? } else { rows };
-        let made: Result<Vec<ArrayRef>> = columns.iter().map(|column| self.column(column, &rows.batch)).collect();
+        let made: Result<Vec<ArrayRef>> =
+            columns.iter().map(|column| self.column(column, &rows.batch)).collect();
         let batch = batch_of(&step.schema, made?, rows.batch.num_rows())?;
         Ok(Some(Rows { batch, ..rows }))
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::decode::DecodeSpec;
+use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
 use crate::exec::detect::DetectOperator;
 use crate::exec::keyed::KeyedOperator;
@@ -16,7 +17,6 @@ use crate::expr::{Bound, Expression, Predicate};
 use crate::plan::{
     BatchFunction, Checked, FunctionSchema, Named, Node, NodeId, Operator, OutputId, Plan, SourceId,
 };
-use crate::detect::DetectSpec;
 use crate::state::key::KeyEncoder;
 
 /// Where the rows of a step go next.
@@ -198,7 +198,8 @@ impl<'a> Compiler<'a> {
     }
 
     fn origin(&self, node: &Node) -> Origin {
-        let inputs: Vec<Origin> = node.inputs.iter().filter_map(|input| self.origins.get(input.0)).copied().collect();
+        let inputs: Vec<Origin> =
+            node.inputs.iter().filter_map(|input| self.origins.get(input.0)).copied().collect();
         let stage = inputs.iter().map(|origin| origin.stage).max().unwrap_or(0);
         let exchange = inputs.first().and_then(|origin| origin.exchange);
         Origin { stage, exchange }
@@ -262,17 +263,25 @@ impl<'a> Compiler<'a> {
     }
 
     /// The columns of `id` that are read: each computed by its expression, or the input's of the same (old) name.
-    fn project(&mut self, id: NodeId, input: NodeId, named: &[Named], names: &[(String, String)]) -> Result<Made> {
+    fn project(
+        &mut self,
+        id: NodeId,
+        input: NodeId,
+        named: &[Named],
+        names: &[(String, String)],
+    ) -> Result<Made> {
         let source = self.columns(input)?;
         let column = |name: &String| -> Result<Column> {
             if let Some(column) = named.iter().find(|column| column.name == *name) {
                 let bound = column.expression.bind(source).map_err(first)?;
-                return Ok(passed(&column.expression, source).map_or(Column::Computed(Box::new(bound)), Column::Input));
+                return Ok(passed(&column.expression, source)
+                    .map_or(Column::Computed(Box::new(bound)), Column::Input));
             }
             let old = names.iter().find(|(_, new)| new == name).map_or(name, |(old, _)| old);
             index(source, old).map(Column::Input)
         };
-        let columns: Result<Vec<Column>> = self.columns(id)?.fields().iter().map(|f| column(f.name())).collect();
+        let columns: Result<Vec<Column>> =
+            self.columns(id)?.fields().iter().map(|f| column(f.name())).collect();
         self.step(id, input, StepKind::Project(columns?))
     }
 
@@ -337,7 +346,12 @@ impl<'a> Compiler<'a> {
         let source = Arc::clone(self.columns(input)?);
         let keys = self.checked.keys(input)?.ok_or_else(lost)?;
         let encoder = KeyEncoder::new(&source, keys)?;
-        let fields = source.fields().iter().cloned().chain(spec.output_fields().into_iter().map(Arc::new)).collect::<Vec<_>>();
+        let fields = source
+            .fields()
+            .iter()
+            .cloned()
+            .chain(spec.output_fields().into_iter().map(Arc::new))
+            .collect::<Vec<_>>();
         let kept = indices(&Schema::new(fields), self.columns(id)?)?;
         self.program.keyed.push(KeyedSpec { exchange, spec: spec.clone(), schema: source });
         self.step(id, input, StepKind::Keyed(self.program.keyed.len() - 1, encoder, kept))
@@ -380,10 +394,18 @@ fn single(made: Made) -> Vec<Made> {
 }
 
 fn first(mistakes: Vec<Error>) -> Error {
-    mistakes.into_iter().next().unwrap_or_else(|| Error::internal("an expression failed to bind without a reason"))
+    mistakes
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| Error::internal("an expression failed to bind without a reason"))
 }
 
-fn appends(source: &Schema, added: &SchemaRef, own: &Schema, reads: Option<&[String]>) -> Result<FunctionShape> {
+fn appends(
+    source: &Schema,
+    added: &SchemaRef,
+    own: &Schema,
+    reads: Option<&[String]>,
+) -> Result<FunctionShape> {
     let given = match reads {
         Some(reads) => reads.iter().map(|name| index(source, name)).collect::<Result<_>>()?,
         None => (0..source.fields().len()).collect(),
@@ -402,7 +424,9 @@ fn passed(expression: &Expression, schema: &Schema) -> Option<usize> {
 }
 
 fn index(schema: &Schema, name: &str) -> Result<usize> {
-    schema.index_of(name).map_err(|_| Error::internal(format!("the column \"{name}\" was pruned though it is read")))
+    schema
+        .index_of(name)
+        .map_err(|_| Error::internal(format!("the column \"{name}\" was pruned though it is read")))
 }
 
 fn indices(from: &Schema, wanted: &Schema) -> Result<Vec<usize>> {

@@ -23,10 +23,14 @@ pub(crate) struct Shard {
 impl Shard {
     /// The shard with `state`, one snapshot an operator; without any where there is none.
     pub(crate) fn load(program: &Program, number: usize, state: Option<&[RecordBatch]>) -> Result<Self> {
-        let mut operators: Operators = program.keyed.iter().map(|spec| spec.build()).collect::<Result<_>>()?;
+        let mut operators: Operators =
+            program.keyed.iter().map(|spec| spec.build()).collect::<Result<_>>()?;
         if let Some(state) = state {
             expect_count(operators.len(), state.len())?;
-            operators.iter_mut().zip(state).try_for_each(|(operator, snapshot)| operator.restore(snapshot))?;
+            operators
+                .iter_mut()
+                .zip(state)
+                .try_for_each(|(operator, snapshot)| operator.restore(snapshot))?;
         }
         Ok(Self { number, operators })
     }

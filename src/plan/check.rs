@@ -239,8 +239,9 @@ fn bind_all(columns: &[Named], schema: &Schema) -> Result<Vec<FieldRef>, Vec<Err
 
 fn select(columns: &[Named], input: &Stream) -> Result<Stream, Vec<Error>> {
     let schema = distinct(bind_all(columns, &input.schema)?)?;
-    let kept =
-        |key: &String| columns.iter().any(|column| column.name == *key && column.expression.as_column() == Some(key));
+    let kept = |key: &String| {
+        columns.iter().any(|column| column.name == *key && column.expression.as_column() == Some(key))
+    };
     Ok(Stream { schema, keys: keys_if(input, kept) })
 }
 

@@ -34,8 +34,8 @@ mod _native {
     use super::dstream::Stream;
     #[pymodule_export]
     use super::error::{
-        CheckpointError, ConfigError, DataError, DataLossError, FencedError, MemoryLimitError, SchemaError, SinkError,
-        SourceError, TidemillError,
+        CheckpointError, ConfigError, DataError, DataLossError, FencedError, MemoryLimitError, SchemaError,
+        SinkError, SourceError, TidemillError,
     };
     #[pymodule_export]
     use super::event::{Event, Progress};

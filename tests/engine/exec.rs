@@ -90,7 +90,11 @@ impl Job {
                 let clamp = |offset: i64| Offset(offset.min(head.stable.0));
                 OffsetRange::new(head.at.clone(), clamp(from), clamp(from + step))
             };
-            heads.iter().enumerate().map(|(i, heads)| (SourceId(i), heads.iter().map(range).collect())).collect()
+            heads
+                .iter()
+                .enumerate()
+                .map(|(i, heads)| (SourceId(i), heads.iter().map(range).collect()))
+                .collect()
         };
         (0_u64..)
             .zip((0..end).step_by(usize::try_from(step).unwrap()))
@@ -146,13 +150,16 @@ fn lines(rows: &RecordBatch) -> Vec<String> {
             _ => array_value_to_string(column, row).unwrap(),
         }
     };
-    (0..rows.num_rows()).map(|row| rows.columns().iter().map(cell(row)).collect::<Vec<_>>().join("|")).collect()
+    (0..rows.num_rows())
+        .map(|row| rows.columns().iter().map(cell(row)).collect::<Vec<_>>().join("|"))
+        .collect()
 }
 
 /// Runs the job with every setting and checks that each gives the same bits; they are returned.
 fn same_everywhere(job: &Job, step: i64) -> String {
     let tasks = job.tasks(step);
-    let texts = SETTINGS.map(|(executors, threads)| text(&run(&job.engine(executors, threads), &tasks).unwrap()));
+    let texts =
+        SETTINGS.map(|(executors, threads)| text(&run(&job.engine(executors, threads), &tasks).unwrap()));
     for other in &texts {
         assert_eq!(&texts[0], other);
     }
@@ -187,11 +194,14 @@ fn stateless_operators_give_what_they_say() {
     let source = job.source(0);
     let hot = job.add(Operator::Filter(col("temp").gt(Expression::lit(50.0))), &[source]);
     let even = job.add(Operator::Filter(Expression::sql("n % 2 = 0")), &[hot]);
-    let more = job.add(Operator::WithColumns(vec![named("n", col("n") + Expression::lit(1_000_i64))]), &[even]);
+    let more =
+        job.add(Operator::WithColumns(vec![named("n", col("n") + Expression::lit(1_000_i64))]), &[even]);
     let renamed = job.add(Operator::Rename(vec![("device".to_owned(), "id".to_owned())]), &[more]);
     let fewer = job.add(Operator::Drop(strings(&["site"])), &[renamed]);
-    let selected =
-        job.add(Operator::Select(vec![named("id", col("id")), named("n", col("n")), named("t", col("temp"))]), &[fewer]);
+    let selected = job.add(
+        Operator::Select(vec![named("id", col("id")), named("n", col("n")), named("t", col("temp"))]),
+        &[fewer],
+    );
     job.output(selected);
     job.fill(200);
     let expected: Vec<String> = (0..4)
@@ -322,7 +332,13 @@ fn a_function_that_returns_other_columns_is_told_so() {
     let error = run(&job.engine(1, 1), &job.tasks(10)).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Schema);
     let said = error.to_string();
-    for part in ["expected the columns (temp: Float64)", "returned (double: Float64)", "readings-0[0]", "job.py:3", "batch 0"] {
+    for part in [
+        "expected the columns (temp: Float64)",
+        "returned (double: Float64)",
+        "readings-0[0]",
+        "job.py:3",
+        "batch 0",
+    ] {
         assert!(said.contains(part), "{said}");
     }
 }
@@ -484,7 +500,9 @@ fn a_plan_explains_where_its_barriers_are() {
     let scored = job.add(detect("temp", ""), &[keyed]);
     job.output(scored);
     let text = job.plan.check().unwrap().explain().unwrap();
-    for part in ["key_by device [exchange by key group]", "detect temp with", "score: Float64", "at least once"] {
+    for part in
+        ["key_by device [exchange by key group]", "detect temp with", "score: Float64", "at least once"]
+    {
         assert!(text.contains(part), "{text}");
     }
 }
@@ -504,5 +522,8 @@ fn an_error_of_a_function_says_where() {
     job.output(failing);
     job.fill(1);
     let error = run(&job.engine(1, 1), &job.tasks(10)).err().unwrap();
-    assert_eq!(error.to_string(), "division by zero (partition readings-0[0], in map_batches, job.py:2, batch 0)");
+    assert_eq!(
+        error.to_string(),
+        "division by zero (partition readings-0[0], in map_batches, job.py:2, batch 0)"
+    );
 }

@@ -7,5 +7,6 @@ mod driver_simulation;
 mod exec;
 mod expr;
 mod ingest;
+mod simulation;
 mod sink;
 mod state;

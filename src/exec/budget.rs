@@ -1,7 +1,8 @@
 //! The bytes that the batches in flight hold, under one limit.
 //!
-//! A batch that would overshoot waits until the batches before it have given theirs back; a batch that overshoots
-//! alone cannot be helped by waiting and is a named error. It deliberately measures nothing: callers say how much.
+//! A batch that would overshoot waits until the batches before it have given theirs back. The oldest never waits,
+//! since nobody before it could give anything back, and where it overshoots alone that is a named error. It
+//! deliberately measures nothing: callers say how much.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,12 +33,12 @@ impl Budget {
         let mut held = self.lock();
         loop {
             let own = held.get(&batch).copied().unwrap_or_default() + bytes;
-            let others: u64 = held.iter().filter(|(id, _)| **id != batch).map(|(_, bytes)| bytes).sum();
-            if own.saturating_add(others) <= self.limit || cancel.is_cancelled() {
+            let older: u64 = held.range(..batch).map(|(_, bytes)| bytes).sum();
+            if own.saturating_add(older) <= self.limit || cancel.is_cancelled() {
                 held.insert(batch, own);
                 return Ok(());
             }
-            if others == 0 {
+            if older == 0 {
                 return Err(self.too_large(batch, own, what));
             }
             held = self.freed.wait_timeout(held, LOOK).unwrap_or_else(PoisonError::into_inner).0;
@@ -61,5 +62,38 @@ impl Budget {
         );
         Error::memory_limit(message)
             .help("raise max_memory, or plan smaller batches (batch_interval, max_records)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_batch_never_waits_for_a_later_one() {
+        let (budget, cancel) = (Budget::new(100), Cancel::default());
+        budget.reserve(BatchId(2), 90, &cancel, "later").unwrap();
+        budget.reserve(BatchId(1), 90, &cancel, "oldest").unwrap();
+        let error = budget.reserve(BatchId(1), 20, &cancel, "partition 0").unwrap_err();
+        assert!(error.to_string().contains("110 bytes at partition 0, the limit is 100"), "{error}");
+    }
+
+    #[test]
+    fn a_later_batch_goes_on_when_the_older_gives_its_memory_back() {
+        let (budget, cancel) = (Budget::new(100), Cancel::default());
+        budget.reserve(BatchId(1), 90, &cancel, "oldest").unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| budget.reserve(BatchId(2), 50, &cancel, "later"));
+            budget.release(BatchId(1));
+            waiting.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_cancelled_batch_waits_no_more() {
+        let (budget, cancel) = (Budget::new(100), Cancel::default());
+        budget.reserve(BatchId(1), 90, &cancel, "oldest").unwrap();
+        cancel.cancel();
+        budget.reserve(BatchId(2), 50, &cancel, "later").unwrap();
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct LocalExecutor {
     office: Mutex<Office>, // one map and one reduce at a time; both look at the epoch, only the reduce at the state
     batches: Mutex<BTreeMap<BatchId, Mailbox>>, // put in by the map of n + 1 while n is reduced
     recent: Mutex<BTreeMap<TopicPartition, u64>>, // the last batch's bytes, by which partitions are dealt
-    cancel: Mutex<Cancel>, // of the running map; replaced by the next one
+    cancel: Cancel, // for good: a stream that is cancelled, or a batch that fails, ends it
 }
 
 /// What an executor holds in one epoch.
@@ -61,14 +61,13 @@ impl LocalExecutor {
         shards: usize,
     ) -> Self {
         let (office, batches, recent, cancel) =
-            (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
+            (Mutex::default(), Mutex::default(), Mutex::default(), Cancel::default());
         Self { program, lanes, pool, budget, shards, office, batches, recent, cancel }
     }
 
     /// Asks every lane for its share, and puts together what they made.
     fn ingest(&self, task: &MapTask, context: &Arc<BatchContext>) -> Result<Yield> {
-        let cancel = Cancel::default();
-        *lock(&self.cancel) = cancel.clone();
+        let cancel = &self.cancel;
         let mut answers = Vec::new();
         for (source, ranges) in &task.ranges {
             let lanes = self.lanes.get(source).map(Vec::as_slice).unwrap_or_default();
@@ -156,7 +155,7 @@ impl LocalExecutor {
         let before = mailbox.bytes();
         function.run(&mut Run { program: &self.program, context, slot, operators, mailbox }, rows)?;
         let kept = mailbox.bytes() - before;
-        self.budget.reserve(context.batch, kept, &lock(&self.cancel).clone(), &slot.to_string())
+        self.budget.reserve(context.batch, kept, &self.cancel, &slot.to_string())
     }
 
     /// Runs what lies behind the exchange `place` over each shard that is owned, in parallel.
@@ -242,7 +241,7 @@ impl Executor for LocalExecutor {
     }
 
     fn cancel(&self) {
-        lock(&self.cancel).cancel();
+        self.cancel.cancel();
     }
 }
 

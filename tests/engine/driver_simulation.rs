@@ -1,10 +1,14 @@
 //! The driver's machine in a seeded world where every command may end late, out of order, or in failure.
 //!
 //! `TIDEMILL_SEEDS=100000 cargo test --test engine driver_simulation` runs more; a failing seed is printed with
-//! its trace.
+//! the end of its trace.
 
-use crate::simulation::run;
-use crate::simulation::sabotage::{ALL, Sabotaged};
+mod checker;
+mod sabotage;
+mod world;
+
+use sabotage::{ALL, Sabotaged};
+use world::run;
 
 const SEEDS: u64 = 2_000;
 

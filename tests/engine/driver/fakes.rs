@@ -250,11 +250,8 @@ impl Engine for FakeEngine {
         let offsets = *mapped.tickets.downcast::<Vec<i64>>().unwrap();
         let counts = Counts { output_rows: offsets.len() as u64, ..Counts::default() };
         let rows = RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from(offsets))])?;
-        Ok(Reduced {
-            outputs: vec![(OutputId(0), vec![rows])],
-            state: StateSize { keys: 3, bytes: 24 },
-            counts,
-        })
+        let outputs = vec![(OutputId(0), vec![rows])];
+        Ok(Reduced { outputs, state: StateSize { keys: 3, bytes: 24 }, counts, ..Reduced::default() })
     }
 
     fn cancel(&self) {

@@ -15,7 +15,7 @@ use tidemill::offset::{Offset, OffsetRange};
 use tidemill::plan::SourceId;
 use tidemill::time::{BatchId, BatchTime, EventTime};
 
-use super::Partition;
+use super::world::Partition;
 
 /// A rule that was broken.
 #[derive(Debug)]

@@ -1,10 +1,7 @@
 //! A world for the driver's machine: seeded, with commands that end late, out of order, or in failure.
 //!
-//! It performs no command: it remembers what was asked and answers when the seed says so. [`checker`] decides
+//! It performs no command: it remembers what was asked and answers when the seed says so. The checker decides
 //! whether what the machine did was right, from commands and answers alone.
-
-pub(crate) mod checker;
-pub(crate) mod sabotage;
 
 use std::time::Duration;
 
@@ -21,14 +18,17 @@ use tidemill::offset::{Offset, TopicPartition};
 use tidemill::plan::SourceId;
 use tidemill::time::{BatchTime, EventTime, Interval};
 
-use checker::{Checker, Violation};
-use sabotage::Driver;
+use super::checker::{Checker, Violation};
+use super::sabotage::Driver;
 
 /// After so many steps the stream is asked to stop …
 const STEPS: usize = 160;
 
 /// … and must have ended after so many more.
 const STEPS_TO_END: usize = 2_000;
+
+/// So many lines of a trace are shown with a violation.
+const SHOWN: usize = 60;
 
 /// What is there to read, as nobody but the world knows it.
 #[derive(Debug)]
@@ -59,22 +59,12 @@ pub(crate) fn run(
 ) -> Result<Vec<String>, Violation> {
     let mut world = World::new(seed);
     let machine = Machine::new(world.settings.clone(), world.moment.now);
-    let mut driver = driver(machine);
-    world.tell(&mut *driver, Input::Start)?;
-    for step in 0..STEPS + STEPS_TO_END {
-        if world.finished {
-            return Ok(world.trace);
-        }
-        if step == STEPS {
-            world.trouble = 0.0;
-            world.tell(&mut *driver, Input::Stop(Stop::Graceful))?;
-        } else if step < STEPS {
-            world.step(&mut *driver)?;
-        } else {
-            world.settle(&mut *driver)?;
-        }
-    }
-    Err(Violation(format!("did not end; under way: {:?}", world.under_way)))
+    let played = world.play(&mut *driver(machine));
+    let shown = world.trace.len().saturating_sub(SHOWN);
+    let with_trace =
+        |violation: Violation| Violation(format!("{}\n{}", violation.0, world.trace[shown..].join("\n")));
+    played.map_err(with_trace)?;
+    Ok(world.trace)
 }
 
 impl World {
@@ -99,6 +89,27 @@ impl World {
             trace,
             finished: false,
         }
+    }
+
+    fn play(&mut self, driver: &mut dyn Driver) -> Result<(), Violation> {
+        self.tell(driver, Input::Start)?;
+        for step in 0..STEPS + STEPS_TO_END {
+            if self.finished {
+                return Ok(());
+            }
+            match step {
+                0..STEPS => self.step(driver)?,
+                STEPS => self.end(driver)?,
+                _ => self.settle(driver)?,
+            }
+        }
+        Err(Violation(format!("did not end; under way: {:?}", self.under_way)))
+    }
+
+    /// Nothing fails from here on, and the stream is asked to end.
+    fn end(&mut self, driver: &mut dyn Driver) -> Result<(), Violation> {
+        self.trouble = 0.0;
+        self.tell(driver, Input::Stop(Stop::Graceful))
     }
 
     /// One thing happens: time passes, records arrive, a command ends, someone stops the stream.

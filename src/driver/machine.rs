@@ -120,7 +120,7 @@ pub enum Purpose {
     Ending,
 }
 
-/// What the machine wants done. Each command but the last four is answered by exactly one input.
+/// What the machine wants done. Each command down to [`Command::CloseSinks`] is answered by exactly one input.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Open every sink.
@@ -147,6 +147,9 @@ pub enum Command {
     Emit(Event),
     /// Ask the running map to give up.
     Cancel,
+    /// Let go of the rows of a batch that will not be finished: the memory that they count to may be what the
+    /// cancelled map waits for.
+    Discard(BatchId),
     /// The stream has ended, with this error if any; the last command.
     Finish(Option<Error>),
 }

@@ -90,6 +90,7 @@ pub(crate) struct Done {
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     flights: VecDeque<Flight>,
+    dropped: Vec<BatchId>, // their rows are still held
     watermark: Watermark,
     previous: Option<BatchTime>, // of the last batch completed
     first: Duration,
@@ -98,7 +99,13 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// Nothing in flight; the first batch is taken to span `first`.
     pub(crate) fn new(rules: Vec<Option<EventTimeRule>>, first: Duration) -> Self {
-        Self { flights: VecDeque::new(), watermark: Watermark::new(rules), previous: None, first }
+        Self {
+            flights: VecDeque::new(),
+            dropped: Vec::new(),
+            watermark: Watermark::new(rules),
+            previous: None,
+            first,
+        }
     }
 
     /// Whether no batch is in flight.
@@ -192,7 +199,7 @@ impl Pipeline {
     /// A command of `batch` has failed; says what was to become of the batch before.
     pub(crate) fn failed(&mut self, batch: BatchId) -> Fate {
         let fate = self.flights.iter().find(|flight| flight.task.batch == batch).map(|flight| flight.fate);
-        self.flights.retain(|flight| flight.task.batch != batch);
+        self.drop_where(|flight| flight.task.batch == batch);
         fate.unwrap_or(Fate::GivenUp)
     }
 
@@ -220,9 +227,9 @@ impl Pipeline {
 
     /// The next command of every batch that can have one.
     pub(crate) fn advance(&mut self, moment: Moment) -> Vec<Command> {
-        self.flights.retain(|flight| flight.fate == Fate::Live || flight.step.is_busy());
+        self.drop_where(|flight| flight.fate == Fate::GivenUp && !flight.step.is_busy());
+        let mut commands: Vec<_> = self.dropped.drain(..).map(Command::Discard).collect();
         let mut before = None;
-        let mut commands = Vec::new();
         for flight in &mut self.flights {
             if flight.fate == Fate::Live {
                 commands.extend(flight.next(moment, before, &self.watermark));
@@ -230,6 +237,12 @@ impl Pipeline {
             before = Some(flight.step);
         }
         commands
+    }
+
+    fn drop_where(&mut self, which: impl Fn(&Flight) -> bool) {
+        self.dropped
+            .extend(self.flights.iter().filter(|flight| which(flight)).map(|flight| flight.task.batch));
+        self.flights.retain(|flight| !which(flight));
     }
 
     /// Takes out the oldest batch if it has been committed.

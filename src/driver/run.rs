@@ -220,7 +220,13 @@ impl Loop {
                 Ok(())
             }
             Command::Cancel => {
+                self.workers.cancel.cancel(); // for a map that has been handed over and has not begun
                 self.engine.cancel();
+                Ok(())
+            }
+            Command::Discard(batch) => {
+                self.mapped.remove(&batch);
+                self.reduced.remove(&batch);
                 Ok(())
             }
             Command::Finish(_) => Ok(()),

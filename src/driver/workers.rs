@@ -17,7 +17,7 @@ use crate::driver::{Job, JobSink};
 use crate::error::{Error, Result};
 use crate::event::Positions;
 use crate::exec::{Engine, MapTask, Mapped, Reduced};
-use crate::ingest::Source;
+use crate::ingest::{Cancel, Source};
 use crate::plan::{OutputId, SourceId};
 use crate::sink::{Delivery, Sink};
 use crate::time::{BatchId, EventTime};
@@ -108,6 +108,7 @@ pub(crate) struct Workers {
     pub(crate) sinks: Sender<SinkWork>,
     pub(crate) acknowledge: Sender<Vec<(SourceId, Positions)>>,
     pub(crate) answers: Receiver<Answer>,
+    pub(crate) cancel: Cancel,
 }
 
 impl Workers {
@@ -119,6 +120,8 @@ impl Workers {
         let acknowledged = sources.clone();
         let (mapper, reducer) = (Arc::clone(&job.engine), Arc::clone(&job.engine));
         let mut sinks = Sinks { sinks: std::mem::take(&mut job.sinks), opened: 0 };
+        let cancel = Cancel::default();
+        let cancelled = cancel.clone();
         let mut log = log;
         Ok(Self {
             ask: hire.worker("tidemill-plan", ONE, asked, move |ask| answer_ask(&sources, ask))?,
@@ -126,7 +129,9 @@ impl Workers {
                 log.append(&entry)?;
                 Ok(Answer::Input(Input::Recorded(entry.batch(), entry.kind())))
             })?,
-            map: hire.worker("tidemill-map", ONE, mapping, move |task: Arc<MapTask>| map(&*mapper, &task))?,
+            map: hire.worker("tidemill-map", ONE, mapping, move |task: Arc<MapTask>| {
+                map(&*mapper, &task, &cancelled)
+            })?,
             reduce: hire.worker("tidemill-reduce", ONE, reducing, move |work| reduce(&*reducer, work))?,
             sinks: hire.worker("tidemill-sinks", ONE, sunk, move |work| sinks.perform(work))?,
             acknowledge: hire.worker(
@@ -136,6 +141,7 @@ impl Workers {
                 move |positions: Vec<_>| Ok(acknowledge(&acknowledged, &positions)),
             )?,
             answers,
+            cancel,
         })
     }
 }
@@ -235,7 +241,10 @@ fn answer_ask(sources: &[Arc<dyn Source>], ask: Ask) -> Result<Answer> {
     Ok(Answer::Input(input))
 }
 
-fn map(engine: &dyn Engine, task: &MapTask) -> Result<Answer> {
+fn map(engine: &dyn Engine, task: &MapTask, cancel: &Cancel) -> Result<Answer> {
+    if cancel.is_cancelled() {
+        return Err(Error::internal("the stream was stopped before the batch was mapped"));
+    }
     Ok(Answer::Mapped(task.batch, engine.map(task)?))
 }
 

@@ -35,6 +35,8 @@ pub(crate) enum Step {
     Deliver,
     Acknowledge,
     Close,
+    /// The rows of a batch have been let go.
+    Freed,
 }
 
 type Hook = Arc<dyn Fn(Step, Option<BatchId>) -> Result<()> + Send + Sync>;
@@ -251,12 +253,26 @@ impl Engine for FakeEngine {
         let counts = Counts { output_rows: offsets.len() as u64, ..Counts::default() };
         let rows = RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from(offsets))])?;
         let outputs = vec![(OutputId(0), vec![rows])];
-        Ok(Reduced { outputs, state: StateSize { keys: 3, bytes: 24 }, counts, ..Reduced::default() })
+        Ok(Reduced {
+            outputs,
+            state: StateSize { keys: 3, bytes: 24 },
+            counts,
+            hold: Some(Box::new(Hold(Arc::clone(&self.0), task.batch))),
+        })
     }
 
     fn cancel(&self) {
         *self.0.cancelled.lock().unwrap() = true;
         self.0.notify();
+    }
+}
+
+/// Tells when the rows of a batch are let go.
+struct Hold(Arc<Stage>, BatchId);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.at(Step::Freed, Some(self.1)).unwrap();
     }
 }
 

@@ -178,6 +178,22 @@ fn a_stop_at_once_drops_a_batch_that_no_sink_has_and_finishes_one_that_a_sink_ma
 }
 
 #[test]
+fn the_rows_of_a_batch_that_is_given_up_are_let_go_at_once_and_those_of_one_delivered_with_it() {
+    let fixture = Fixture::new(&[100]);
+    let gate = hold(&fixture.stage, Step::Deliver, 1);
+    let running = start(fixture.job(Trigger::AsSoonAsPossible)).unwrap();
+    fixture.stage.wait_for(Step::Freed, 0);
+    fixture.stage.wait_for(Step::Deliver, 1);
+    fixture.stage.wait_for(Step::Reduce, 2);
+    running.stop(Stop::Now);
+    fixture.stage.wait_for(Step::Freed, 2);
+    assert!(!fixture.stage.has_begun(Step::Freed, 1), "its delivery still needs them");
+    gate.open();
+    ends(&running);
+    fixture.stage.wait_for(Step::Freed, 1);
+}
+
+#[test]
 fn a_failure_in_each_phase_stops_the_stream_and_keeps_what_was_before_it() {
     for phase in PHASES {
         let fixture = Fixture::new(&[100]);

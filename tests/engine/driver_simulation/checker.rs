@@ -220,6 +220,9 @@ impl Checker {
             Command::Emit(Event::Failed(error)) => self.report_failure(error),
             Command::Finish(error) => self.finish(error.as_ref()),
             Command::WakeAt(_) | Command::Emit(_) | Command::Cancel => Ok(()),
+            Command::Discard(batch) => {
+                rule(self.is_given_up(*batch), || format!("batch {batch} was discarded alive"))
+            }
         }
     }
 

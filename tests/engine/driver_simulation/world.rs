@@ -267,7 +267,7 @@ impl World {
             match command {
                 Command::WakeAt(time) => self.timer = time,
                 Command::Finish(_) => self.finished = true,
-                Command::Emit(_) | Command::Cancel => {}
+                Command::Emit(_) | Command::Cancel | Command::Discard(_) => {}
                 command => self.under_way.push(command),
             }
         }

@@ -216,7 +216,7 @@ fn fill(servers: &str, topic: &str, records: i64) {
             record = back;
         }
     }
-    producer.flush(Duration::from_secs(60)).unwrap();
+    producer.flush(Duration::from_mins(1)).unwrap();
 }
 
 fn create(config: &ClientConfig, topic: &str) {

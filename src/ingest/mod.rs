@@ -77,7 +77,8 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// The name it has in errors and progress.
     fn name(&self) -> &str;
 
-    /// Every partition there is now, new ones included, in order of topic and partition.
+    /// Every partition there is now, new ones included, in order of topic and partition. May be a little old (for
+    /// Kafka 100 ms), but never behind what has arrived at the fetchers; an error may be retriable.
     fn heads(&self) -> Result<Vec<Head>>;
 
     /// The offset of each partition that `bound` means now.
@@ -90,7 +91,8 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// returned, reported as a warning, and never fails a batch.
     fn acknowledge(&self, positions: &Positions) -> Result<()>;
 
-    /// Asks for `waker` to be called when records may have arrived.
+    /// Asks for `waker` to be called when records may have arrived. Where records arrive at the fetchers, as from
+    /// Kafka, nothing calls it for a partition that no fetch has named yet: one with an empty range is enough.
     fn subscribe(&self, waker: Waker);
 }
 

@@ -3,6 +3,7 @@
 //! It deliberately starts no broker: `TIDEMILL_TEST_KAFKA` names one.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::print_stderr,
     reason = "helpers of tests, outside of the test functions"
 )]

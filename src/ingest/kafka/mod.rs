@@ -353,9 +353,9 @@ impl Shared {
         let mut described = BTreeMap::new();
         for name in self.settings.topics.names() {
             let topics = self.client.topics(Some(name), PATIENCE)?;
-            described.extend(
-                topics.into_iter().map(|(name, partitions)| (name, Described { id: None, partitions })),
-            );
+            let gone = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+            let (name, partitions) = topics.into_iter().find(|(known, _)| known == name).ok_or(gone)?;
+            described.insert(name, Described { id: None, partitions });
         }
         Ok(described)
     }

@@ -16,7 +16,7 @@ use crate::event::Progress;
 use crate::exec::local::{LocalEngine, LocalSettings};
 use crate::ingest::{Bound, Source};
 use crate::plan::{CallSite, Checked, Node, NodeId, Operator, Plan, SourceSpec};
-use crate::sink::Sink;
+use crate::sink::{Delivery, Sink};
 use crate::time::Clock;
 
 /// Makes a source at each start.
@@ -189,9 +189,7 @@ impl Context {
         let state = self.lock();
         if state.is_running() {
             let text = format!("the context {:?} is running", self.settings.name);
-            return Err(
-                Error::config(text).help("add sources, operators and outputs before start, or stop it first")
-            );
+            return Err(Error::config(text).help("add sources, operators and outputs before start, or stop it first"));
         }
         Ok(state)
     }
@@ -253,13 +251,13 @@ impl State {
     }
 
     fn open_sinks(&self, checked: &Checked) -> Result<Vec<JobSink>> {
-        let inputs = self.plan.nodes.iter().filter(|node| matches!(node.operator, Operator::Output(_)));
-        let pairs = inputs.filter_map(|node| node.inputs.first()).zip(&self.sinks);
-        let open_one = |(input, open): (&NodeId, &OpenSink)| {
-            let sink = open(checked.keys(*input)?)?;
-            Ok(JobSink { sink, schema: Arc::clone(checked.schema(*input)?) })
+        let outputs = self.plan.nodes.iter().filter(|node| matches!(node.operator, Operator::Output(_)));
+        let pairs = outputs.flat_map(|node| node.inputs.iter().map(|input| (*input, node.site.clone())));
+        let open_one = |((input, site), open): ((NodeId, Option<CallSite>), &OpenSink)| {
+            let sink = open(checked.keys(input)?)?;
+            Ok(JobSink { sink: Box::new(Located { sink, site }), schema: Arc::clone(checked.schema(input)?) })
         };
-        pairs.map(open_one).collect()
+        pairs.zip(&self.sinks).map(open_one).collect()
     }
 
     fn job_sources(&self, sources: Vec<Arc<dyn Source>>, trigger: Trigger) -> Vec<JobSource> {
@@ -274,6 +272,44 @@ impl State {
             max_rate_per_partition: reading.max_rate_per_partition,
         })
         .collect()
+    }
+}
+
+/// A sink whose errors say which line of the script made it.
+#[derive(Debug)]
+struct Located {
+    sink: Box<dyn Sink>,
+    site: Option<CallSite>,
+}
+
+impl Located {
+    fn locate(&self, error: Error) -> Error {
+        match &self.site {
+            Some(site) => error.at(site.to_string()),
+            None => error,
+        }
+    }
+}
+
+impl Sink for Located {
+    fn name(&self) -> &str {
+        self.sink.name()
+    }
+
+    fn open(&mut self, schema: &SchemaRef) -> Result<()> {
+        self.sink.open(schema).map_err(|error| self.locate(error))
+    }
+
+    fn deliver(&mut self, delivery: &Delivery) -> Result<()> {
+        self.sink.deliver(delivery).map_err(|error| self.locate(error))
+    }
+
+    fn wants_empty(&self) -> bool {
+        self.sink.wants_empty()
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.sink.close().map_err(|error| self.locate(error))
     }
 }
 

@@ -9,7 +9,8 @@
 ... )
 >>> readings.filter(tm.col("temperature") > 80).pprint()
 
-``ctx.run()`` then runs it. `StreamingContext` and `DStream` are where to read on; `testing` runs a job without a broker.
+``ctx.run()`` then runs it. `StreamingContext` and `DStream` are where to read on; `testing` runs a job
+without a broker.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ from tidemill._native import (
 from tidemill.batch import Batch, OffsetRange
 from tidemill.context import StreamingContext, as_soon_as_possible, available_now, interval
 from tidemill.dstream import DStream
-from tidemill.expressions import Expr, col, lit, sql_expr, when
+from tidemill.expressions import Expr, col, functions, lit, sql_expr, when
 from tidemill.formats import Json, Raw
 from tidemill.listener import Listener
 from tidemill.sinks import AUTO
 
 if TYPE_CHECKING:
-    from tidemill import functions, ml, testing
+    from tidemill import ml, testing
 
 __all__ = [
     "AUTO",
@@ -79,7 +80,7 @@ __all__ = [
     "when",
 ]
 
-_LAZY = frozenset({"functions", "ml", "testing"})
+_LAZY = frozenset({"ml", "testing"})
 
 
 def __getattr__(name: str) -> object:

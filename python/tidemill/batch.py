@@ -7,19 +7,18 @@ NumPy have them, and each takes a batch without a copy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tidemill import _native
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import pandas as pd
     import polars as pl
     import pyarrow as pa
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHOWN_ROWS = 10
 
 
@@ -160,8 +159,12 @@ class Batch:
     def _repr_html_(self) -> str:
         from html import escape
 
-        head = "".join(f"<th>{escape(name)}<br><small>{escape(kind)}</small></th>" for name, kind in self._kinds())
-        rows = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in self._head())
+        head = "".join(
+            f"<th>{escape(name)}<br><small>{escape(kind)}</small></th>" for name, kind in self._kinds()
+        )
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in self._head()
+        )
         return f"<p>{escape(repr(self).split(' of ')[0])}</p><table><tr>{head}</tr>{rows}</table>"
 
     def _kinds(self) -> list[tuple[str, str]]:

@@ -83,7 +83,7 @@ class StreamingContext:
         threads: threads of each executor; by default one a core.
         max_memory: what raw and decoded rows in flight may take: ``"25%"`` of the memory that the process may use,
             ``"2GiB"``, or bytes.
-        backpressure: False lifts the limit that back-pressure sets; the memory limit stays.
+        backpressure: a batch takes what memory and the trigger's `max_records` allow; False is not offered yet.
         clock: a `tidemill.testing.ManualClock`, for tests.
 
     Raises:
@@ -113,7 +113,7 @@ class StreamingContext:
         backpressure: bool = True,
         clock: _native.ManualClock | None = None,
     ) -> None:
-        _refuse({"checkpoint": (checkpoint, None)})
+        _refuse({"checkpoint": (checkpoint, None), "backpressure": (backpressure, True)})
         if guarantee not in (None, "at_least_once"):
             _refuse({"guarantee": (guarantee, None)})
         self.listeners: list[AnyListener] = []
@@ -124,7 +124,6 @@ class StreamingContext:
             executors=executors,
             threads=threads,
             max_memory=max_memory,
-            backpressure=backpressure,
             clock=clock,
             dispatch=_dispatcher(self.listeners),
         )
@@ -139,7 +138,7 @@ class StreamingContext:
         pattern: str | None = None,
         partitions: Mapping[str, Iterable[int]] | Iterable[tuple[str, int]] | None = None,
         bootstrap_servers: str,
-        format: Json | Raw,
+        format: Json | Raw,  # noqa: A002
         event_time: str | None = None,
         watermark: Duration = "0s",
         idle_timeout: Duration | None = "10s",
@@ -165,7 +164,8 @@ class StreamingContext:
             format: `Json` with a schema, or `Raw`.
             event_time: the column that says when a record happened, or ``"kafka_timestamp"``.
             watermark: how far the watermark stays behind the largest event time.
-            idle_timeout: a partition that has been read to its end for so long holds the watermark no more; None: never.
+            idle_timeout: a partition that has been read to its end for so long holds the watermark no more; None
+                for never.
             starting: where reading starts; see `Position`. By default at the earliest record where the job ends by
                 itself (`ending`, or the trigger `available_now`), else at the latest.
             ending: where reading ends; resolved once, at the start.
@@ -193,7 +193,9 @@ class StreamingContext:
         >>> readings.columns
         ['device', 'ts', 'temperature']
         """
-        _refuse({"pattern": (pattern, None), "security": (security, None), "on_data_loss": (on_data_loss, "fail")})
+        _refuse(
+            {"pattern": (pattern, None), "security": (security, None), "on_data_loss": (on_data_loss, "fail")}
+        )
         named, assigned = _topics(topics), _partitions(partitions)
         read = _subscribed(named, assigned)
         stream = self._native.kafka(
@@ -219,7 +221,7 @@ class StreamingContext:
         self,
         source: _native.ScriptedSource,
         *,
-        format: Json | Raw,
+        format: Json | Raw,  # noqa: A002
         event_time: str | None = None,
         watermark: Duration = "0s",
         idle_timeout: Duration | None = "10s",
@@ -335,9 +337,12 @@ class StreamingContext:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop(graceful=error is None)
-        if error is None:
-            self._native.wait(None)
+        try:
+            self.stop(graceful=error is None)
+            if error is None:
+                self._native.wait(None)
+        finally:
+            self._native.waiter_left()
 
     def __repr__(self) -> str:
         return f"<StreamingContext {self.name!r}: {'running' if self.is_running else 'not running'}>"
@@ -361,7 +366,9 @@ class StreamingContext:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:
@@ -389,21 +396,25 @@ def _trigger(batch_interval: Duration, trigger: Trigger | None) -> Trigger:
     if trigger is None:
         return interval(batch_interval)
     if batch_interval != _DEFAULT_INTERVAL:
-        raise ConfigError(f"either batch_interval or trigger is expected, found {batch_interval!r} and {trigger!r}")
+        raise ConfigError(
+            f"either batch_interval or trigger is expected, found {batch_interval!r} and {trigger!r}"
+        )
     return trigger
 
 
-def _schema_of(format: Json | Raw) -> _native.Schema | None:
+def _schema_of(given: Json | Raw) -> _native.Schema | None:
     """The columns of JSON records; None for raw ones."""
     from tidemill.formats import Json, Raw
 
-    if isinstance(format, Raw):
+    if isinstance(given, Raw):
         return None
-    if not isinstance(format, Json):
-        raise ConfigError(f"format is tm.Json(schema) or tm.Raw(), found {format!r}")
-    if format.schema is None:
-        raise ConfigError('reading JSON needs a schema; pass, say, tm.Json({"device": "string", "ts": "timestamp[ms]"})')
-    return format.schema
+    if not isinstance(given, Json):
+        raise ConfigError(f"format is tm.Json(schema) or tm.Raw(), found {given!r}")
+    if given.schema is None:
+        raise ConfigError(
+            'reading JSON needs a schema; pass, say, tm.Json({"device": "string", "ts": "timestamp[ms]"})'
+        )
+    return given.schema
 
 
 def _setting(value: str | float | bool) -> str:

@@ -92,7 +92,8 @@ class DStream:
         """All columns but these.
 
         >>> import tidemill as tm
-        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"a": "int64", "b": "int64"}))
+        >>> ctx = tm.StreamingContext()
+        >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=tm.Json({"a": "int64", "b": "int64"}))
         >>> s.drop("a").columns
         ['b']
         """
@@ -266,7 +267,7 @@ class DStream:
         *,
         key: str | AutoType | None = AUTO,
         value: str | None = None,
-        format: Json | Raw | None = None,
+        format: Json | Raw | None = None,  # noqa: A002
         headers: str | Mapping[str, str | bytes] | None = None,
         partitioner: Literal["murmur2"] = "murmur2",
         bootstrap_servers: str | None = None,
@@ -383,5 +384,7 @@ def _vector(scores: Any, rows: int, label: str) -> npt.NDArray[np.float64]:
 
     vector = np.asarray(scores, dtype="float64")
     if vector.shape not in ((rows,), (rows, 1)):
-        raise SchemaError(f"{label} must give one score a row, shape ({rows},); found the shape {vector.shape}")
+        raise SchemaError(
+            f"{label} must give one score a row, shape ({rows},); found the shape {vector.shape}"
+        )
     return vector.reshape(rows)

@@ -18,10 +18,11 @@ class ArrowSchema(Protocol):
 
 
 SchemaLike = Mapping[str, Any] | ArrowSchema
-"""A dict of names and types such as ``{"device": "string", "ts": "timestamp[ms]"}``, or an Arrow schema of any library.
+"""A dict of names and types such as ``{"device": "string", "ts": "timestamp[ms]"}``, or an Arrow schema of any
+library.
 
-Types are Arrow's names: ``bool``, ``int8`` ... ``uint64``, ``float32``, ``float64``, ``string``, ``binary``, ``date32``,
-``timestamp[s|ms|us|ns]`` and with a zone ``timestamp[us, Europe/Rome]``.
+Types are Arrow's names: ``bool``, ``int8`` ... ``uint64``, ``float32``, ``float64``, ``string``, ``binary``,
+``date32``, ``timestamp[s|ms|us|ns]`` and with a zone ``timestamp[us, Europe/Rome]``.
 """
 
 
@@ -41,7 +42,7 @@ class Json:
 
     >>> import tidemill as tm
     >>> tm.Json({"device": "string", "temperature": "float64"})
-    Json({"device": "string", "temperature": "double"})
+    Json({"device": "string", "temperature": "float64"})
     """
 
     def __init__(self, schema: SchemaLike | None = None) -> None:

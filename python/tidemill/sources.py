@@ -28,7 +28,9 @@ def _topics(topics: str | Sequence[str] | None) -> list[str]:
     return [topics] if isinstance(topics, str) else list(topics)
 
 
-def _partitions(partitions: Mapping[str, Iterable[int]] | Iterable[tuple[str, int]] | None) -> list[tuple[str, int]]:
+def _partitions(
+    partitions: Mapping[str, Iterable[int]] | Iterable[tuple[str, int]] | None,
+) -> list[tuple[str, int]]:
     if partitions is None:
         return []
     if isinstance(partitions, Mapping):
@@ -40,7 +42,9 @@ def _subscribed(topics: list[str], partitions: list[tuple[str, int]]) -> list[st
     """The topics read, where exactly one way of naming them is used."""
     if bool(topics) == bool(partitions):
         found = "both" if topics else "neither"
-        raise ConfigError(f"kafka() takes either topics or partitions, found {found}; pass, say, topics=\"readings\"")
+        raise ConfigError(
+            f'kafka() takes either topics or partitions, found {found}; pass, say, topics="readings"'
+        )
     return topics or list(dict.fromkeys(topic for topic, _ in partitions))
 
 
@@ -52,13 +56,17 @@ def _bound(what: str, position: Position | None, topics: list[str]) -> _native.B
     if isinstance(position, datetime):
         return _native.Bound.at(_millis(what, position))
     if isinstance(position, Mapping):
-        return _native.Bound.offsets([(*_place(what, key, topics), offset) for key, offset in position.items()])
+        return _native.Bound.offsets(
+            [(*_place(what, key, topics), offset) for key, offset in position.items()]
+        )
     raise ConfigError(f"{what} is text, a datetime or a dict of offsets, found {position!r}")
 
 
 def _millis(what: str, moment: datetime) -> int:
     if moment.tzinfo is None:
-        raise ConfigError(f"{what}={moment!r} has no time zone; pass, say, datetime(..., tzinfo=timezone.utc)")
+        raise ConfigError(
+            f"{what}={moment!r} has no time zone; pass, say, datetime(..., tzinfo=timezone.utc)"
+        )
     return round(moment.timestamp() * 1000)
 
 

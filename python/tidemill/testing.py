@@ -27,7 +27,7 @@ ManualClock = _native.ManualClock
 __all__ = ["ManualClock", "ScriptedSource", "batch"]
 
 
-def batch(rows: Any, *, id: int = 0, time_ms: int = 0, partition: int | None = None) -> Batch:
+def batch(rows: Any, *, id: int = 0, time_ms: int = 0, partition: int | None = None) -> Batch:  # noqa: A002
     """A `Batch` made by hand, for tests of functions over batches.
 
     Args:

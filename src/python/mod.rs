@@ -34,13 +34,16 @@ mod _native {
     use super::dstream::Stream;
     #[pymodule_export]
     use super::error::{
-        CheckpointError, ConfigError, DataError, DataLossError, FencedError, MemoryLimitError, SchemaError,
-        SinkError, SourceError, TidemillError,
+        CheckpointError, ConfigError, DataError, DataLossError, FencedError, MemoryLimitError, SchemaError, SinkError,
+        SourceError, TidemillError,
     };
     #[pymodule_export]
     use super::event::{Event, Progress};
     #[pymodule_export]
-    use super::expressions::Expr;
+    use super::expressions::{
+        Expr, expr_alias, expr_cast, expr_col, expr_function, expr_function_info, expr_function_names, expr_lit,
+        expr_operator, expr_sql, expr_when,
+    };
     #[pymodule_export]
     use super::ml::{Detector, Ewma, Scores};
     #[pymodule_export]

@@ -179,7 +179,7 @@ fn strings(names: &[&str]) -> Vec<String> {
 }
 
 fn detect(column: &str, prefix: &str) -> Operator {
-    let ewma = Ewma { warmup: 3, ..Ewma::default() };
+    let ewma = Ewma::default().warmup(3).unwrap();
     Operator::Detect(DetectSpec {
         columns: strings(&[column]),
         detector: Arc::new(ewma),

@@ -7,6 +7,5 @@ mod driver_simulation;
 mod exec;
 mod expr;
 mod ingest;
-mod simulation;
 mod sink;
 mod state;

@@ -1,0 +1,443 @@
+"""A context's life: settings, start, end, signals, failures, and what it gives back."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+import tidemill as tm
+from tests.python.conftest import Numbers
+from tidemill.testing import ManualClock, ScriptedSource
+
+FORMAT = tm.Json({"x": "float64"})
+
+
+def running(source: ScriptedSource, fn: Callable[[tm.Batch], object], **settings: Any) -> tm.StreamingContext:
+    """A context that runs on and gives each batch to `fn`."""
+    ctx = tm.StreamingContext(trigger=tm.as_soon_as_possible(), **settings)
+    ctx.scripted(source, format=FORMAT).foreach_batch(fn)
+    return ctx
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Waits for what another thread does soon; the watch over hanging tests ends it."""
+    while not condition():
+        threading.Event().wait(0.001)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_interval": "0s"}, "positive"),
+        ({"batch_interval": "0.5ms"}, "whole number of milliseconds"),
+        ({"batch_interval": "5 parsecs"}, 'a duration is expected, found "5 parsecs"'),
+        ({"batch_interval": -1}, "found -1 s"),
+        ({"batch_interval": None}, "found None"),
+        ({"batch_interval": True}, "found True"),
+        ({"batch_interval": "2s", "trigger": tm.as_soon_as_possible()}, "either batch_interval or trigger"),
+        ({"checkpoint": "./here"}, "not offered yet: checkpoint='./here'"),
+        ({"guarantee": "exactly_once"}, "not offered yet: guarantee"),
+        ({"executors": 0}, "executors must be positive"),
+        ({"threads": 0}, "threads must be positive"),
+        ({"max_memory": "150%"}, 'a size is expected, found "150%"'),
+        ({"max_memory": 0}, "found 0"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_what_is_expected(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(tm.ConfigError, match=message):
+        tm.StreamingContext(**settings)
+
+
+def test_durations_may_be_text_timedeltas_and_seconds() -> None:
+    from datetime import timedelta
+
+    assert tm.interval("500ms") == tm.interval(0.5) == tm.interval(timedelta(milliseconds=500))
+    assert repr(tm.interval("1m")) == 'interval("60000ms")'
+
+
+def test_available_now_takes_a_positive_number_of_records() -> None:
+    with pytest.raises(tm.ConfigError, match="max_records must be positive"):
+        tm.available_now(max_records=0)
+    with pytest.raises(tm.ConfigError, match="close_windows"):
+        tm.available_now(close_windows=True)
+
+
+def test_a_bounded_job_ends_by_itself_and_may_be_run_again(
+    drained: tm.StreamingContext, source: ScriptedSource
+) -> None:
+    seen: list[float] = []
+    drained.scripted(source, format=FORMAT).foreach_batch(lambda batch: seen.extend(batch["x"].tolist()))
+    source.push(0, [b'{"x": 1}'])
+    drained.run()
+    source.push(1, [b'{"x": 2}'])
+    drained.run()
+    assert seen == [1.0, 1.0, 2.0]
+    assert not drained.is_running
+
+
+def test_max_records_bounds_a_batch(source: ScriptedSource) -> None:
+    source.push(0, [b'{"x": 1}'] * 10)
+    ctx = tm.StreamingContext(trigger=tm.available_now(max_records=3))
+    assert [batch.num_rows for batch in ctx.scripted(source, format=FORMAT)] == [3, 3, 3, 1]
+
+
+def test_batches_come_at_the_ticks_of_a_manual_clock(source: ScriptedSource, clock: ManualClock) -> None:
+    times: list[float] = []
+    done = threading.Semaphore(0)
+
+    def take(batch: tm.Batch) -> None:
+        times.append(batch.time.timestamp())
+        done.release()
+
+    ctx = tm.StreamingContext("2s", clock=clock)
+    ctx.scripted(source, format=FORMAT).foreach_batch(take, empty=True)
+    with ctx:
+        ctx.start()
+        for _ in range(3):
+            eventually(lambda: clock.advance("100ms") is None and done.acquire(blocking=False))
+    assert times[0] % 2 == 0
+    assert all(later - earlier >= 2 for earlier, later in pairwise(times))
+
+
+def test_a_context_without_source_or_output_does_not_start(
+    drained: tm.StreamingContext, source: ScriptedSource
+) -> None:
+    with pytest.raises(tm.ConfigError, match="has no source"):
+        drained.run()
+    drained.scripted(source, format=FORMAT)
+    with pytest.raises(tm.ConfigError, match="has an output"):
+        drained.run()
+
+
+def test_the_plan_may_not_change_while_it_runs(source: ScriptedSource) -> None:
+    ctx = running(source, print)
+    with ctx:
+        ctx.start()
+        with pytest.raises(tm.ConfigError, match="is running"):
+            ctx.scripted(source, format=FORMAT)
+        with pytest.raises(tm.ConfigError, match="is running"):
+            ctx.start()
+
+
+def test_two_contexts_run_side_by_side() -> None:
+    sources = [ScriptedSource(), ScriptedSource()]
+    seen = [threading.Event(), threading.Event()]
+    contexts = [
+        running(one, lambda _, event=event: event.set()) for one, event in zip(sources, seen, strict=True)
+    ]
+    for ctx in contexts:
+        ctx.start()
+    for one in sources:
+        one.push(0, [b'{"x": 1}'])
+    assert all(event.wait() for event in seen)
+    for ctx in contexts:
+        ctx.stop()
+
+
+def test_await_termination_says_whether_it_has_ended(source: ScriptedSource) -> None:
+    ctx = running(source, print)
+    ctx.start()
+    assert ctx.await_termination("10ms") is False
+    assert ctx.is_running
+    ctx.stop()
+    assert ctx.await_termination() is True
+    assert ctx.await_termination(0) is True
+    ctx.stop()
+
+
+def test_stop_within_a_function_takes_effect_after_the_batch(source: ScriptedSource) -> None:
+    finished: list[bool] = []
+
+    def take(batch: tm.Batch) -> None:
+        ctx.stop()
+        finished.append(True)
+
+    ctx = running(source, take)
+    source.push(0, [b'{"x": 1}'])
+    ctx.run()
+    assert finished == [True]
+
+
+def test_waiting_within_a_function_is_refused(source: ScriptedSource) -> None:
+    ctx = running(source, lambda _: ctx.await_termination())
+    source.push(0, [b'{"x": 1}'])
+    with pytest.raises(tm.ConfigError, match="cannot wait for the stream's end"):
+        ctx.run()
+
+
+def test_a_loop_starts_and_stops_the_context(source: ScriptedSource) -> None:
+    ctx = tm.StreamingContext(trigger=tm.as_soon_as_possible())
+    stream = ctx.scripted(source, format=FORMAT)
+    source.push(0, [b'{"x": 1}'])
+    for batch in stream:
+        assert ctx.is_running
+        assert batch["x"].tolist() == [1.0]
+        break
+    assert not ctx.is_running
+    for _ in stream:
+        ctx.stop()
+    assert not ctx.is_running
+
+
+def test_an_exception_in_a_loop_stops_the_context(source: ScriptedSource) -> None:
+    ctx = tm.StreamingContext(trigger=tm.as_soon_as_possible())
+    source.push(0, [b'{"x": 1}'])
+    stream = ctx.scripted(source, format=FORMAT)
+    with pytest.raises(ZeroDivisionError):
+        [1 / 0 for _ in stream]
+    eventually(lambda: not ctx.is_running)
+
+
+def test_the_with_block_stops_and_raises_what_failed(source: ScriptedSource) -> None:
+    mine = ValueError("mine")
+
+    def fail(batch: tm.Batch) -> None:
+        raise mine
+
+    def job() -> None:
+        with running(source, fail) as ctx:
+            ctx.start()
+            eventually(lambda: not ctx.is_running)
+
+    source.push(0, [b'{"x": 1}'])
+    with pytest.raises(ValueError, match="mine") as caught:
+        job()
+    assert caught.value is mine
+
+
+def test_a_failure_that_nobody_waits_for_is_logged_once(
+    source: ScriptedSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(batch: tm.Batch) -> None:
+        raise ValueError("mine")
+
+    ctx = running(source, fail)
+    source.push(0, [b'{"x": 1}'])
+    with caplog.at_level(logging.ERROR, "tidemill"):
+        ctx.start()
+        eventually(lambda: len(caplog.records) > 0 and not ctx.is_running)
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ValueError)
+    assert isinstance(ctx.error, ValueError)
+
+
+def test_progress_and_listeners_tell_what_happened(numbers: Numbers, drained: tm.StreamingContext) -> None:
+    events: list[tm.Event] = []
+
+    class Ear:
+        def on_event(self, event: tm.Event) -> None:
+            events.append(event)
+
+    kinds: list[str] = []
+    drained.listeners.extend([Ear(), lambda event: kinds.append(event.kind)])
+    numbers(1, 2, 3).foreach_batch(lambda batch: None)
+    assert drained.progress is None
+    drained.run()
+    progress = drained.progress
+    assert progress is not None
+    assert (progress.batch_id, progress.records, progress.output_rows, progress.total_lag) == (0, 3, 3, 0)
+    assert progress.lag == {("readings", 0): 0, ("readings", 1): 0}
+    assert progress.watermark is None
+    assert progress.total_delay >= 0
+    eventually(lambda: "stopped" in kinds)
+    assert kinds[0] == "started"
+    assert {"planned", "completed"} <= set(kinds)
+    completed = next(event for event in events if event.kind == "completed")
+    assert completed.progress is not None
+    assert completed.progress.records == 3
+    assert completed.error is None
+
+
+def test_a_listener_that_fails_is_logged_and_harms_nobody(
+    numbers: Numbers, drained: tm.StreamingContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    kinds: list[str] = []
+    drained.listeners.extend([lambda event: 1 / 0, lambda event: kinds.append(event.kind)])
+    numbers(1).foreach_batch(lambda batch: None)
+    drained.run()
+    eventually(lambda: "stopped" in kinds)
+    assert "a listener failed" in caplog.text
+
+
+def test_the_watermark_is_shown(source: ScriptedSource, drained: tm.StreamingContext) -> None:
+    source.push(0, [b'{"ts": 10000}'])
+    source.push(1, [b'{"ts": 20000}'])
+    stream = drained.scripted(
+        source, format=tm.Json({"ts": "timestamp[ms]"}), event_time="ts", watermark="2s"
+    )
+    stream.foreach_batch(lambda batch: None)
+    drained.run()
+    assert drained.progress is not None
+    assert drained.progress.watermark is not None
+    assert drained.progress.watermark.timestamp() == 8.0
+    assert drained.progress.watermark_holder == ("readings", 0)
+
+
+def test_a_collected_context_stops_and_gives_its_threads_back(source: ScriptedSource) -> None:
+    before = threads()
+    ctx = running(source, lambda _: None)
+    ctx.start()
+    assert threads() > before
+    gone = weakref.ref(ctx)
+    del ctx
+    assert gone() is None
+    eventually(lambda: threads() <= before)
+
+
+def test_a_circle_through_a_function_is_collected(source: ScriptedSource) -> None:
+    def job() -> weakref.ref[tm.StreamingContext]:
+        ctx = running(source, lambda _: ctx.stop())
+        return weakref.ref(ctx)
+
+    gone = job()
+    gc.collect()
+    assert gone() is None
+
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task")) if sys.platform == "linux" else threading.active_count()
+
+
+def test_use_after_fork_is_refused(source: ScriptedSource) -> None:
+    ctx = running(source, print)
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            ctx.start()
+        except tm.ConfigError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert b"another process" in os.read(read, 1_000)
+
+
+def run_script(body: str, *signals: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """Runs a script; sends a signal for each line `ready` that it prints."""
+    script = textwrap.dedent(body)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+    )
+    assert process.stdout is not None
+    said = ""
+    for number in signals:
+        while (line := process.stdout.readline()) and line.strip() != "ready":
+            said += line
+        process.send_signal(number)
+    out, err = process.communicate(timeout=50)
+    return subprocess.CompletedProcess(process.args, process.returncode, said + out, err)
+
+
+RUNNING = """
+    import threading, time
+    import tidemill as tm
+    source = tm.testing.ScriptedSource()
+    ctx = tm.StreamingContext(trigger=tm.as_soon_as_possible())
+    go_on = threading.Event()
+    def take(batch):
+        print("ready", flush=True)
+        {in_batch}
+        print("batch done", flush=True)
+    ctx.scripted(source, format=tm.Json({{"x": "float64"}})).foreach_batch(take)
+    source.push(0, [b'{{"x": 1}}'])
+    ctx.run()
+    print("returned", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_gracefully(number: signal.Signals) -> None:
+    script = RUNNING.format(in_batch="while not ctx._stop_asked: time.sleep(0.01)")
+    done = run_script(script, number)
+    assert done.returncode == 0, done.stderr
+    assert "batch done\nreturned" in done.stdout
+
+
+def test_a_second_ctrl_c_interrupts(tmp_path: Any) -> None:
+    in_batch = (
+        'exec("while not ctx._stop_asked: time.sleep(0.01)"); print("ready", flush=True); go_on.wait(20)'
+    )
+    done = run_script(RUNNING.format(in_batch=in_batch), signal.SIGINT, signal.SIGINT)
+    assert done.returncode != 0
+    assert "KeyboardInterrupt" in done.stderr
+    assert "returned" not in done.stdout
+
+
+def test_ctrl_c_leaves_a_loop_with_a_keyboard_interrupt() -> None:
+    script = """
+        import tidemill as tm
+        source = tm.testing.ScriptedSource()
+        ctx = tm.StreamingContext(trigger=tm.as_soon_as_possible())
+        source.push(0, [b'{"x": 1}'])
+        try:
+            for batch in ctx.scripted(source, format=tm.Json({"x": "float64"})):
+                print("ready", flush=True)
+        except KeyboardInterrupt:
+            print("interrupted", ctx.is_running)
+    """
+    done = run_script(script, signal.SIGINT)
+    assert "interrupted False" in done.stdout, done.stderr
+
+
+def test_signals_are_handled_as_before_afterwards(numbers: Numbers, drained: tm.StreamingContext) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    numbers(1).foreach_batch(lambda batch: None)
+    drained.run()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_run_works_in_another_thread(numbers: Numbers, drained: tm.StreamingContext) -> None:
+    seen: list[int] = []
+    numbers(1, 2).foreach_batch(lambda batch: seen.append(batch.num_rows))
+    thread = threading.Thread(target=drained.run)
+    thread.start()
+    thread.join()
+    assert seen == [2]
+
+
+def test_a_script_that_ends_while_a_stream_runs_ends() -> None:
+    script = """
+        import tidemill as tm
+        source = tm.testing.ScriptedSource()
+        ctx = tm.StreamingContext("10ms")
+        ctx.scripted(source, format=tm.Raw()).foreach_batch(lambda batch: None, empty=True)
+        ctx.start()
+        print("end")
+    """
+    done = run_script(script)
+    assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
+
+
+def test_the_gil_is_free_while_the_script_waits(source: ScriptedSource) -> None:
+    ctx = running(source, print)
+    counted = threading.Event()
+    ctx.start()
+    threading.Thread(target=counted.set).start()
+    assert ctx.await_termination("50ms") is False
+    assert counted.is_set()
+    ctx.stop()
+
+
+def test_import_loads_no_library() -> None:
+    script = """
+        import sys, tidemill
+        print([name for name in ("numpy", "pandas", "polars", "pyarrow", "rich") if name in sys.modules])
+    """
+    assert run_script(script).stdout.strip() == "[]"

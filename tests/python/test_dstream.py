@@ -1,0 +1,356 @@
+"""Operators and outputs of a stream, over a scripted source."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import tidemill as tm
+from tests.python.conftest import Numbers, collect
+from tidemill.testing import ScriptedSource, batch
+
+
+def test_columns_are_filtered_selected_renamed_and_dropped(numbers: Numbers) -> None:
+    stream = numbers(1, 2, 3, 4).filter("x > 1").with_columns(y=tm.col("x") * 2).rename({"x": "a"}).drop("a")
+    assert stream.columns == ["y"]
+    assert collect(stream, "y") == [4.0, 6.0, 8.0]
+
+
+def test_select_takes_names_expressions_and_named_expressions(numbers: Numbers) -> None:
+    stream = numbers(1).select("x", (tm.col("x") + 1).alias("y"), z=tm.col("x") + 2)
+    assert [one.to_numpy().tolist() for one in stream] == [[[1.0, 2.0, 3.0]]]
+
+
+def test_an_expression_without_a_name_is_refused(numbers: Numbers) -> None:
+    with pytest.raises(tm.ConfigError, match=r"has no name; add \.alias"):
+        numbers(1).select(tm.col("x") + 1)
+
+
+def test_a_union_has_the_rows_of_both(numbers: Numbers) -> None:
+    stream = numbers(1, 5, 9)
+    assert collect(stream.filter("x < 2").union(stream.filter("x > 8"))) == [1.0, 9.0]
+
+
+def test_streams_of_two_contexts_are_not_joined(numbers: Numbers, source: ScriptedSource) -> None:
+    other = tm.StreamingContext().scripted(source, format=tm.Json({"x": "float64"}))
+    with pytest.raises(tm.ConfigError, match="two contexts"):
+        numbers(1).union(other)
+
+
+def test_a_function_given_to_filter_is_refused_with_what_to_do(numbers: Numbers) -> None:
+    with pytest.raises(tm.ConfigError, match=r"not offered yet.*map_batches"):
+        numbers(1).filter(lambda row: True)  # type: ignore[arg-type]
+
+
+def test_all_mistakes_of_a_plan_come_at_once_with_their_lines(
+    numbers: Numbers, drained: tm.StreamingContext
+) -> None:
+    stream = numbers(1)
+    stream.filter("y > 1").pprint()
+    stream.drop("z").pprint()
+    with pytest.raises(tm.TidemillError) as caught:
+        drained.run()
+    text = str(caught.value)
+    assert "2 mistakes" in text
+    assert "test_dstream.py:" in text
+    assert '"y"' in text
+    assert '"z"' in text
+
+
+def test_explain_shows_operators_lines_and_the_guarantee(
+    numbers: Numbers, drained: tm.StreamingContext
+) -> None:
+    stream = numbers(1).score(lambda matrix: matrix[:, 0], ["x"])
+    stream.filter("score > 0").pprint()
+    text = drained.explain()
+    assert "test_dstream.py:" in text
+    assert "at least once" in text
+    assert "score(" in text
+    assert "filter" not in stream.explain()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda one: {"y": one["x"] * 2},
+        lambda one: {"y": (one["x"] * 2).tolist()},
+        lambda one: pa.table({"y": one["x"] * 2}),
+        lambda one: pl.DataFrame({"y": one["x"] * 2}),
+        lambda one: pd.DataFrame({"y": one["x"] * 2}),
+        lambda one: {"other": one["x"], "y": pa.chunked_array([one["x"] * 2])},
+    ],
+    ids=["numpy", "list", "pyarrow", "polars", "pandas", "chunked"],
+)
+def test_map_batches_takes_rows_of_every_kind(numbers: Numbers, make: Any) -> None:
+    assert collect(numbers(1, 2, 3).map_batches(make, schema={"y": "float64"}), "y") == [2.0, 4.0, 6.0]
+
+
+def test_map_batches_is_called_once_a_partition(numbers: Numbers) -> None:
+    seen: list[tuple[int | None, int]] = []
+
+    def note(one: tm.Batch) -> tm.Batch:
+        seen.append((one.partition, one.num_rows))
+        return one
+
+    assert collect(numbers(1, 2, 3).map_batches(note)) == [1.0, 2.0, 3.0]
+    assert sorted(seen) == [(0, 2), (1, 1)]
+
+
+def test_map_batches_adds_columns_to_those_there(numbers: Numbers) -> None:
+    stream = numbers(1, 2).map_batches(lambda one: {"y": -one["x"]}, adds={"y": "float64"})
+    assert stream.columns == ["x", "y"]
+    assert collect(stream, "y") == [-2.0, -1.0]
+
+
+def test_two_calls_of_one_function_never_overlap(numbers: Numbers) -> None:
+    inside = threading.Lock()
+
+    def alone(one: tm.Batch) -> tm.Batch:
+        assert inside.acquire(blocking=False), "two calls overlap"
+        threading.Event().wait(0.01)  # room for another call to come in
+        inside.release()
+        return one
+
+    assert len(collect(numbers(*range(100)).map_batches(alone))) == 100
+
+
+@pytest.mark.parametrize(
+    ("fn", "declared", "message"),
+    [
+        (lambda one: {"y": one["x"] + 0.5}, {"schema": {"y": "int64"}}, r"1.5 .* in row 0 does not fit"),
+        (lambda one: {"y": ["a"]}, {"schema": {"y": "int64"}}, "is declared, found"),
+        (lambda one: {"z": one["x"]}, {"schema": {"y": "int64"}}, 'lacks a declared column.*"y"'),
+        (lambda one: {"y": np.zeros(5)}, {"adds": {"y": "float64"}}, "was given 1, and returned 5"),
+    ],
+    ids=["lossy", "other type", "missing", "other length"],
+)
+def test_a_result_that_does_not_fit_is_a_schema_error(
+    numbers: Numbers, drained: tm.StreamingContext, fn: Any, declared: Any, message: str
+) -> None:
+    numbers(1).map_batches(fn, **declared).foreach_batch(lambda one: None)
+    with pytest.raises(tm.SchemaError, match=message) as caught:
+        drained.run()
+    assert "test_dstream.py:" in str(caught.value)
+
+
+def test_map_batches_refuses_what_makes_no_sense(numbers: Numbers) -> None:
+    stream = numbers(1)
+    with pytest.raises(tm.ConfigError, match="takes a function"):
+        stream.map_batches(3)  # type: ignore[arg-type]
+    with pytest.raises(tm.ConfigError, match="schema= or adds="):
+        stream.map_batches(print, schema={"x": "int64"}, adds={"y": "int64"})
+
+
+class Model:
+    """An estimator as scikit-learn's are."""
+
+    def __init__(self, *methods: str) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+        for method in methods:
+            setattr(self, method, getattr(self, f"_{method}"))
+
+    def _score_samples(self, matrix: Any) -> Any:
+        self.shapes.append(matrix.shape)
+        assert matrix.dtype == np.float32
+        assert matrix.flags.c_contiguous
+        return matrix[:, 0]
+
+    def _decision_function(self, matrix: Any) -> Any:
+        return matrix[:, 0] + 10
+
+    def _predict_proba(self, matrix: Any) -> Any:
+        return np.column_stack([1 - matrix[:, 0], matrix[:, 0]])
+
+    def _predict(self, matrix: Any) -> Any:
+        return matrix[:, 0] + 100
+
+
+@pytest.mark.parametrize(
+    ("methods", "chosen", "expected", "shown"),
+    [
+        (("score_samples", "decision_function", "predict"), None, -0.5, "-Model.score_samples"),
+        (("decision_function", "predict"), None, -10.5, "-Model.decision_function"),
+        (("predict_proba", "predict"), None, 0.5, "Model.predict_proba[:, 1]"),
+        (("predict",), None, 100.5, "Model.predict"),
+        (("score_samples", "predict"), "predict", 100.5, "Model.predict"),
+    ],
+)
+def test_score_chooses_the_estimators_method(
+    numbers: Numbers, methods: tuple[str, ...], chosen: str | None, expected: float, shown: str
+) -> None:
+    stream = numbers(0.5).score(Model(*methods), ["x"], method=chosen)
+    assert f"score({shown})" in stream.explain()
+    assert stream.schema["score"] == "float64"
+    assert collect(stream, "score") == [expected]
+
+
+def test_score_takes_any_callable_and_gives_it_one_matrix_a_partition(numbers: Numbers) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def model(matrix: Any) -> Any:
+        shapes.append(matrix.shape)
+        return np.nan_to_num(matrix[:, 0], nan=-1.0)
+
+    assert collect(numbers(1, 2, None).score(model, ["x"], dtype="float64", into="s"), "s") == [
+        -1.0,
+        1.0,
+        2.0,
+    ]
+    assert sorted(shapes) == [(1, 1), (2, 1)]
+
+
+def test_score_refuses_a_wrong_shape_and_what_is_no_model(
+    numbers: Numbers, drained: tm.StreamingContext
+) -> None:
+    stream = numbers(1, 2, 3)
+    with pytest.raises(tm.ConfigError, match="takes a list of columns"):
+        stream.score(print, "x")
+    with pytest.raises(tm.ConfigError, match="object has no method"):
+        stream.score(object(), ["x"])
+    stream.score(lambda matrix: [1.0, 2.0, 3.0, 4.0], ["x"]).pprint()
+    with pytest.raises(tm.SchemaError, match=r"one score a row"):
+        drained.run()
+
+
+def test_a_scikit_learn_forest_scores(numbers: Numbers) -> None:
+    forest = pytest.importorskip("sklearn.ensemble").IsolationForest(random_state=0)
+    forest.fit(np.random.default_rng(0).normal(size=(200, 1)).astype("float32"))
+    usual, strange = collect(numbers(0.0, 50.0).score(forest, ["x"]), "score")
+    assert usual < strange
+
+
+def test_foreach_batch_gets_all_rows_of_a_batch_and_empty_ones_on_demand(
+    source: ScriptedSource, drained: tm.StreamingContext
+) -> None:
+    stream = drained.scripted(source, format=tm.Json({"x": "float64"}))
+    source.push(0, [b'{"x": 1}'])
+    source.push(1, [b'{"x": 2}'])
+    full: list[tm.Batch] = []
+    stream.foreach_batch(full.append)
+    stream.filter("x > 5").foreach_batch(full.append)
+    empty: list[tm.Batch] = []
+    stream.filter("x > 5").foreach_batch(empty.append, empty=True)
+    drained.run()
+    assert [(one.num_rows, one.partition) for one in full] == [(2, None)]
+    assert [one.num_rows for one in empty] == [0]
+    assert empty[0].columns == ["x"]
+    assert [tuple(one) for one in full[0].offset_ranges] == [("readings", 0, 0, 1), ("readings", 1, 0, 1)]
+
+
+def test_pprint_prints_to_pythons_own_output(
+    numbers: Numbers, drained: tm.StreamingContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers(1.5, 2.5).pprint(1)
+    drained.run()
+    out = capsys.readouterr().out
+    assert "Time: " in out
+    assert "1.5" in out
+    assert "2.5" not in out
+    assert "..." in out
+
+
+def test_keyed_rows_of_one_key_come_to_one_shard(
+    source: ScriptedSource, drained: tm.StreamingContext
+) -> None:
+    for partition in (0, 1):
+        source.push(partition, [b'{"k": "a"}', b'{"k": "b"}'])
+    seen: dict[str, set[int | None]] = {}
+
+    def note(one: tm.Batch) -> tm.Batch:
+        for key in one["k"]:
+            seen.setdefault(key, set()).add(one.partition)
+        return one
+
+    drained.scripted(source, format=tm.Json({"k": "string"})).key_by("k").map_batches(note).foreach_batch(
+        lambda _: None
+    )
+    drained.run()
+    assert {key: len(shards) for key, shards in seen.items()} == {"a": 1, "b": 1}
+
+
+def test_detect_adds_its_columns_and_finds_the_outlier(
+    source: ScriptedSource, drained: tm.StreamingContext
+) -> None:
+    random = np.random.default_rng(0)
+    values = [*random.normal(size=400), 50.0]
+    source.push(0, [f'{{"k": "a", "x": {value}}}'.encode() for value in values])
+    stream = drained.scripted(source, format=tm.Json({"k": "string", "x": "float64"}))
+    found = stream.key_by("k").detect("x", tm.ml.Ewma(), prefix="e_")
+    assert found.columns == ["k", "x", "e_score", "e_p_value", "e_is_anomaly"]
+    assert 50.0 in collect(found.filter("e_is_anomaly"))
+
+
+def test_to_kafka_needs_a_cluster(numbers: Numbers) -> None:
+    with pytest.raises(tm.ConfigError, match="needs bootstrap_servers"):
+        numbers(1).to_kafka("alerts")
+    with pytest.raises(tm.ConfigError, match=r"tm\.Raw"):
+        numbers(1).to_kafka("alerts", value="x", bootstrap_servers="localhost:1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "either topics or partitions, found neither"),
+        ({"topics": "a", "partitions": {"a": [0]}}, "found both"),
+        ({"topics": "a", "pattern": "b"}, "not offered yet: pattern"),
+        ({"topics": "a", "security": object()}, "not offered yet: security"),
+        ({"topics": "a", "on_data_loss": "skip"}, "not offered yet: on_data_loss='skip'"),
+        ({"topics": "a", "on_bad": "ignore"}, "on_bad is one of fail, drop"),
+        ({"topics": "a", "metadata": ["ofset"]}, 'did you mean "offset"'),
+        ({"topics": "a", "starting": "begin"}, 'starting is "earliest" or "latest"'),
+        ({"topics": "a", "ending": "committed"}, "ending is"),
+        ({"topics": ["a", "b"], "starting": {0: 5}}, "a partition's number or"),
+        ({"topics": "a", "max_rate_per_partition": -1.0}, "must be a positive number"),
+        ({"topics": "a", "format": tm.Json()}, "needs a schema"),
+        ({"topics": "a", "format": "json"}, "format is tm.Json"),
+    ],
+)
+def test_kafka_refuses_what_is_wrong_or_not_offered_yet(arguments: dict[str, Any], message: str) -> None:
+    settings: dict[str, Any] = {"bootstrap_servers": "localhost:9092", "format": tm.Raw(), **arguments}
+    with pytest.raises(tm.ConfigError, match=message):
+        tm.StreamingContext().kafka(**settings)
+
+
+def test_a_naive_datetime_has_no_place_in_a_stream() -> None:
+    from datetime import datetime
+
+    with pytest.raises(tm.ConfigError, match="has no time zone"):
+        tm.StreamingContext().kafka(
+            "a", bootstrap_servers="x", format=tm.Raw(), starting=datetime(2026, 1, 1)
+        )
+
+
+def test_starting_and_ending_are_heeded(source: ScriptedSource) -> None:
+    source.push(0, [b"0", b"1", b"2", b"3"])
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    bounds: dict[str, Any] = {"starting": {0: 1, 1: 0}, "ending": {0: 3, 1: 0}}
+    stream = ctx.scripted(source, format=tm.Raw(), metadata=["offset"], **bounds)
+    assert collect(stream, "kafka_offset") == [1, 2]
+
+
+def test_bad_records_are_dropped_and_counted_or_fail(source: ScriptedSource) -> None:
+    source.push(0, [b'{"x": 1}', b"oops", b'{"x": 2}', None])
+    for on_bad in ("drop", "fail"):
+        ctx = tm.StreamingContext(trigger=tm.available_now())
+        ctx.scripted(source, format=tm.Json({"x": "float64"}), on_bad=on_bad).foreach_batch(lambda _: None)  # type: ignore[arg-type]
+        if on_bad == "fail":
+            with pytest.raises(tm.DataError, match=r"readings.*partition 0.*offset 1"):
+                ctx.run()
+        else:
+            ctx.run()
+            assert ctx.progress is not None
+            assert (ctx.progress.records, ctx.progress.bad, ctx.progress.tombstones) == (4, 1, 1)
+
+
+def test_a_batch_may_be_kept_after_its_stream_has_ended(numbers: Numbers) -> None:
+    kept = list(numbers(1, 2))
+    view = kept[0]["x"]
+    del kept
+    assert sorted(view.tolist()) == [1.0, 2.0]
+    assert batch({"x": view})["x"].tolist() == view.tolist()

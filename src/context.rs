@@ -189,7 +189,9 @@ impl Context {
         let state = self.lock();
         if state.is_running() {
             let text = format!("the context {:?} is running", self.settings.name);
-            return Err(Error::config(text).help("add sources, operators and outputs before start, or stop it first"));
+            return Err(
+                Error::config(text).help("add sources, operators and outputs before start, or stop it first")
+            );
         }
         Ok(state)
     }

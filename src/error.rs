@@ -195,24 +195,32 @@ impl From<arrow::error::ArrowError> for Error {
 /// ```
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = name.chars().count().div_ceil(3).max(1);
-    let scored = candidates.into_iter().map(|candidate| (distance(name, candidate), candidate));
+    let scored = candidates.into_iter().map(|candidate| (difference(name, candidate), candidate));
     scored
         .filter(|(edits, _)| *edits <= limit)
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, candidate)| candidate)
 }
 
+/// How far two names lie apart; a name that merely goes on is near, however long the rest.
+fn difference(a: &str, b: &str) -> usize {
+    let (short, long) = if a.len() < b.len() { (a, b) } else { (b, a) };
+    let goes_on = short.len() >= 3 && long.to_lowercase().starts_with(&short.to_lowercase());
+    if goes_on { 1 } else { distance(a, b) }
+}
+
 /// The number of edits (Levenshtein, letters compared without case) between two names.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut row: Vec<usize> = (1..=b.len()).collect(); // without the first column, which is the row's number
     for (i, x) in a.to_lowercase().chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
+        let (mut diagonal, mut left) = (i, i + 1);
+        for (y, above) in b.iter().zip(&mut row) {
             let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+            diagonal = *above;
+            left = substituted.min(left + 1).min(*above + 1);
+            *above = left;
         }
     }
-    row.last().copied().unwrap_or_default()
+    row.last().copied().unwrap_or_else(|| a.chars().count())
 }

@@ -45,8 +45,9 @@
 //! # Modules, bottom to top
 //!
 //! Words (leaves, no I/O): [`error`], [`time`], [`offset`], [`raw`], [`event`].
-//! Meaning (pure functions over Arrow): [`expr`], [`decode`], [`state`], [`detect`], [`plan`], [`exec`].
-//! Edges (I/O; none imports another): [`kafka`], [`ingest`], [`sink`].
+//! Meaning (pure functions over Arrow): [`expr`], [`decode`], [`state`], [`detect`], [`plan`].
+//! Edges (I/O): [`kafka`], and over it [`ingest`] and [`sink`], which never meet.
+//! Work: [`exec`], whose ingest threads own the fetchers of `ingest`; nothing else of it meets I/O.
 //! Order (the one place that knows everyone): [`driver`].
 //! Faces: [`context`], and, with the feature `python`, `python`.
 
@@ -58,7 +59,6 @@ pub mod time;
 
 pub mod decode;
 pub mod detect;
-pub mod exec;
 pub mod expr;
 pub mod plan;
 pub mod state;
@@ -66,6 +66,8 @@ pub mod state;
 pub mod ingest;
 pub mod kafka;
 pub mod sink;
+
+pub mod exec;
 
 pub mod driver;
 

@@ -193,7 +193,9 @@ impl ManualClock {
             state.now = state.now.plus(by);
             state.wakers.clone()
         };
-        wakers.iter().for_each(|wake| wake());
+        for wake in wakers {
+            wake();
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, ManualState> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const WORDS: &[&str] = &["error", "time", "offset", "raw", "event"];
 /// Pure functions over Arrow; they know words only, and not each other.
 const MEANING: &[&str] = &["expr", "decode", "state", "detect"];
-/// What to do, and how.
+/// What to do, and how: an executor's ingest threads own their fetchers, and nothing else of `exec` meets I/O.
 const WORK: &[&str] = &["plan", "exec"];
 /// I/O: the sources and the sinks never meet.
 const EDGES: &[&str] = &["kafka", "ingest", "sink"];
@@ -27,10 +27,10 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("state", &[WORDS]),
     ("detect", &[WORDS]),
     ("plan", &[WORDS, MEANING]),
-    ("exec", &[WORDS, MEANING, &["plan"]]),
     ("kafka", &[WORDS]),
     ("ingest", &[WORDS, &["kafka"]]),
     ("sink", &[WORDS, &["kafka"]]),
+    ("exec", &[WORDS, MEANING, &["plan", "ingest"]]),
     ("driver", &[WORDS, WORK, &["ingest", "sink"]]),
     ("context", &[WORDS, MEANING, WORK, EDGES, &["driver"]]),
     ("python", &[WORDS, MEANING, WORK, EDGES, &["driver", "context"]]),

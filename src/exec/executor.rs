@@ -42,7 +42,7 @@ pub(crate) struct LocalExecutor {
     office: Mutex<Office>, // one map and one reduce at a time; both look at the epoch, only the reduce at the state
     batches: Mutex<BTreeMap<BatchId, Mailbox>>, // put in by the map of n + 1 while n is reduced
     recent: Mutex<BTreeMap<TopicPartition, u64>>, // the last batch's bytes, by which partitions are dealt
-    cancel: Cancel, // for good: a stream that is cancelled, or a batch that fails, ends it
+    cancel: Cancel,        // for good: a stream that is cancelled, or a batch that fails, ends it
 }
 
 /// What an executor holds in one epoch.

@@ -42,17 +42,17 @@ impl Mailbox {
         self.bytes
     }
 
-    pub(crate) fn to_function(&mut self, function: usize, slot: &Slot, rows: RecordBatch) {
+    pub(crate) fn put_function(&mut self, function: usize, slot: &Slot, rows: RecordBatch) {
         self.bytes += rows.get_array_memory_size() as u64;
         put(self.functions.entry(function).or_default(), slot, rows);
     }
 
-    pub(crate) fn to_exchange(&mut self, exchange: usize, slot: &Slot, rows: Split) {
+    pub(crate) fn put_exchange(&mut self, exchange: usize, slot: &Slot, rows: Split) {
         self.bytes += rows.rows.get_array_memory_size() as u64;
         put(self.exchanges.entry(exchange).or_default(), slot, rows);
     }
 
-    pub(crate) fn to_output(&mut self, output: OutputId, slot: &Slot, rows: RecordBatch) {
+    pub(crate) fn put_output(&mut self, output: OutputId, slot: &Slot, rows: RecordBatch) {
         self.bytes += rows.get_array_memory_size() as u64;
         put(self.outputs.entry(output).or_default(), slot, rows);
     }

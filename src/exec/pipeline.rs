@@ -94,19 +94,19 @@ impl Run<'_> {
             Port::Step(place) => self.step(place, rows),
             Port::Function(place) => {
                 let batch = rows.dense()?.batch;
-                self.mailbox.to_function(place, self.slot, batch);
+                self.mailbox.put_function(place, self.slot, batch);
                 Ok(())
             }
             Port::Exchange(place) => {
                 let lost = || Error::internal("an exchange is missing from the program");
                 let exchange = self.program.exchanges.get(place).ok_or_else(lost)?;
                 let split = exchange.split(&rows.dense()?.batch, self.mailbox.shards())?;
-                self.mailbox.to_exchange(place, self.slot, split);
+                self.mailbox.put_exchange(place, self.slot, split);
                 Ok(())
             }
             Port::Output(output) => {
                 let batch = rows.dense()?.batch;
-                self.mailbox.to_output(output, self.slot, batch);
+                self.mailbox.put_output(output, self.slot, batch);
                 Ok(())
             }
         }

@@ -36,7 +36,6 @@ pub(crate) struct Program {
     pub(crate) functions: Vec<FunctionStep>,
     pub(crate) exchanges: Vec<Exchange>,
     pub(crate) keyed: Vec<KeyedSpec>,
-    pub(crate) outputs: usize,
     plan: Plan,
 }
 
@@ -118,7 +117,6 @@ pub(crate) struct Exchange {
 /// A stateful operator, of which every shard of its exchange has one.
 #[derive(Debug)]
 pub(crate) struct KeyedSpec {
-    pub(crate) exchange: usize,
     spec: DetectSpec,
     schema: SchemaRef,
 }
@@ -177,7 +175,6 @@ impl<'a> Compiler<'a> {
             functions: Vec::new(),
             exchanges: Vec::new(),
             keyed: Vec::new(),
-            outputs: plan.outputs,
             plan,
         };
         let origins = vec![Origin::default(); program.plan.nodes.len()];
@@ -193,7 +190,9 @@ impl<'a> Compiler<'a> {
             self.set_origin(id, origin);
             made.extend(self.operator(id, node, origin)?.into_iter().map(|port| (id, port)));
         }
-        made.into_iter().for_each(|(id, made)| self.connect(id, made));
+        for (id, made) in made {
+            self.connect(id, made);
+        }
         Ok(self.program)
     }
 
@@ -219,8 +218,9 @@ impl<'a> Compiler<'a> {
                 let kept = indices(self.columns(input)?, self.columns(id)?)?;
                 self.step(id, input, StepKind::Filter(bound, kept)).map(single)
             }
-            (Operator::Select(named), Some(input)) => self.project(id, input, named, &[]).map(single),
-            (Operator::WithColumns(named), Some(input)) => self.project(id, input, named, &[]).map(single),
+            (Operator::Select(named) | Operator::WithColumns(named), Some(input)) => {
+                self.project(id, input, named, &[]).map(single)
+            }
             (Operator::Rename(names), Some(input)) => self.project(id, input, &[], names).map(single),
             (Operator::Drop(_), Some(input)) => self.project(id, input, &[], &[]).map(single),
             (Operator::Union, Some(_)) => {
@@ -268,7 +268,7 @@ impl<'a> Compiler<'a> {
         id: NodeId,
         input: NodeId,
         named: &[Named],
-        names: &[(String, String)],
+        renames: &[(String, String)],
     ) -> Result<Made> {
         let source = self.columns(input)?;
         let column = |name: &String| -> Result<Column> {
@@ -277,7 +277,7 @@ impl<'a> Compiler<'a> {
                 return Ok(passed(&column.expression, source)
                     .map_or(Column::Computed(Box::new(bound)), Column::Input));
             }
-            let old = names.iter().find(|(_, new)| new == name).map_or(name, |(old, _)| old);
+            let old = renames.iter().find(|(_, new)| new == name).map_or(name, |(old, _)| old);
             index(source, old).map(Column::Input)
         };
         let columns: Result<Vec<Column>> =
@@ -342,7 +342,9 @@ impl<'a> Compiler<'a> {
 
     fn detect(&mut self, id: NodeId, input: NodeId, spec: &DetectSpec, origin: Origin) -> Result<Made> {
         let lost = || Error::internal("detect has no exchange before it");
-        let exchange = origin.exchange.ok_or_else(lost)?;
+        if origin.exchange.is_none() {
+            return Err(lost());
+        }
         let source = Arc::clone(self.columns(input)?);
         let keys = self.checked.keys(input)?.ok_or_else(lost)?;
         let encoder = KeyEncoder::new(&source, keys)?;
@@ -353,7 +355,7 @@ impl<'a> Compiler<'a> {
             .chain(spec.output_fields().into_iter().map(Arc::new))
             .collect::<Vec<_>>();
         let kept = indices(&Schema::new(fields), self.columns(id)?)?;
-        self.program.keyed.push(KeyedSpec { exchange, spec: spec.clone(), schema: source });
+        self.program.keyed.push(KeyedSpec { spec: spec.clone(), schema: source });
         self.step(id, input, StepKind::Keyed(self.program.keyed.len() - 1, encoder, kept))
     }
 
@@ -376,7 +378,9 @@ impl<'a> Compiler<'a> {
             Made::Function(place) => program.functions.get_mut(place).map(|function| &mut function.ports),
             Made::Exchange(place) => program.exchanges.get_mut(place).map(|exchange| &mut exchange.ports),
         };
-        place.into_iter().for_each(|place| place.clone_from(&ports));
+        if let Some(place) = place {
+            *place = ports;
+        }
     }
 }
 

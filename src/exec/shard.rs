@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::exec::exchange::{Split, gather};
 use crate::exec::mailbox::Mailbox;
 use crate::exec::pipeline::{Operators, Run};
-use crate::exec::program::Program;
+use crate::exec::program::{KeyedSpec, Program};
 use crate::exec::{BatchContext, Slot, StateSize};
 
 /// The stateful operators of one shard.
@@ -24,7 +24,7 @@ impl Shard {
     /// The shard with `state`, one snapshot an operator; without any where there is none.
     pub(crate) fn load(program: &Program, number: usize, state: Option<&[RecordBatch]>) -> Result<Self> {
         let mut operators: Operators =
-            program.keyed.iter().map(|spec| spec.build()).collect::<Result<_>>()?;
+            program.keyed.iter().map(KeyedSpec::build).collect::<Result<_>>()?;
         if let Some(state) = state {
             expect_count(operators.len(), state.len())?;
             operators

@@ -122,7 +122,7 @@ impl Checker<'_> {
     fn rules(&self, node: Expr, written: &Expr) -> Result<Expr> {
         match node {
             Expr::Column(column) if !self.schema.has_column(&column) => {
-                Err(self.unknown_column(&column.name))
+                Err(unknown_column(self.schema.as_arrow(), &column.name))
             }
             Expr::BinaryExpr(binary) => self.binary(binary, written),
             Expr::Between(between) => self.between(between, written),
@@ -147,15 +147,6 @@ impl Checker<'_> {
         typed.map_err(|error| {
             Error::schema(format!("the type of {} is not known", Text(node))).caused_by(error)
         })
-    }
-
-    fn unknown_column(&self, name: &str) -> Error {
-        let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let error = Error::schema(format!("there is no column {name:?}; there are {}", names.join(", ")));
-        match nearest(name, names) {
-            Some(near) => error.help(format!("did you mean {near:?}?")),
-            None => error,
-        }
     }
 
     fn binary(&self, binary: BinaryExpr, written: &Expr) -> Result<Expr> {
@@ -478,5 +469,15 @@ fn folded(node: Expr, written: &Expr) -> Result<Expr> {
         }
         // Literals of two types: they are typed first, and cannot overflow once they are floats.
         Err(_) => Ok(node),
+    }
+}
+
+/// The error for a column that does not exist: those that do, and the nearest name.
+pub(crate) fn unknown_column(schema: &Schema, name: &str) -> Error {
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let error = Error::schema(format!("there is no column \"{name}\"; the columns are {}", names.join(", ")));
+    match nearest(name, names) {
+        Some(near) => error.help(format!("did you mean \"{near}\"?")),
+        None => error,
     }
 }

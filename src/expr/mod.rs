@@ -33,6 +33,7 @@ use datafusion_expr::{Between, BinaryExpr, Cast, Expr, Operator, TryCast};
 use crate::error::{Error, Result};
 
 pub use bound::{Bound, Predicate};
+pub(crate) use check::unknown_column;
 pub use functions::{FunctionInfo, function_info, function_names};
 
 /// How deep a tree may grow: planning recurses, and a thread's stack must hold it.

@@ -10,7 +10,8 @@ use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
 
 use crate::decode::full_schema;
 use crate::detect::DetectSpec;
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result};
+use crate::expr::unknown_column;
 use crate::plan::{FunctionSchema, Named, Node, NodeId, Operator, OutputId, Plan, SourceId, SourceSpec};
 
 /// A plan without mistakes, and what is known of each of its operators.
@@ -84,9 +85,9 @@ impl Plan {
         for node in self.nodes.iter().take(node.0 + 1) {
             streams.push(self.check_node(node, &streams, &mut mistakes));
         }
-        let last = streams.pop().flatten().map(|stream| stream.schema);
+        let stream = streams.pop().flatten().map(|stream| stream.schema);
         let lost = || Error::internal(format!("the plan has no operator {}", node.0));
-        last.ok_or_else(|| Mistakes(mistakes).into_error().unwrap_or_else(lost))
+        stream.ok_or_else(|| Mistakes(mistakes).into_error().unwrap_or_else(lost))
     }
 
     /// Checks one operator over the streams before it; none where its input is wrong or it is wrong itself.
@@ -193,15 +194,6 @@ fn check_event_time(spec: &SourceSpec, schema: &Schema) -> Result<()> {
 /// The field called `name`, or an error that lists those that exist and the nearest.
 fn find<'a>(schema: &'a Schema, name: &str) -> Result<&'a FieldRef> {
     schema.fields().iter().find(|field| field.name() == name).ok_or_else(|| unknown_column(schema, name))
-}
-
-fn unknown_column(schema: &Schema, name: &str) -> Error {
-    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let error = Error::schema(format!("there is no column \"{name}\"; the columns are {}", names.join(", ")));
-    match nearest(name, names) {
-        Some(near) => error.help(format!("did you mean \"{near}\"?")),
-        None => error,
-    }
 }
 
 fn find_all(schema: &Schema, names: &[String]) -> Result<(), Vec<Error>> {

@@ -21,7 +21,9 @@ impl Checked {
             let _ = write!(text, "#{}{from}  {}", id.0, self.describe(node));
             match node.operator {
                 Operator::Output(_) => text.push('\n'),
-                _ => text.push_str(&format!("\n      columns: {}\n", columns(schema))),
+                _ => {
+                    let _ = write!(text, "\n      columns: {}\n", columns(schema));
+                }
             }
         }
         Ok(text)

@@ -48,7 +48,6 @@ impl Checked {
         let inputs_of = |names: &HashSet<String>| names.iter().filter(|n| has(schema, n)).cloned().collect();
         Ok(match &node.operator {
             Operator::Source(_) => HashSet::new(),
-            Operator::Output(_) => all(schema),
             Operator::Drop(_) | Operator::Union => own.clone(),
             Operator::Filter(predicate) => with(own.clone(), predicate.columns()),
             Operator::Select(columns) => expressions(columns, own),
@@ -64,7 +63,7 @@ impl Checked {
             Operator::MapBatches { schema: FunctionSchema::Adds(_), reads: Some(reads), .. } => {
                 with(inputs_of(own), reads.iter().cloned())
             }
-            Operator::MapBatches { .. } => all(schema),
+            Operator::MapBatches { .. } | Operator::Output(_) => all(schema),
             Operator::KeyBy(keys) => with(own.clone(), keys.iter().cloned()),
             Operator::Detect(spec) => {
                 let keys = self.keys(input)?.unwrap_or_default().iter().cloned();

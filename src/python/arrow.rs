@@ -6,15 +6,15 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, NullArray, PrimitiveArray, StringArray,
-    StructArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, NullArray, PrimitiveArray,
+    StringArray, StructArray,
 };
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType,
-    DurationSecondType, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, SchemaRef,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    DurationSecondType, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema,
+    SchemaRef, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -38,8 +38,10 @@ pub(crate) fn export<'py>(
     rows: &[RecordBatch],
     requested: Option<Bound<'py, PyCapsule>>,
 ) -> PyResult<Bound<'py, PyCapsule>> {
-    let field = Field::new_struct("", schema.fields().clone(), false).with_metadata(schema.metadata().clone());
-    let arrays: Vec<ArrayRef> = rows.iter().map(|batch| Arc::new(StructArray::from(batch.clone())) as ArrayRef).collect();
+    let field =
+        Field::new_struct("", schema.fields().clone(), false).with_metadata(schema.metadata().clone());
+    let arrays: Vec<ArrayRef> =
+        rows.iter().map(|batch| Arc::new(StructArray::from(batch.clone())) as ArrayRef).collect();
     let reader = ArrayIterator::new(arrays.into_iter().map(Ok::<_, ArrowError>), Arc::new(field));
     Ok(to_stream_pycapsule(py, Box::new(reader), requested)?)
 }
@@ -92,7 +94,8 @@ fn from_dict(columns: &Bound<'_, PyDict>) -> PyResult<RecordBatch> {
         arrays.push(array);
     }
     same_length(&fields, &arrays)?;
-    let options = RecordBatchOptions::new().with_row_count(Some(arrays.first().map_or(0, |array| array.len())));
+    let options =
+        RecordBatchOptions::new().with_row_count(Some(arrays.first().map_or(0, |array| array.len())));
     let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options);
     Ok(batch.map_err(Error::from)?)
 }
@@ -124,7 +127,9 @@ fn joined(chunks: &[ArrayRef], data_type: &DataType) -> Result<ArrayRef> {
     match chunks {
         [] => Ok(arrow::array::new_empty_array(data_type)),
         [one] => Ok(Arc::clone(one)),
-        many => Ok(concat(&many.iter().map(|chunk| chunk.as_ref() as &dyn arrow::array::Array).collect::<Vec<_>>())?),
+        many => Ok(concat(
+            &many.iter().map(|chunk| chunk.as_ref() as &dyn arrow::array::Array).collect::<Vec<_>>(),
+        )?),
     }
 }
 
@@ -135,7 +140,8 @@ fn from_numpy(name: &str, array: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
         return Err(Error::schema(text).help("return a column as array[:, 0]").into());
     }
     let dtype = array.getattr("dtype")?;
-    let (kind, bytes): (String, usize) = (dtype.getattr("kind")?.extract()?, dtype.getattr("itemsize")?.extract()?);
+    let (kind, bytes): (String, usize) =
+        (dtype.getattr("kind")?.extract()?, dtype.getattr("itemsize")?.extract()?);
     let array = native_order(array, &dtype)?;
     match (kind.as_str(), bytes) {
         ("f", 4) => primitive::<Float32Type>(&array),
@@ -230,7 +236,9 @@ fn objects(name: &str, array: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
     if first.is_instance_of::<PyBool>() {
         return Ok(Arc::new(BooleanArray::from(optional::<bool>(name, &items)?)));
     }
-    if first.is_instance_of::<PyInt>() && items.iter().all(|item| item.is_none() || item.is_instance_of::<PyInt>()) {
+    if first.is_instance_of::<PyInt>()
+        && items.iter().all(|item| item.is_none() || item.is_instance_of::<PyInt>())
+    {
         return Ok(Arc::new(Int64Array::from(optional::<i64>(name, &items)?)));
     }
     if first.is_instance_of::<PyFloat>() || first.is_instance_of::<PyInt>() {

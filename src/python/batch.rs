@@ -137,7 +137,12 @@ impl Batch {
 
     /// Several columns as one C-contiguous matrix, a row of it for each row.
     #[pyo3(signature = (names, dtype=None))]
-    fn matrix<'py>(&self, py: Python<'py>, names: Vec<String>, dtype: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
+    fn matrix<'py>(
+        &self,
+        py: Python<'py>,
+        names: Vec<String>,
+        dtype: Option<&str>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         if let [name] = names.as_slice()
             && let Some(view) = self.view(py, name, dtype)?
         {
@@ -153,7 +158,10 @@ impl Batch {
 
 impl Batch {
     fn index(&self, name: &str) -> Result<usize> {
-        self.schema.column_with_name(name).map(|(index, _)| index).ok_or_else(|| unknown_column(&self.schema, name))
+        self.schema
+            .column_with_name(name)
+            .map(|(index, _)| index)
+            .ok_or_else(|| unknown_column(&self.schema, name))
     }
 
     fn chunks(&self, name: &str) -> Result<Vec<ArrayRef>> {
@@ -162,7 +170,12 @@ impl Batch {
     }
 
     /// The column without a copy, where it is one chunk of numbers without nulls and of the wanted type.
-    fn view<'py>(&self, py: Python<'py>, name: &str, dtype: Option<&str>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn view<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        dtype: Option<&str>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let chunks = self.chunks(name)?;
         let [chunk] = chunks.as_slice() else { return Ok(None) };
         let own = dtype_of(chunk.data_type()).filter(|own| !own.contains("M8") && !own.contains("m8"));
@@ -176,9 +189,11 @@ impl Batch {
     fn common(&self, names: &[String]) -> Result<&'static str> {
         let types = names.iter().map(|name| Ok(self.schema.field(self.index(name)?).data_type().clone()));
         let types = types.collect::<Result<Vec<_>>>()?;
-        let whole = names.iter().map(|name| Ok(self.chunks(name)?.iter().all(|chunk| chunk.null_count() == 0)));
+        let whole =
+            names.iter().map(|name| Ok(self.chunks(name)?.iter().all(|chunk| chunk.null_count() == 0)));
         let whole = whole.collect::<Result<Vec<_>>>()?.into_iter().all(|whole| whole);
-        let first = types.first().filter(|first| first.is_numeric() && types.iter().all(|other| other == *first));
+        let first =
+            types.first().filter(|first| first.is_numeric() && types.iter().all(|other| other == *first));
         let shared = first.filter(|first| whole || first.is_floating()).and_then(dtype_of);
         Ok(shared.unwrap_or("float64"))
     }
@@ -271,7 +286,8 @@ impl Matrix<'_> {
 
     fn null(&self, column: usize, data_type: &DataType) -> Error {
         let text = format!("{} has nulls, which {data_type} cannot hold", self.column_name(column));
-        Error::schema(text).help("ask for dtype=\"float64\", where null becomes NaN, or filter them out before")
+        Error::schema(text)
+            .help("ask for dtype=\"float64\", where null becomes NaN, or filter them out before")
     }
 
     fn column_name(&self, column: usize) -> String {
@@ -284,7 +300,8 @@ fn numbers(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     let source = array.data_type();
     if source.is_temporal() {
-        let counted = cast(array, &DataType::Int64).or_else(|_| cast(&cast(array, &DataType::Int32)?, &DataType::Int64))?;
+        let counted = cast(array, &DataType::Int64)
+            .or_else(|_| cast(&cast(array, &DataType::Int32)?, &DataType::Int64))?;
         return Ok(cast_with_options(&counted, target, &strict)?);
     }
     if source.is_numeric() || matches!(source, DataType::Boolean | DataType::Null) {
@@ -294,13 +311,19 @@ fn numbers(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
 }
 
 /// One column as a NumPy array of its own type: a view where it is one chunk of numbers without nulls.
-fn column_array<'py>(py: Python<'py>, chunks: &[ArrayRef], data_type: &DataType) -> PyResult<Bound<'py, PyAny>> {
+fn column_array<'py>(
+    py: Python<'py>,
+    chunks: &[ArrayRef],
+    data_type: &DataType,
+) -> PyResult<Bound<'py, PyAny>> {
     let array = whole(chunks, data_type)?;
     match data_type {
         DataType::Boolean if array.null_count() == 0 => Ok(booleans(py, array.as_boolean())),
         DataType::Timestamp(_, _) | DataType::Duration(_) | DataType::Date32 => times(py, &array),
         data_type if data_type.is_floating() && array.null_count() > 0 => floats(py, &array, data_type),
-        data_type if data_type.is_integer() && array.null_count() > 0 => floats(py, &array, &DataType::Float64),
+        data_type if data_type.is_integer() && array.null_count() > 0 => {
+            floats(py, &array, &DataType::Float64)
+        }
         data_type => match dtype_of(data_type) {
             Some(dtype) => borrowed(py, array.as_ref(), dtype)?
                 .ok_or_else(|| Error::internal("a column without nulls gives no view").into()),
@@ -374,7 +397,8 @@ fn times<'py>(py: Python<'py>, array: &ArrayRef) -> PyResult<Bound<'py, PyAny>> 
     {
         return view.call_method1("view", (dtype,));
     }
-    let values: Vec<i64> = counted.as_primitive::<Int64Type>().iter().map(|value| value.unwrap_or(i64::MIN)).collect();
+    let values: Vec<i64> =
+        counted.as_primitive::<Int64Type>().iter().map(|value| value.unwrap_or(i64::MIN)).collect();
     PyArray1::from_vec(py, values).call_method1("view", (dtype,))
 }
 

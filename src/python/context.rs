@@ -99,7 +99,11 @@ impl Context {
         let arguments = ReadingArguments::from_keywords(reading)?;
         let kafka = KafkaArguments { topics, partitions, bootstrap_servers, config, group_id };
         let cluster = kafka.cluster();
-        let node = slf.get().read(slf.py(), &arguments, kafka.open(&arguments.name, &slf.get().core.settings().clock))?;
+        let node = slf.get().read(
+            slf.py(),
+            &arguments,
+            kafka.open(&arguments.name, &slf.get().core.settings().clock),
+        )?;
         lock(&slf.get().clusters).insert(node.0, cluster);
         Ok(Stream::new(slf, node))
     }
@@ -175,7 +179,8 @@ impl Context {
     /// Says that whoever was to wait does so no more.
     fn waiter_left(&self) {
         // Never below zero, whatever a caller does: the count only decides whether an error is logged.
-        let _ = self.waiters.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |waiters| waiters.checked_sub(1));
+        let _ =
+            self.waiters.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |waiters| waiters.checked_sub(1));
     }
 
     /// Ends the run at once, because nobody can reach it any more; waits for nothing.
@@ -267,8 +272,10 @@ impl Context {
         if self.process == process::id() {
             return Ok(());
         }
-        Err(Error::config("the context was made in another process: threads and connections do not survive a fork")
-            .help("make the context in this process, or start the process with multiprocessing's \"spawn\""))
+        Err(Error::config(
+            "the context was made in another process: threads and connections do not survive a fork",
+        )
+        .help("make the context in this process, or start the process with multiprocessing's \"spawn\""))
     }
 
     fn listeners(&self) -> Vec<Listener> {
@@ -297,7 +304,8 @@ fn tell(dispatch: &Callable, waiters: &AtomicUsize, event: &CoreEvent) {
         if let CoreEvent::Failed(error) = event
             && waiters.load(Ordering::SeqCst) == 0
         {
-            log_failure(py, error).unwrap_or_else(|refused| log::error!("{error:?}, and logging failed: {refused}"));
+            log_failure(py, error)
+                .unwrap_or_else(|refused| log::error!("{error:?}, and logging failed: {refused}"));
         }
         let callable = dispatch.get(py)?;
         let told = callable.bind(py).call1((Event(event.clone()),));
@@ -337,7 +345,8 @@ impl Drop for Waiting<'_> {
 pub(crate) fn call_site(py: Python<'_>) -> PyResult<Option<CallSite>> {
     let mut frame = py.import("sys")?.call_method1("_getframe", (0,))?;
     while !frame.is_none() {
-        let module = frame.getattr("f_globals")?.get_item("__name__").and_then(|name| name.extract::<String>());
+        let module =
+            frame.getattr("f_globals")?.get_item("__name__").and_then(|name| name.extract::<String>());
         if !module.is_ok_and(|name| name == "tidemill" || name.starts_with("tidemill.")) {
             let file = frame.getattr("f_code")?.getattr("co_filename")?.extract()?;
             return Ok(Some(CallSite { file, line: frame.getattr("f_lineno")?.extract()? }));

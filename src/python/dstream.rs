@@ -46,7 +46,8 @@ impl Stream {
         if self.context.is(&other.context) {
             return Ok(other.node);
         }
-        Err(Error::config("streams of two contexts cannot be joined").help("make all sources from one context"))
+        Err(Error::config("streams of two contexts cannot be joined")
+            .help("make all sources from one context"))
     }
 }
 
@@ -57,11 +58,21 @@ impl Stream {
         self.next(py, Operator::Filter(predicate))
     }
 
-    fn select(&self, py: Python<'_>, columns: &Bound<'_, PyList>, named: &Bound<'_, PyDict>) -> PyResult<Self> {
+    fn select(
+        &self,
+        py: Python<'_>,
+        columns: &Bound<'_, PyList>,
+        named: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
         self.next(py, Operator::Select(columns_of(columns, named)?))
     }
 
-    fn with_columns(&self, py: Python<'_>, columns: &Bound<'_, PyList>, named: &Bound<'_, PyDict>) -> PyResult<Self> {
+    fn with_columns(
+        &self,
+        py: Python<'_>,
+        columns: &Bound<'_, PyList>,
+        named: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
         self.next(py, Operator::WithColumns(columns_of(columns, named)?))
     }
 
@@ -163,13 +174,21 @@ impl Stream {
     }
 
     /// Where an output writes: the servers it names, else those of the stream's only source cluster.
-    fn cluster(&self, topic: &str, servers: Option<String>, config: BTreeMap<String, String>) -> Result<Cluster> {
+    fn cluster(
+        &self,
+        topic: &str,
+        servers: Option<String>,
+        config: BTreeMap<String, String>,
+    ) -> Result<Cluster> {
         if let Some(bootstrap_servers) = servers {
             return Ok(Cluster { bootstrap_servers, config });
         }
         let found = self.context.get().clusters_of(self.node);
         let [cluster] = found.as_slice() else {
-            let text = format!("to_kafka({topic:?}) needs bootstrap_servers: the stream comes from {} clusters", found.len());
+            let text = format!(
+                "to_kafka({topic:?}) needs bootstrap_servers: the stream comes from {} clusters",
+                found.len()
+            );
             return Err(Error::config(text).help("pass, say, bootstrap_servers=\"localhost:9092\""));
         };
         let mut cluster = cluster.clone();

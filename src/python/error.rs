@@ -44,10 +44,7 @@ fn annotated(py: Python<'_>, own: PyErr, places: &[String]) -> PyErr {
     }
     let note = format!("tidemill: {}", places.join(", "));
     let value = own.value(py);
-    let noted = value
-        .getattr("__notes__")
-        .and_then(|notes| notes.contains(&note))
-        .unwrap_or(false);
+    let noted = value.getattr("__notes__").and_then(|notes| notes.contains(&note)).unwrap_or(false);
     if !noted && let Err(refused) = value.call_method1("add_note", (note,)) {
         // An exception class may forbid it; the exception itself matters more than the note.
         log::debug!("an exception takes no note: {refused}");
@@ -68,7 +65,9 @@ fn exception(error: &Error) -> PyErr {
         ErrorKind::Checkpoint => CheckpointError::new_err(text),
         ErrorKind::Fenced => FencedError::new_err(text),
         ErrorKind::User => TidemillError::new_err(text),
-        ErrorKind::Internal => TidemillError::new_err(format!("{text}; this is a defect of tidemill, please report it")),
+        ErrorKind::Internal => {
+            TidemillError::new_err(format!("{text}; this is a defect of tidemill, please report it"))
+        }
     }
 }
 

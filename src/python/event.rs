@@ -253,7 +253,10 @@ impl Progress {
     fn __repr__(&self) -> String {
         let (records, rows) = (self.records(), self.output_rows());
         let (time, lag) = (self.processing_time() * 1e3, self.total_lag());
-        format!("Progress(batch {}: {records} records in, {rows} rows out, {time:.1} ms, lag {lag})", self.batch_id())
+        format!(
+            "Progress(batch {}: {records} records in, {rows} rows out, {time:.1} ms, lag {lag})",
+            self.batch_id()
+        )
     }
 }
 

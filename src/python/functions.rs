@@ -39,7 +39,10 @@ impl Callable {
     }
 
     /// Shows the reference to Python's garbage collector; a slot in use is skipped, which only keeps it longer.
-    pub(crate) fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> std::result::Result<(), pyo3::PyTraverseError> {
+    pub(crate) fn traverse(
+        &self,
+        visit: &pyo3::PyVisit<'_>,
+    ) -> std::result::Result<(), pyo3::PyTraverseError> {
         match self.0.try_lock() {
             Ok(slot) => visit.call(&*slot),
             Err(_) => Ok(()),
@@ -59,7 +62,8 @@ impl fmt::Debug for Callable {
 }
 
 fn collected() -> Error {
-    Error::user("the context that this function belongs to has been collected").help("keep a reference to the context")
+    Error::user("the context that this function belongs to has been collected")
+        .help("keep a reference to the context")
 }
 
 /// A user's function from a batch to rows.
@@ -122,11 +126,13 @@ fn lossless(column: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
         return Ok(Arc::clone(column));
     }
     if family(source) != family(target) && family(source) != Family::Nothing {
-        return Err(Error::schema(format!("{target} is declared, found {source}")).help("declare or return the other"));
+        return Err(Error::schema(format!("{target} is declared, found {source}"))
+            .help("declare or return the other"));
     }
     let column = &without_zone(column)?;
-    let there = cast_with_options(column, target, &CastOptions::default())
-        .map_err(|_| Error::schema(format!("{target} is declared, found {source}, which does not cast to it")))?;
+    let there = cast_with_options(column, target, &CastOptions::default()).map_err(|_| {
+        Error::schema(format!("{target} is declared, found {source}, which does not cast to it"))
+    })?;
     match first_change(column, &there)? {
         None => Ok(there),
         Some(row) => Err(changed(column, row, target)),
@@ -148,7 +154,9 @@ fn without_zone(column: &ArrayRef) -> Result<ArrayRef> {
 fn first_change(column: &ArrayRef, there: &ArrayRef) -> Result<Option<usize>> {
     let back = cast_with_options(there, column.data_type(), &CastOptions::default())?;
     if column.data_type().is_nested() {
-        return Ok((0..column.len()).find(|row| column.slice(*row, 1).as_ref() != back.slice(*row, 1).as_ref()));
+        return Ok(
+            (0..column.len()).find(|row| column.slice(*row, 1).as_ref() != back.slice(*row, 1).as_ref())
+        );
     }
     let same: BooleanArray = not_distinct(column, &back)?;
     Ok(same.iter().position(|same| same != Some(true)))
@@ -179,10 +187,14 @@ fn family(data_type: &DataType) -> Family {
         DataType::Null => Family::Nothing,
         DataType::Boolean => Family::Truth,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Family::Text,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => Family::Bytes,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            Family::Bytes
+        }
         DataType::Timestamp(_, _) => Family::Instant,
         DataType::Date32 | DataType::Date64 => Family::Day,
-        DataType::Duration(_) | DataType::Time32(_) | DataType::Time64(_) | DataType::Interval(_) => Family::Span,
+        DataType::Duration(_) | DataType::Time32(_) | DataType::Time64(_) | DataType::Interval(_) => {
+            Family::Span
+        }
         DataType::Dictionary(_, values) => family(values),
         data_type if data_type.is_numeric() => Family::Number,
         _ => Family::Nested,

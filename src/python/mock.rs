@@ -97,7 +97,9 @@ impl DemoProducer {
 
     /// Hands over (key, value) pairs; waits only while the local queue is full.
     fn send(&self, py: Python<'_>, topic: &str, records: Vec<(Vec<u8>, Vec<u8>)>) -> PyResult<()> {
-        let send = |producer: &BaseProducer| records.iter().try_for_each(|(key, value)| send_one(producer, topic, key, value));
+        let send = |producer: &BaseProducer| {
+            records.iter().try_for_each(|(key, value)| send_one(producer, topic, key, value))
+        };
         Ok(gil::release(py, || self.with(send))?)
     }
 

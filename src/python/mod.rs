@@ -27,37 +27,37 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::batch::Batch;
+    use crate::python::batch::Batch;
     #[pymodule_export]
-    use super::context::Context;
+    use crate::python::context::Context;
     #[pymodule_export]
-    use super::dstream::Stream;
+    use crate::python::dstream::Stream;
     #[pymodule_export]
-    use super::error::{
-        CheckpointError, ConfigError, DataError, DataLossError, FencedError, MemoryLimitError, SchemaError, SinkError,
-        SourceError, TidemillError,
+    use crate::python::error::{
+        CheckpointError, ConfigError, DataError, DataLossError, FencedError, MemoryLimitError, SchemaError,
+        SinkError, SourceError, TidemillError,
     };
     #[pymodule_export]
-    use super::event::{Event, Progress};
+    use crate::python::event::{Event, Progress};
     #[pymodule_export]
-    use super::expressions::{
-        Expr, expr_alias, expr_cast, expr_col, expr_function, expr_function_info, expr_function_names, expr_lit,
-        expr_operator, expr_sql, expr_when,
+    use crate::python::expressions::{
+        Expr, expr_alias, expr_cast, expr_col, expr_function, expr_function_info, expr_function_names,
+        expr_lit, expr_operator, expr_sql, expr_when,
     };
     #[pymodule_export]
-    use super::ml::{Detector, Ewma, Scores};
+    use crate::python::ml::{Detector, Ewma, Scores};
     #[pymodule_export]
-    use super::mock::{DemoProducer, MockBroker};
+    use crate::python::mock::{DemoProducer, MockBroker};
     #[pymodule_export]
-    use super::schema::Schema;
+    use crate::python::schema::Schema;
     #[pymodule_export]
-    use super::sinks::BatchIterator;
+    use crate::python::sinks::BatchIterator;
     #[pymodule_export]
-    use super::sources::Bound;
+    use crate::python::sources::Bound;
     #[pymodule_export]
-    use super::testing::{ManualClock, ScriptedSource};
+    use crate::python::testing::{ManualClock, ScriptedSource};
     #[pymodule_export]
-    use super::trigger::Trigger;
+    use crate::python::trigger::Trigger;
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "Python's name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");

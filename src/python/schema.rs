@@ -48,7 +48,8 @@ impl Schema {
     }
 
     fn __getitem__(&self, name: &str) -> PyResult<String> {
-        let (_, field) = self.0.column_with_name(name).ok_or_else(|| PyKeyError::new_err(self.unknown(name)))?;
+        let (_, field) =
+            self.0.column_with_name(name).ok_or_else(|| PyKeyError::new_err(self.unknown(name)))?;
         Ok(type_name(field.data_type()))
     }
 

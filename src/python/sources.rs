@@ -40,7 +40,9 @@ impl Bound {
         match (what, name) {
             (_, "earliest") => Ok(Self(CoreBound::Earliest)),
             (_, "latest") => Ok(Self(CoreBound::Latest)),
-            ("starting", "committed") => Ok(Self(CoreBound::Committed { fallback: Box::new(CoreBound::Latest) })),
+            ("starting", "committed") => {
+                Ok(Self(CoreBound::Committed { fallback: Box::new(CoreBound::Latest) }))
+            }
             _ => Err(Error::config(format!("{what} is \"earliest\" or \"latest\", found {name:?}"))
                 .help("a datetime and a dict of offsets are possible too, and \"committed\" for starting")
                 .into()),
@@ -86,13 +88,21 @@ impl<'py> ReadingArguments<'py> {
 
     /// What the plan must know of the source.
     pub(crate) fn spec(&self) -> Result<SourceSpec> {
-        let format = self.schema.as_ref().map_or(Format::Raw, |schema| Format::Json(Arc::clone(&schema.get().0)));
+        let format =
+            self.schema.as_ref().map_or(Format::Raw, |schema| Format::Json(Arc::clone(&schema.get().0)));
         let mut metadata = self.metadata.iter().map(|name| metadata_of(name)).collect::<Result<Vec<_>>>()?;
         if self.event_time.as_deref() == Some(KAFKA_TIMESTAMP) && !metadata.contains(&Metadata::Timestamp) {
             metadata.push(Metadata::Timestamp);
         }
-        let event_time = self.event_time.clone().map(|column| EventTimeSpec { column, max_future: MAX_FUTURE });
-        Ok(SourceSpec { name: self.name.clone(), format, metadata, on_bad: on_bad_of(&self.on_bad)?, event_time })
+        let event_time =
+            self.event_time.clone().map(|column| EventTimeSpec { column, max_future: MAX_FUTURE });
+        Ok(SourceSpec {
+            name: self.name.clone(),
+            format,
+            metadata,
+            on_bad: on_bad_of(&self.on_bad)?,
+            event_time,
+        })
     }
 
     /// How the driver is to read it.
@@ -112,7 +122,9 @@ fn rate(rate: f64) -> Result<f64> {
     if rate > 0.0 && rate.is_finite() {
         return Ok(rate);
     }
-    Err(Error::config(format!("max_rate_per_partition must be a positive number of records a second, found {rate}")))
+    Err(Error::config(format!(
+        "max_rate_per_partition must be a positive number of records a second, found {rate}"
+    )))
 }
 
 fn metadata_of(name: &str) -> Result<Metadata> {
@@ -123,7 +135,13 @@ fn metadata_of(name: &str) -> Result<Metadata> {
         "offset" => Metadata::Offset,
         "timestamp" => Metadata::Timestamp,
         "headers" => Metadata::Headers,
-        other => return Err(unknown("metadata", other, &["key", "topic", "partition", "offset", "timestamp", "headers"])),
+        other => {
+            return Err(unknown(
+                "metadata",
+                other,
+                &["key", "topic", "partition", "offset", "timestamp", "headers"],
+            ));
+        }
     })
 }
 

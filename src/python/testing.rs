@@ -55,7 +55,8 @@ impl ScriptedSource {
     ) {
         for payload in payloads {
             let payload = payload.map(|bytes| bytes.as_bytes().to_vec());
-            let record = ScriptedRecord { key: key.map(<[u8]>::to_vec), payload, timestamp, headers: Vec::new() };
+            let record =
+                ScriptedRecord { key: key.map(<[u8]>::to_vec), payload, timestamp, headers: Vec::new() };
             self.source.push_record(partition, record);
         }
     }

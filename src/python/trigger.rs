@@ -38,7 +38,10 @@ impl Trigger {
     fn available_now(max_records: Option<u64>) -> PyResult<Self> {
         match max_records {
             Some(0) => Err(Error::config("max_records must be positive, found 0").into()),
-            max => Ok(Self { trigger: CoreTrigger::AvailableNow, max_records: max.unwrap_or(DEFAULT_MAX_RECORDS) }),
+            max => Ok(Self {
+                trigger: CoreTrigger::AvailableNow,
+                max_records: max.unwrap_or(DEFAULT_MAX_RECORDS),
+            }),
         }
     }
 

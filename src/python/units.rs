@@ -56,7 +56,11 @@ impl<'py> FromPyObject<'_, 'py> for Size {
 
 impl Size {
     /// The size in bytes, where `whole` is what a part is a part of.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a u64, at most all of it")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a u64, at most all of it"
+    )]
     pub(crate) fn bytes(self, whole: u64) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,

@@ -162,8 +162,8 @@ mod tests {
     };
     use arrow::datatypes::{DataType, Field, Int32Type, IntervalUnit, Schema, UnionFields, UnionMode};
 
-    use super::super::ByteRows;
     use super::JsonEncoder;
+    use crate::sink::encode::ByteRows;
 
     fn encoded(columns: Vec<(&str, ArrayRef)>) -> Vec<String> {
         let rows = RecordBatch::try_from_iter_with_nullable(

@@ -83,8 +83,8 @@ mod tests {
     };
     use arrow::datatypes::Int32Type;
 
-    use super::super::ByteRows;
     use super::{KeyEncoder, KeySpec};
+    use crate::sink::encode::ByteRows;
 
     fn rows() -> RecordBatch {
         let words: DictionaryArray<Int32Type> = vec![Some("x"), None].into_iter().collect();

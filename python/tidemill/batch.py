@@ -150,7 +150,8 @@ class Batch:
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows as a ``pandas.DataFrame``; by way of NumPy, so that pyarrow is not needed."""
-        return _need("pandas").DataFrame({name: self[name] for name in self.columns})
+        frame: pd.DataFrame = _need("pandas").DataFrame({name: self[name] for name in self.columns})
+        return frame
 
     def __repr__(self) -> str:
         where = "" if self.partition is None else f", partition {self.partition}"

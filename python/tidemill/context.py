@@ -128,8 +128,9 @@ class StreamingContext:
             dispatch=_dispatcher(self.listeners),
         )
         self._stop_asked = False
-        # Also at the end of the script: a thread that calls Python after that would hang.
-        weakref.finalize(self, self._native.abandon)
+        # At the end of the script: a thread that calls Python after that would hang. By a weak reference, since a
+        # strong one would keep a context alive that only its own functions refer to.
+        weakref.finalize(self, _abandon, weakref.ref(self._native))
 
     def kafka(
         self,
@@ -381,6 +382,11 @@ class StreamingContext:
             raise KeyboardInterrupt
         self._stop_asked = True
         self._native.request_stop(graceful=True)
+
+
+def _abandon(native: weakref.ref[_native.Context]) -> None:
+    if (context := native()) is not None:
+        context.abandon()
 
 
 def _dispatcher(listeners: list[AnyListener]) -> Any:

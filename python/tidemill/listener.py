@@ -50,5 +50,5 @@ def _dispatch(listeners: Sequence[AnyListener], event: Event) -> None:
 
 
 def _tell(listener: AnyListener, event: Event) -> None:
-    on_event = getattr(listener, "on_event", listener)
-    on_event(event)
+    hear: Callable[[Event], object] = getattr(listener, "on_event", listener)
+    hear(event)

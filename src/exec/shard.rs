@@ -23,8 +23,7 @@ pub(crate) struct Shard {
 impl Shard {
     /// The shard with `state`, one snapshot an operator; without any where there is none.
     pub(crate) fn load(program: &Program, number: usize, state: Option<&[RecordBatch]>) -> Result<Self> {
-        let mut operators: Operators =
-            program.keyed.iter().map(KeyedSpec::build).collect::<Result<_>>()?;
+        let mut operators: Operators = program.keyed.iter().map(KeyedSpec::build).collect::<Result<_>>()?;
         if let Some(state) = state {
             expect_count(operators.len(), state.len())?;
             operators

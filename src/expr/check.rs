@@ -5,7 +5,7 @@
 //! (text read as a number, a number as a bool), and that is refused here. It deliberately changes no meaning.
 
 use arrow::compute::can_cast_types;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion, TreeNodeRewriter};
 use datafusion_common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion_expr::expr::{Case, InList, ScalarFunction};

@@ -1,4 +1,4 @@
-//! Arrow data across the border to Python and back: PyCapsules without a copy, NumPy arrays with one.
+//! Arrow data across the border to Python and back: capsules without a copy, NumPy arrays with one.
 //!
 //! NumPy arrays are copied, because their owner may write to them again after the call that returned them. It
 //! deliberately casts nothing: whether a column fits the declared schema is decided in `functions.rs`.
@@ -164,10 +164,10 @@ fn from_numpy(name: &str, array: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
 
 /// Other byte orders become the machine's own.
 fn native_order<'py>(array: &Bound<'py, PyAny>, dtype: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    match dtype.getattr("isnative")?.extract()? {
-        true => Ok(array.clone()),
-        false => array.call_method1("astype", (dtype.call_method1("newbyteorder", ("=",))?,)),
+    if dtype.getattr("isnative")?.extract()? {
+        return Ok(array.clone());
     }
+    array.call_method1("astype", (dtype.call_method1("newbyteorder", ("=",))?,))
 }
 
 fn unknown(name: &str, found: &str) -> Error {

@@ -136,6 +136,7 @@ impl Batch {
     }
 
     /// Several columns as one C-contiguous matrix, a row of it for each row.
+    #[expect(clippy::needless_pass_by_value, reason = "pyo3 makes an owned list of Python's")]
     #[pyo3(signature = (names, dtype=None))]
     fn matrix<'py>(
         &self,
@@ -355,10 +356,10 @@ fn borrowed<'py>(py: Python<'py>, array: &dyn Array, dtype: &str) -> PyResult<Op
 
 fn from_buffer<'py>(py: Python<'py>, buffer: Buffer, dtype: &str) -> PyResult<Bound<'py, PyAny>> {
     let numpy = py.import("numpy")?;
-    match buffer.len() {
-        0 => numpy.call_method1("empty", (0, dtype)), // frombuffer refuses what is empty
-        _ => numpy.call_method1("frombuffer", (PyArrowBuffer::new(buffer), dtype)),
+    if buffer.is_empty() {
+        return numpy.call_method1("empty", (0, dtype)); // frombuffer refuses what is empty
     }
+    numpy.call_method1("frombuffer", (PyArrowBuffer::new(buffer), dtype))
 }
 
 fn booleans<'py>(py: Python<'py>, array: &BooleanArray) -> Bound<'py, PyAny> {
@@ -367,13 +368,11 @@ fn booleans<'py>(py: Python<'py>, array: &BooleanArray) -> Bound<'py, PyAny> {
 
 fn floats<'py>(py: Python<'py>, array: &ArrayRef, target: &DataType) -> PyResult<Bound<'py, PyAny>> {
     let array = cast(array, target).map_err(Error::from)?;
-    match target {
-        DataType::Float32 => Ok(filled_nan::<Float32Type>(py, &array, f32::NAN)),
-        _ => {
-            let array = cast(&array, &DataType::Float64).map_err(Error::from)?;
-            Ok(filled_nan::<Float64Type>(py, &array, f64::NAN))
-        }
+    if *target == DataType::Float32 {
+        return Ok(filled_nan::<Float32Type>(py, &array, f32::NAN));
     }
+    let array = cast(&array, &DataType::Float64).map_err(Error::from)?;
+    Ok(filled_nan::<Float64Type>(py, &array, f64::NAN))
 }
 
 fn filled_nan<'py, T>(py: Python<'py>, array: &ArrayRef, nan: T::Native) -> Bound<'py, PyAny>
@@ -384,7 +383,7 @@ where
     PyArray1::from_vec(py, values).into_any()
 }
 
-/// Times as `datetime64` or `timedelta64`, null as NaT.
+/// Times as `datetime64` or `timedelta64`, null as `NaT`.
 fn times<'py>(py: Python<'py>, array: &ArrayRef) -> PyResult<Bound<'py, PyAny>> {
     let dtype = dtype_of(array.data_type()).unwrap_or("M8[s]");
     let counted = match array.data_type() {

@@ -34,7 +34,7 @@ use crate::python::units::{Size, Span};
 use crate::time::{Clock, SystemClock};
 
 /// A streaming job.
-#[pyclass(frozen, module = "tidemill._native")]
+#[pyclass(frozen, weakref, module = "tidemill._native")]
 pub(crate) struct Context {
     /// Shared only with the thread that drops it.
     core: Arc<Core>,
@@ -54,7 +54,6 @@ pub(crate) struct Context {
 #[pymethods]
 impl Context {
     #[new]
-    #[expect(clippy::too_many_arguments, reason = "the settings, as Python names them")]
     #[pyo3(signature = (name, trigger, *, executors, threads, max_memory, clock, dispatch))]
     fn new(
         name: String,
@@ -225,7 +224,9 @@ impl Context {
     fn __clear__(&self) {
         self.abandon();
         let taken: Vec<_> = lock(&self.callables).drain(..).collect();
-        taken.iter().for_each(|callable| drop(callable.clear()));
+        for callable in taken {
+            drop(callable.clear());
+        }
     }
 }
 

@@ -84,6 +84,7 @@ impl Stream {
         self.next(py, Operator::Rename(names))
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "pyo3 makes an owned list of Python's")]
     fn union(&self, py: Python<'_>, others: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
         let others = others.iter().map(|other| self.same_context(other));
         let inputs = std::iter::once(Ok(self.node)).chain(others).collect::<Result<Vec<_>>>()?;

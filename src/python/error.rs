@@ -73,9 +73,7 @@ fn exception(error: &Error) -> PyErr {
 
 /// A user's exception on its way through the engine.
 pub(crate) fn from_user(py: Python<'_>, exception: PyErr) -> Error {
-    let kind = match exception.is_instance_of::<SchemaError>(py) {
-        true => ErrorKind::Schema,
-        false => ErrorKind::User,
-    };
+    let is_schema = exception.is_instance_of::<SchemaError>(py);
+    let kind = if is_schema { ErrorKind::Schema } else { ErrorKind::User };
     Error::new(kind, exception.to_string()).caused_by(exception)
 }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long a wait may go on before Python's signal handlers get a turn. CPython runs them only on the main thread
+/// How long a wait may go on before Python's signal handlers get a turn. Python runs them only on the main thread
 /// and only while that thread is attached, so a wait for events alone would be deaf to Ctrl-C.
 const SIGNAL_TURN: Duration = Duration::from_millis(100);
 

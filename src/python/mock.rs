@@ -72,7 +72,7 @@ impl MockBroker {
 /// A plain Kafka producer.
 ///
 /// Args:
-///     bootstrap_servers: `host:port`, several separated by commas.
+///     `bootstrap_servers`: `host:port`, several separated by commas.
 #[pyclass(frozen, module = "tidemill._native")]
 pub(crate) struct DemoProducer {
     /// Taken out by `close`; every other use is short and polls without the GIL.
@@ -96,6 +96,7 @@ impl DemoProducer {
     }
 
     /// Hands over (key, value) pairs; waits only while the local queue is full.
+    #[expect(clippy::needless_pass_by_value, reason = "pyo3 makes an owned list of Python's")]
     fn send(&self, py: Python<'_>, topic: &str, records: Vec<(Vec<u8>, Vec<u8>)>) -> PyResult<()> {
         let send = |producer: &BaseProducer| {
             records.iter().try_for_each(|(key, value)| send_one(producer, topic, key, value))

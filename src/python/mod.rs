@@ -26,6 +26,8 @@ use pyo3::prelude::*;
 /// The extension module `tidemill._native`.
 #[pymodule]
 mod _native {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::python::batch::Batch;
     #[pymodule_export]
@@ -40,11 +42,6 @@ mod _native {
     #[pymodule_export]
     use crate::python::event::{Event, Progress};
     #[pymodule_export]
-    use crate::python::expressions::{
-        Expr, expr_alias, expr_cast, expr_col, expr_function, expr_function_info, expr_function_names,
-        expr_lit, expr_operator, expr_sql, expr_when,
-    };
-    #[pymodule_export]
     use crate::python::ml::{Detector, Ewma, Scores};
     #[pymodule_export]
     use crate::python::mock::{DemoProducer, MockBroker};
@@ -53,11 +50,17 @@ mod _native {
     #[pymodule_export]
     use crate::python::sinks::BatchIterator;
     #[pymodule_export]
-    use crate::python::sources::Bound;
+    use crate::python::sources::Edge;
     #[pymodule_export]
     use crate::python::testing::{ManualClock, ScriptedSource};
     #[pymodule_export]
     use crate::python::trigger::Trigger;
+    /// The functions that make expressions are of one kind, and are listed in their own file.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::expressions::register(module)
+    }
+
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "Python's name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");

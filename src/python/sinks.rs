@@ -62,14 +62,11 @@ impl BatchIterator {
         (Self { batches: Mutex::new(Some(batches)) }, Arc::new(open))
     }
 
-    fn ask(&self, turn: Duration) -> Option<Option<Delivery>> {
+    /// What came within `turn`, if anything.
+    fn ask(&self, turn: Duration) -> Option<Next> {
         let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(batches) = batches.as_mut() else { return Some(None) };
-        match batches.next(turn) {
-            Next::Batch(delivery) => Some(Some(delivery)),
-            Next::Pending => None,
-            Next::Ended => Some(None),
-        }
+        let Some(batches) = batches.as_mut() else { return Some(Next::Ended) };
+        Some(batches.next(turn)).filter(|next| !matches!(next, Next::Pending))
     }
 }
 
@@ -78,7 +75,10 @@ impl BatchIterator {
     /// The next batch; None when there will be none.
     fn next(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
         let found = gil::wait_for(py, None, |turn| self.ask(turn))?;
-        Ok(found.flatten().map(|delivery| Batch::of_delivery(&delivery)))
+        match found {
+            Some(Next::Batch(delivery)) => Ok(Some(Batch::of_delivery(&delivery))),
+            _ => Ok(None),
+        }
     }
 
     /// Leaves the loop.
@@ -112,9 +112,8 @@ where
 {
     let called = gil::attach(|py| {
         let stdout = py.import("sys").and_then(|sys| sys.getattr("stdout"));
-        let called = stdout.and_then(|stdout| match stdout.is_none() {
-            true => Ok(()), // as print() does where there is none
-            false => stdout.call_method1(method, arguments).map(drop),
+        let called = stdout.and_then(|stdout| {
+            if stdout.is_none() { Ok(()) } else { stdout.call_method1(method, arguments).map(drop) }
         });
         called.map_err(|exception| from_user(py, exception))
     });

@@ -13,7 +13,7 @@ use crate::context::{OpenSource, Reading};
 use crate::decode::{EventTimeSpec, Format, Metadata, OnBad};
 use crate::error::{Error, Result, nearest};
 use crate::event::Positions;
-use crate::ingest::Bound as CoreBound;
+use crate::ingest::Bound;
 use crate::ingest::kafka::{Isolation, KafkaSettings, KafkaSource, Topics};
 use crate::kafka::Cluster;
 use crate::offset::{Offset, TopicPartition};
@@ -29,20 +29,18 @@ const MAX_FUTURE: Duration = Duration::from_hours(1);
 const KAFKA_TIMESTAMP: &str = "kafka_timestamp";
 
 /// Where reading starts or ends.
-#[pyclass(frozen, module = "tidemill._native")]
+#[pyclass(frozen, name = "Bound", module = "tidemill._native")]
 #[derive(Clone, Debug)]
-pub(crate) struct Bound(CoreBound);
+pub(crate) struct Edge(Bound);
 
 #[pymethods]
-impl Bound {
+impl Edge {
     #[staticmethod]
     fn named(what: &str, name: &str) -> PyResult<Self> {
         match (what, name) {
-            (_, "earliest") => Ok(Self(CoreBound::Earliest)),
-            (_, "latest") => Ok(Self(CoreBound::Latest)),
-            ("starting", "committed") => {
-                Ok(Self(CoreBound::Committed { fallback: Box::new(CoreBound::Latest) }))
-            }
+            (_, "earliest") => Ok(Self(Bound::Earliest)),
+            (_, "latest") => Ok(Self(Bound::Latest)),
+            ("starting", "committed") => Ok(Self(Bound::Committed { fallback: Box::new(Bound::Latest) })),
             _ => Err(Error::config(format!("{what} is \"earliest\" or \"latest\", found {name:?}"))
                 .help("a datetime and a dict of offsets are possible too, and \"committed\" for starting")
                 .into()),
@@ -51,7 +49,7 @@ impl Bound {
 
     #[staticmethod]
     fn at(millis: i64) -> Self {
-        Self(CoreBound::Timestamp(millis))
+        Self(Bound::Timestamp(millis))
     }
 
     #[staticmethod]
@@ -59,7 +57,7 @@ impl Bound {
         let position = |(topic, partition, offset): (String, i32, i64)| {
             (TopicPartition::new(&topic, partition), Offset(offset))
         };
-        Self(CoreBound::Offsets(offsets.into_iter().map(position).collect::<Positions>()))
+        Self(Bound::Offsets(offsets.into_iter().map(position).collect::<Positions>()))
     }
 }
 
@@ -68,21 +66,19 @@ impl Bound {
 #[pyo3(from_item_all)]
 pub(crate) struct ReadingArguments<'py> {
     pub(crate) name: String,
-    schema: Option<Bound_<'py, Schema>>,
+    schema: Option<pyo3::Bound<'py, Schema>>,
     metadata: Vec<String>,
     on_bad: String,
     event_time: Option<String>,
     watermark: Span,
     idle_timeout: Option<Span>,
-    starting: Option<Bound_<'py, Bound>>,
-    ending: Option<Bound_<'py, Bound>>,
+    starting: Option<pyo3::Bound<'py, Edge>>,
+    ending: Option<pyo3::Bound<'py, Edge>>,
     max_rate_per_partition: Option<f64>,
 }
 
-type Bound_<'py, T> = pyo3::Bound<'py, T>;
-
 impl<'py> ReadingArguments<'py> {
-    pub(crate) fn from_keywords(keywords: Option<&Bound_<'py, PyDict>>) -> PyResult<Self> {
+    pub(crate) fn from_keywords(keywords: Option<&pyo3::Bound<'py, PyDict>>) -> PyResult<Self> {
         keywords.ok_or_else(|| Error::internal("a source has no arguments"))?.extract()
     }
 

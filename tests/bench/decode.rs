@@ -3,7 +3,12 @@
 //! Prints one JSON line a figure. It deliberately reads no topic and starts no thread: what is compared is the work
 //! per byte alone. `cargo bench --bench decode [records]`.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark ends at a mistake, and prints")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark ends at a mistake, and prints"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -242,7 +242,7 @@ fn all_mistakes_of_one_expression_come_at_once_and_none_twice() {
     let said: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     assert_eq!(said.len(), 4, "{said:#?}");
     assert!(said[0].contains("there is no function lowr; did you mean lower?"), "{said:#?}");
-    assert!(said[1].contains("there is no column \"temprature\"; there are i, n"), "{said:#?}");
+    assert!(said[1].contains("there is no column \"temprature\"; the columns are i, n"), "{said:#?}");
     assert!(said[2].contains("+ does not take string and int64 in s + 1"), "{said:#?}");
     assert!(said[3].contains("lower takes 1 arguments, found 2; it is called as lower(str)"), "{said:#?}");
     assert_eq!(mistakes[1].kind(), ErrorKind::Schema);

@@ -153,8 +153,8 @@ impl fmt::Debug for FakeSource {
 impl FakeSource {
     pub(crate) fn new(stage: &Arc<Stage>, records: &[i64]) -> Arc<Self> {
         let heads = records.iter().enumerate().map(|(number, records)| head(number, *records)).collect();
-        let state = Mutex::new(FakeState { heads, ..FakeState::default() });
-        Arc::new(Self { stage: Arc::clone(stage), state })
+        let shared = Mutex::new(FakeState { heads, ..FakeState::default() });
+        Arc::new(Self { stage: Arc::clone(stage), state: shared })
     }
 
     /// Records arrive in partition 0.

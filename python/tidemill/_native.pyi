@@ -6,8 +6,49 @@ from typing import Any, Final, Self, final
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import disjoint_base
 
 __version__: Final[str]
+__all__ = [
+    "Batch",
+    "BatchIterator",
+    "Bound",
+    "CheckpointError",
+    "ConfigError",
+    "Context",
+    "DataError",
+    "DataLossError",
+    "DemoProducer",
+    "Detector",
+    "Event",
+    "Ewma",
+    "Expr",
+    "FencedError",
+    "ManualClock",
+    "MemoryLimitError",
+    "MockBroker",
+    "Progress",
+    "Schema",
+    "SchemaError",
+    "Scores",
+    "ScriptedSource",
+    "SinkError",
+    "SourceError",
+    "Stream",
+    "TidemillError",
+    "Trigger",
+    "__version__",
+    "expr_alias",
+    "expr_cast",
+    "expr_col",
+    "expr_function",
+    "expr_function_info",
+    "expr_function_names",
+    "expr_lit",
+    "expr_operator",
+    "expr_sql",
+    "expr_when",
+]
 
 _Duration = str | timedelta | float
 _Ranges = list[tuple[str, int, int, int]]
@@ -234,7 +275,11 @@ class ScriptedSource:
     @property
     def topic(self) -> str: ...
     def push(
-        self, partition: int, payloads: Sequence[bytes | None], key: bytes | None = None, timestamp: int = -1
+        self,
+        partition: int,
+        payloads: Sequence[bytes | None],
+        key: bytes | None = None,
+        timestamp: int | None = None,
     ) -> None: ...
     def hole(self, partition: int, count: int) -> None: ...
     def trim(self, partition: int, earliest: int) -> None: ...
@@ -264,6 +309,7 @@ class DemoProducer:
     def flush(self, timeout: _Duration) -> int: ...
     def close(self) -> None: ...
 
+@disjoint_base
 class Detector:
     @property
     def threshold(self) -> float: ...
@@ -297,6 +343,7 @@ class Scores:
     def is_anomaly(self) -> npt.NDArray[np.bool_]: ...
     def __len__(self) -> int: ...
 
+@disjoint_base
 class Expr:
     def __new__(cls, inner: Expr) -> Self: ...
     @property

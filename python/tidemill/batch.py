@@ -146,7 +146,8 @@ class Batch:
 
     def to_polars(self) -> pl.DataFrame:
         """The rows as a ``polars.DataFrame``, without a copy where Polars needs none."""
-        return _need("polars").DataFrame(self)
+        frame: pl.DataFrame = _need("polars").DataFrame(self)
+        return frame
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows as a ``pandas.DataFrame``; by way of NumPy, so that pyarrow is not needed."""

@@ -50,5 +50,9 @@ def _dispatch(listeners: Sequence[AnyListener], event: Event) -> None:
 
 
 def _tell(listener: AnyListener, event: Event) -> None:
-    hear: Callable[[Event], object] = getattr(listener, "on_event", listener)
+    hear = getattr(listener, "on_event", None)
+    if hear is None and callable(listener):
+        hear = listener
+    if hear is None:
+        raise TypeError(f"a listener is a function or has on_event, found {listener!r}")
     hear(event)

@@ -16,12 +16,16 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kafka::{Cluster, explain};
 use crate::python::gil;
 use crate::python::units::Span;
 
 /// How long a full queue or an unsent record is polled for before it is looked at again.
 const POLL: Duration = Duration::from_millis(1);
+
+/// How long a broker may take to make a topic before it counts as not there.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Kafka brokers inside this process, on loopback ports.
 ///
@@ -148,7 +152,11 @@ fn send_one(producer: &BaseProducer, topic: &str, key: &[u8], value: &[u8]) -> R
 fn create_topic(servers: &str, name: &str, partitions: i32) -> Result<()> {
     let admin: AdminClient<DefaultClientContext> = client(servers).create().map_err(refused)?;
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
-    let made = block_on(admin.create_topics([&topic], &AdminOptions::new())).map_err(refused)?;
+    let options = AdminOptions::new().request_timeout(Some(ANSWER));
+    let unreachable = |error| {
+        explain(&error, ErrorKind::Source, format!("topic {name:?} cannot be made"), &Cluster::at(servers))
+    };
+    let made = block_on(admin.create_topics([&topic], &options)).map_err(unreachable)?;
     match made.into_iter().find_map(std::result::Result::err) {
         None | Some((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
         Some((topic, code)) => Err(Error::source(format!("topic {topic:?} was not made: {code}"))),

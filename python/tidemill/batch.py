@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tidemill import _native
+import tidemill._native as _native
 
 if TYPE_CHECKING:
     import numpy.typing as npt

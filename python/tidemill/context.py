@@ -17,7 +17,7 @@ from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from tidemill import _native
+import tidemill._native as _native
 from tidemill.batch import Batch
 from tidemill.dstream import DStream
 from tidemill.listener import AnyListener, _dispatch

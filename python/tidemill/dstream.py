@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from tidemill import _native
+import tidemill._native as _native
 from tidemill.batch import Batch
 from tidemill.expressions import Expr
 from tidemill.formats import Json, Raw, SchemaLike, _schema
@@ -18,8 +18,6 @@ from tidemill.sinks import AUTO, AutoType
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-    from tidemill.ml import Detector
 
 ConfigError = _native.ConfigError
 SchemaError = _native.SchemaError
@@ -209,7 +207,7 @@ class DStream:
     def detect(
         self,
         columns: str | Sequence[str],
-        detector: Detector,
+        detector: _native.Detector,
         threshold: float | None = None,
         prefix: str = "",
     ) -> DStream:

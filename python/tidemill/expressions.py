@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
-from tidemill import _native
+import tidemill._native as _native
 
 __all__ = ["Expr", "Literal", "When", "col", "functions", "lit", "sql_expr", "when"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from tidemill import _native
+import tidemill._native as _native
 
 
 class ArrowSchema(Protocol):

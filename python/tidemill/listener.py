@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from tidemill import _native
+import tidemill._native as _native
 
 Event = _native.Event
 Progress = _native.Progress

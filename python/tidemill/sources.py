@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from tidemill import _native
+import tidemill._native as _native
 
 ConfigError = _native.ConfigError
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidemill import _native
+import tidemill._native as _native
 from tidemill.batch import Batch
 
 ScriptedSource = _native.ScriptedSource

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -123,3 +124,12 @@ def features(*arguments: str) -> dict[str, set[str]]:
         name, release = package.split()[:2]
         found.setdefault(name, set()).add(f"{release} {used.removesuffix(' (*)')}")
     return found
+
+
+def test_nothing_below_the_faces_imports_through_the_package() -> None:
+    """What `import tidemill` offers is for users; inside, each import names the module that it needs."""
+    package = places.ROOT / "python" / "tidemill"
+    inner = [path for path in package.rglob("*.py") if path.parent.name != "demo" and path.name != "cli.py"]
+    through = re.compile(r"^(from tidemill import|import tidemill( as tm)?$)", re.MULTILINE)
+    assert len(inner) > 10
+    assert [path.name for path in inner if through.search(path.read_text("utf-8"))] == []

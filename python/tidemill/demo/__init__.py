@@ -14,7 +14,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import tidemill as tm
-from tidemill import _native, col
+import tidemill._native as _native
+from tidemill import col
 from tidemill.demo.feed import Feed
 from tidemill.demo.fleet import Fleet
 from tidemill.demo.score import Alarm, Score

@@ -54,11 +54,12 @@ class Fault:
         begun = age >= 0
         match self.kind:
             case FaultKind.SPIKE:
-                return self.direction * 12 * NOISE_C * (begun & (age < 3))
+                shape = self.direction * 12 * (begun & (age < 3))
             case FaultKind.SHIFT:
-                return self.direction * 8 * NOISE_C * begun
+                shape = self.direction * 8 * begun
             case FaultKind.OVERHEATING:
-                return 4.0 * NOISE_C * np.clip(age + 1, 0, 6)
+                shape = 4 * np.clip(age + 1, 0, 6)
+        return np.asarray(NOISE_C * shape, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _noise(seed: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     drawn = [np.random.default_rng([seed, 3, int(block)]).standard_normal(_BLOCK) for block in blocks]
     if not drawn:
         return np.empty(0)
-    return np.concatenate(drawn)[index - blocks[0] * _BLOCK]
+    return np.asarray(np.concatenate(drawn)[index - blocks[0] * _BLOCK], dtype=np.float64)
 
 
 _BLOCK = 4096  # readings whose noise is drawn at once

@@ -3,6 +3,12 @@
 //! It deliberately prints figures and judges none. One JSON line a figure, the median of the rounds. The broker is the
 //! one that `TIDEMILL_TEST_KAFKA` names, in a topic made for the run, else librdkafka's mock in this process.
 #![expect(unsafe_code, reason = "the side compared with is librdkafka's C function")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark ends at a mistake, and prints"
+)]
 
 use std::ffi::CString;
 use std::sync::Arc;
@@ -81,9 +87,9 @@ fn results(count: usize) -> RecordBatch {
     let number = |row: usize| i64::try_from(row).unwrap_or(0);
     let keys: StringArray = (0..count).map(|row| Some(format!("d{:07}", row % 1_000))).collect();
     let times = (0..count).map(|row| Some(1_700_000_000_000 + number(row)));
-    let times = TimestampMillisecondArray::from_iter(times).with_timezone("UTC");
-    let scores = Float64Array::from_iter((0..count).map(|row| (row % 7 != 0).then(|| row as f64 / 7.0)));
-    let counts = Int64Array::from_iter((0..count).map(|row| Some(number(row))));
+    let times = times.collect::<TimestampMillisecondArray>().with_timezone("UTC");
+    let scores: Float64Array = (0..count).map(|row| (row % 7 != 0).then(|| row as f64 / 7.0)).collect();
+    let counts: Int64Array = (0..count).map(|row| Some(number(row))).collect();
     let columns: [(&str, ArrayRef); 4] = [
         ("key", Arc::new(keys)),
         ("ts", Arc::new(times)),
@@ -200,7 +206,7 @@ struct Cost {
 fn measure(clock: &SystemClock, work: impl FnOnce()) -> Cost {
     let (wall, cpu) = (clock.elapsed(), cpu_seconds());
     work();
-    Cost { wall: (clock.elapsed() - wall).as_secs_f64(), cpu: cpu_seconds() - cpu }
+    Cost { wall: clock.elapsed().saturating_sub(wall).as_secs_f64(), cpu: cpu_seconds() - cpu }
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

@@ -444,7 +444,7 @@ fn sparse_and_dense_selections_agree() {
     let predicate = Expression::sql("i > 5000 AND i % 3 = 0").bind_predicate(&batch.schema()).unwrap();
     let all = predicate.evaluate_selection(&batch, None, NOW).unwrap();
     for step in [1, 2, 7, 100, 3000] {
-        let selection = BooleanBuffer::from_iter((0..rows).map(|row| row % step == 0));
+        let selection: BooleanBuffer = (0..rows).map(|row| row % step == 0).collect();
         let found = predicate.evaluate_selection(&batch, Some(&selection), NOW).unwrap();
         assert_eq!(found, &all & &selection, "every {step}th row");
     }

@@ -4,7 +4,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::print_stderr,
     reason = "helpers of tests, outside of the test functions"
 )]
 
@@ -22,6 +21,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use crate::broker;
 use tidemill::error::{Error, Result};
 use tidemill::ingest::contract::{Fixture, TestTopic, check};
 use tidemill::ingest::kafka::{Isolation, KafkaSettings, KafkaSource, Topics};
@@ -157,12 +157,7 @@ fn fresh_name() -> String {
 
 /// The broker that the tests may use; where there is none they say so and pass, except on CI.
 fn kafka() -> Option<Kafka> {
-    if let Ok(servers) = std::env::var("TIDEMILL_TEST_KAFKA") {
-        return Some(Kafka { servers, real: true });
-    }
-    assert!(std::env::var_os("CI").is_none(), "TIDEMILL_TEST_KAFKA must name a broker on CI");
-    eprintln!("skipped: TIDEMILL_TEST_KAFKA=host:port names no broker");
-    None
+    broker::real().map(|servers| Kafka { servers, real: true })
 }
 
 impl Kafka {

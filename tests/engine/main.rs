@@ -1,6 +1,12 @@
 //! The engine, tested through its public modules: one binary, one module a topic.
-#![expect(clippy::indexing_slicing, reason = "a test that reads outside its own data fails, as it should")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that panics has failed, as it should"
+)]
 
+mod broker;
 mod decode;
 mod detect;
 mod driver;

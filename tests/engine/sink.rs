@@ -20,7 +20,7 @@ use tidemill::sink::{Delivery, Sink};
 use tidemill::time::BatchTime;
 
 /// Long enough that a test which waits so long has failed.
-const FOREVER: Duration = Duration::from_secs(60);
+const FOREVER: Duration = Duration::from_mins(1);
 
 fn numbers(delivery: &Delivery) -> Vec<i64> {
     let rows =

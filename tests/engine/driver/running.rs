@@ -138,7 +138,11 @@ fn a_graceful_stop_in_each_phase_finishes_what_is_planned() {
         ends(&running);
         let planned = fixture.stage.events().iter().filter_map(planned_time).count();
         assert_eq!(fixture.stage.delivered().len(), planned, "{phase:?}");
-        assert_eq!(fixture.source.told().unwrap()[0].1.0, fixture.stage.offsets().len() as i64, "{phase:?}");
+        assert_eq!(
+            fixture.source.told().unwrap()[0].1.0,
+            i64::try_from(fixture.stage.offsets().len()).unwrap(),
+            "{phase:?}"
+        );
         assert_eq!(fixture.stage.count(Step::Close), 1);
     }
 }

@@ -11,6 +11,10 @@ use Standing::{AtEnd, Ended, Lags, Reads};
 
 const SECOND: i64 = 1_000;
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "a source without event time has none, and so every row of a table is an option"
+)]
 fn rule(delay: u64, idle: Option<u64>) -> Option<EventTimeRule> {
     Some(EventTimeRule { delay: Duration::from_secs(delay), idle_timeout: idle.map(Duration::from_secs) })
 }

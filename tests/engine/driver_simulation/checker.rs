@@ -130,12 +130,11 @@ impl Checker {
     }
 
     /// What the machine is told.
-    pub(crate) fn input(&mut self, input: &Input) -> Check {
+    pub(crate) fn input(&mut self, input: &Input) {
         match input {
-            Input::Opened => _ = self.asked.remove("sinks"),
+            Input::Opened | Input::Closed => _ = self.asked.remove("sinks"),
             Input::Resolved(_) | Input::Heads(_) => _ = self.asked.remove("ask"),
             Input::Acknowledged(_) => _ = self.asked.remove("acknowledge"),
-            Input::Closed => _ = self.asked.remove("sinks"),
             Input::Recorded(batch, EntryKind::Plan) => self.marks.extend([(*batch, Mark::Planned)]),
             Input::Recorded(batch, EntryKind::Prepare) => self.marks.extend([(*batch, Mark::Prepared)]),
             Input::Recorded(batch, EntryKind::Commit) => self.commit(*batch),
@@ -146,7 +145,6 @@ impl Checker {
             Input::Failed(task, error) => self.fail(*task, error),
             Input::Start | Input::Woken | Input::Due => {}
         }
-        Ok(())
     }
 
     fn end(&mut self, worker: &'static str, batch: BatchId, mark: Mark) {
@@ -400,7 +398,7 @@ impl Checker {
     }
 
     /// Nothing is under way and nothing will wake the machine: it would stand for ever.
-    pub(crate) fn at_rest(&self, rests: bool) -> Check {
+    pub(crate) fn at_rest(rests: bool) -> Check {
         rule(!rests, || {
             "nothing is under way, no time was asked for, and the stream has not ended".to_owned()
         })

@@ -260,7 +260,7 @@ impl World {
 
     fn tell(&mut self, driver: &mut dyn Driver, input: Input) -> Result<(), Violation> {
         self.trace.push(format!("{:?} < {input:?}", self.moment.now));
-        self.checker.input(&input)?;
+        self.checker.input(&input);
         for command in driver.handle(self.moment, input) {
             self.trace.push(format!("> {command:?}"));
             self.checker.command(&command, &self.partitions)?;
@@ -271,7 +271,7 @@ impl World {
                 command => self.under_way.push(command),
             }
         }
-        self.checker.at_rest(self.under_way.is_empty() && self.timer.is_none() && !self.finished)
+        Checker::at_rest(self.under_way.is_empty() && self.timer.is_none() && !self.finished)
     }
 }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use crate::broker;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -44,16 +45,7 @@ impl Kafka {
 
     /// The real broker; none where there is none to test against, which under CI is a failure.
     pub(super) fn real() -> Option<Self> {
-        match std::env::var("TIDEMILL_TEST_KAFKA") {
-            Ok(servers) => Some(Self { servers, mock: None }),
-            Err(_) if std::env::var_os("CI").is_some() => {
-                panic!("under CI TIDEMILL_TEST_KAFKA must name a broker")
-            }
-            Err(_) => {
-                println!("skipped: TIDEMILL_TEST_KAFKA=host:port names no broker");
-                None
-            }
-        }
+        broker::real().map(|servers| Self { servers, mock: None })
     }
 
     pub(super) fn topic(&self, partitions: i32) -> String {

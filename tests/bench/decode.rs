@@ -1,14 +1,10 @@
 //! JSON → 3 of 8 columns on one core: our decoder against arrow-json's, on the same bytes, in turn, in one run.
 //!
 //! Prints one JSON line a figure. It deliberately reads no topic and starts no thread: what is compared is the work
-//! per byte alone. `cargo bench --bench decode [records]`.
+//! per byte alone. `cargo bench --bench decode [-- records]`.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark ends at a mistake")]
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a benchmark ends at a mistake, and prints"
-)]
+mod figure;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +13,13 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use arrow_json::ReaderBuilder;
+use serde_json::json;
 use tidemill::decode::{DecodeSpec, Decoder, EventTimeSpec, Format, OnBad};
 use tidemill::offset::TopicPartition;
 use tidemill::raw::{Bytes, CHUNK_ROWS, RawChunk};
-use tidemill::time::{BatchTime, Clock, SystemClock};
+use tidemill::time::{BatchTime, SystemClock};
+
+use crate::figure::{Figure, Rounds};
 
 const ROUNDS: usize = 7;
 const READ: [&str; 3] = ["device", "ts", "temp"];
@@ -154,44 +153,22 @@ fn collect(decode: Decode, readings: &Readings) -> Vec<RecordBatch> {
 fn compare(readings: &Readings, style: Style) {
     assert!(collect(ours, readings) == collect(theirs, readings), "the two decoders disagree");
     let clock = SystemClock::new();
-    let time = |decode: Decode| {
-        let start = clock.elapsed();
-        decode(readings, &mut |batch| drop(std::hint::black_box(batch)));
-        clock.elapsed().as_secs_f64() - start.as_secs_f64()
-    };
-    let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (time(ours), time(theirs))).collect();
-    let rate =
-        |side: fn(&(f64, f64)) -> f64| readings.records as f64 / median(rounds.iter().map(side).collect());
-    let (ours, theirs) = (rate(|round| round.0), rate(|round| round.1));
-    println!(
-        "{{\"bench\": \"decode\", \"case\": \"3 of 8 columns, {}\", \"unit\": \"records/s\", \"records\": {}, \
-         \"bytes_per_record\": {:.1}, \"tidemill\": {ours:.0}, \"arrow_json\": {theirs:.0}, \"ratio\": {:.2}, \
-         \"cpu_seconds\": {:.2}, \"peak_mib\": {:.0}}}",
-        style.name,
-        readings.records,
-        readings.bytes as f64 / readings.records as f64,
-        ours / theirs,
-        cpu_seconds(),
-        peak_mib(),
-    );
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// User and system time of this process so far, as the kernel counts them, in hundredths of a second.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
-    ticks.sum::<f64>() / 100.0
-}
-
-fn peak_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
-    peak.unwrap_or(0.0) / 1_024.0
+    let sides: [Decode; 2] = [ours, theirs];
+    let mut rounds = [Rounds::default(), Rounds::default()];
+    for _ in 0..ROUNDS {
+        for (side, rounds) in sides.iter().zip(&mut rounds) {
+            rounds.measure(&clock, || side(readings, &mut |batch| drop(std::hint::black_box(batch))));
+        }
+    }
+    let bytes = readings.bytes as f64 / readings.records as f64;
+    Figure {
+        name: &format!("JSON decode, 3 of 8 columns, {}", style.name),
+        unit: "records/s",
+        value: &|seconds| readings.records as f64 / seconds,
+        ours: &rounds[0],
+        theirs: Some((&rounds[1], "arrow-json's decoder")),
+        reach: "≥ 4",
+        details: json!({"records": readings.records, "bytes a record": bytes.round()}),
+    }
+    .print();
 }

@@ -1,45 +1,59 @@
-//! How fast records come from Kafka into chunks, against librdkafka reading the same records and throwing them away.
+//! How fast records come from Kafka, as raw chunks and decoded, against librdkafka reading the same records and
+//! throwing them away.
 //!
-//! It deliberately decodes nothing and judges nothing: each figure is a line of JSON, measured side by side in one
-//! run. `TIDEMILL_BENCH_KAFKA=host:port` names the broker; `TIDEMILL_BENCH_TOPIC` and `TIDEMILL_BENCH_RECORDS` the
-//! topic and how many records of it are read; a topic that does not exist is made and filled with readings.
+//! It deliberately judges nothing: each figure is a line of JSON, measured side by side in one run.
+//! `TIDEMILL_BENCH_KAFKA=host:port` names the broker, without which there is no figure; `TIDEMILL_BENCH_TOPIC` and
+//! `TIDEMILL_BENCH_RECORDS` the topic and how many records of it are read; a topic that does not exist is made and
+//! filled with readings.
 #![expect(unsafe_code, reason = "the other side of the comparison is librdkafka's own call")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a benchmark ends where anything is wrong, and prints its figures"
-)]
+#![expect(clippy::unwrap_used, reason = "a benchmark ends where anything is wrong")]
 
-use std::collections::BTreeMap;
+mod figure;
+mod topic;
+
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::bindings as rd;
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
-
+use serde_json::json;
+use tidemill::decode::{DecodeSpec, Decoder, EventTimeSpec, Format, OnBad};
 use tidemill::error::Result;
 use tidemill::ingest::kafka::{KafkaSettings, KafkaSource};
 use tidemill::ingest::{Bound, Cancel, Fetcher, Source, deal};
 use tidemill::offset::{Offset, OffsetRange, TopicPartition};
-use tidemill::raw::RawColumns;
-use tidemill::time::{Clock, SystemClock};
+use tidemill::raw::{RawChunk, RawColumns};
+use tidemill::time::{BatchTime, SystemClock};
 
-const PARTITIONS: i32 = 4;
+use crate::figure::{Figure, Rounds};
+use crate::topic::PARTITIONS;
+
 const ROUNDS: usize = 5;
 const BUDGET: usize = 256 << 20;
+/// A batch time later than all readings.
+const FUTURE_MS: i64 = 1_900_000_000_000;
+
+/// How far the engine takes what it fetched; on the thread that fetched it.
+#[derive(Clone, Copy)]
+enum Upto {
+    Chunks,
+    Columns,
+}
+
+/// Our sides: name, fetchers, how far, what is to be reached.
+const SIDES: [(&str, usize, Upto, &str); 3] = [
+    ("Kafka to raw chunks, one fetcher", 1, Upto::Chunks, ""),
+    ("Kafka to raw chunks, two fetchers", 2, Upto::Chunks, ""),
+    ("Kafka to decoded Arrow, two fetchers", 2, Upto::Columns, "≥ 1.2"),
+];
 
 fn main() {
     let Ok(servers) = std::env::var("TIDEMILL_BENCH_KAFKA") else {
-        println!(
-            "{{\"bench\": \"ingest\", \"skipped\": \"TIDEMILL_BENCH_KAFKA=host:port names no broker\"}}"
-        );
         return;
     };
     let topic =
@@ -48,49 +62,25 @@ fn main() {
         std::env::var("TIDEMILL_BENCH_RECORDS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000_000);
     fill(&servers, &topic, records);
     let bench = Bench::new(&servers, &topic, records).unwrap();
-    let mut sides: BTreeMap<&str, Vec<Spent>> = BTreeMap::new();
+    let (mut ours, mut theirs) = (SIDES.map(|_| Rounds::default()), Rounds::default());
     for _ in 0..ROUNDS {
-        sides.entry("librdkafka").or_default().push(bench.spent(|| bench.throw_away()));
-        sides.entry("one fetcher").or_default().push(bench.spent(|| bench.fetch(1)));
-        sides.entry("two fetchers").or_default().push(bench.spent(|| bench.fetch(2)));
+        bench.spent(&mut theirs, || bench.throw_away());
+        for ((_, fetchers, upto, _), rounds) in SIDES.iter().zip(&mut ours) {
+            bench.spent(rounds, || bench.fetch(*fetchers, *upto));
+        }
     }
-    let base = median(&sides["librdkafka"]);
-    for (side, spent) in &sides {
-        report(side, &median(spent), &base, bench.records());
+    for ((name, _, _, reach), ours) in SIDES.into_iter().zip(&ours) {
+        Figure {
+            name,
+            unit: "records/s",
+            value: &|seconds| bench.records() as f64 / seconds,
+            ours,
+            theirs: Some((&theirs, "rd_kafka_consume_batch_queue, one handle")),
+            reach,
+            details: json!({"records": bench.records()}),
+        }
+        .print();
     }
-}
-
-/// What one reading of all records took.
-#[derive(Clone, Copy)]
-struct Spent {
-    seconds: f64,
-    cpu_seconds: f64,
-}
-
-fn median(spent: &[Spent]) -> Spent {
-    let middle = |of: fn(&Spent) -> f64| {
-        let mut values: Vec<f64> = spent.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Spent { seconds: middle(|spent| spent.seconds), cpu_seconds: middle(|spent| spent.cpu_seconds) }
-}
-
-fn report(side: &str, spent: &Spent, base: &Spent, records: u64) {
-    let (rate, ratio) = (records as f64 / spent.seconds, base.seconds / spent.seconds);
-    let micros = spent.cpu_seconds * 1e6 / records as f64;
-    println!(
-        "{{\"bench\": \"ingest\", \"side\": \"{side}\", \"records\": {records}, \"records_per_second\": {rate:.0}, \
-         \"ratio\": {ratio:.3}, \"cpu_micros_per_record\": {micros:.3}}}"
-    );
-}
-
-/// The CPU time that this process has used, as Linux counts it: in hundredths of a second.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>()
-        / 100.0
 }
 
 /// A topic, and the ranges of it that every side reads.
@@ -118,34 +108,32 @@ impl Bench {
     }
 
     /// Runs `read`, which answers with how many records it read and with what is to be closed afterwards.
-    fn spent<T>(&self, read: impl FnOnce() -> (u64, T)) -> Spent {
-        let (start, cpu) = (self.clock.elapsed(), cpu_seconds());
-        let (records, open) = read();
+    fn spent<T>(&self, rounds: &mut Rounds, read: impl FnOnce() -> (u64, T)) {
+        let (records, _open) = rounds.measure(&self.clock, read);
         assert_eq!(records, self.records());
-        let spent = Spent {
-            seconds: self.clock.elapsed().saturating_sub(start).as_secs_f64(),
-            cpu_seconds: cpu_seconds() - cpu,
-        };
-        drop(open);
-        spent
     }
 
-    fn fetch(&self, fetchers: usize) -> (u64, Vec<Box<dyn Fetcher>>) {
+    fn fetch(&self, fetchers: usize, upto: Upto) -> (u64, Vec<Box<dyn Fetcher>>) {
         std::thread::scope(|threads| {
             let lanes = deal(&self.ranges, &[], fetchers);
-            let reading: Vec<_> =
-                lanes.into_iter().map(|ranges| threads.spawn(move || self.fetch_lane(&ranges))).collect();
+            let reading: Vec<_> = lanes
+                .into_iter()
+                .map(|ranges| threads.spawn(move || self.fetch_lane(&ranges, upto)))
+                .collect();
             let (records, open): (Vec<u64>, Vec<_>) =
                 reading.into_iter().map(|lane| lane.join().unwrap()).unzip();
             (records.iter().sum(), open)
         })
     }
 
-    fn fetch_lane(&self, ranges: &[OffsetRange]) -> (u64, Box<dyn Fetcher>) {
+    fn fetch_lane(&self, ranges: &[OffsetRange], upto: Upto) -> (u64, Box<dyn Fetcher>) {
         let mut fetcher = self.source.fetcher(RawColumns::default(), BUDGET).unwrap();
-        let mut records = 0;
-        let mut sink = |chunk: tidemill::raw::RawChunk| {
-            records += chunk.len() as u64;
+        let (mut records, mut decoder) = (0, decoder());
+        let mut sink = |chunk: RawChunk| {
+            records += match upto {
+                Upto::Chunks => chunk.len(),
+                Upto::Columns => decoder.decode(&chunk, BatchTime(FUTURE_MS))?.batch.num_rows(),
+            } as u64;
             Ok(())
         };
         fetcher.fetch(ranges, &Cancel::default(), &mut sink).unwrap();
@@ -206,7 +194,7 @@ fn fill(servers: &str, topic: &str, records: i64) {
     if there.topics().iter().any(|known| known.name() == topic) {
         return;
     }
-    create(&config, topic);
+    topic::create(servers, topic);
     for number in 0..records {
         let payload = reading(number);
         let mut record = BaseRecord::<(), [u8]>::to(topic).payload(payload.as_bytes());
@@ -219,15 +207,27 @@ fn fill(servers: &str, topic: &str, records: i64) {
     producer.flush(Duration::from_mins(1)).unwrap();
 }
 
-fn create(config: &ClientConfig, topic: &str) {
-    let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
-    let wanted = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1));
-    let options = AdminOptions::new();
-    let mut creating = std::pin::pin!(admin.create_topics([&wanted], &options));
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    while creating.as_mut().poll(&mut context).is_pending() {
-        std::thread::yield_now();
-    }
+/// Three of the readings' eight columns, as the job reads them.
+fn decoder() -> Decoder {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let fields = vec![
+        text("device"),
+        Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+        Field::new("temp", DataType::Float64, true),
+        Field::new("hum", DataType::Float64, true),
+        text("status"),
+        Field::new("seq", DataType::Int64, true),
+        text("fw"),
+        text("site"),
+    ];
+    Decoder::new(DecodeSpec {
+        format: Format::Json(Arc::new(Schema::new(fields))),
+        metadata: Vec::new(),
+        on_bad: OnBad::Fail,
+        event_time: Some(EventTimeSpec { column: "ts".to_owned(), max_future: Duration::from_hours(1) }),
+        columns: Some(["device", "ts", "temp"].map(str::to_owned).to_vec()),
+    })
+    .unwrap()
 }
 
 fn reading(number: i64) -> String {

@@ -1,14 +1,14 @@
 //! Results into Kafka: our sink beside `rd_kafka_produce_batch` called as a C program would, in one run, in turns.
 //!
-//! It deliberately prints figures and judges none. One JSON line a figure, the median of the rounds. The broker is the
-//! one that `TIDEMILL_TEST_KAFKA` names, in a topic made for the run, else librdkafka's mock in this process.
+//! It deliberately prints figures and judges none: one JSON line each, the median of the rounds. The broker is the
+//! one that `TIDEMILL_BENCH_KAFKA=host:port` names, in a topic that is made for the run and removed after it, else
+//! librdkafka's mock in this process; `TIDEMILL_BENCH_RECORDS` says how many rows a round has, up to 500,000, which
+//! both sides hold in memory. `TIDEMILL_BENCH_TOPIC`, which the other benchmarks read, is left alone.
 #![expect(unsafe_code, reason = "the side compared with is librdkafka's C function")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a benchmark ends at a mistake, and prints"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark ends at a mistake")]
+
+mod figure;
+mod topic;
 
 use std::ffi::CString;
 use std::sync::Arc;
@@ -18,18 +18,24 @@ use rdkafka::ClientConfig;
 use rdkafka::bindings as native;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
+use serde_json::{Value, json};
 use tidemill::kafka::Cluster;
 use tidemill::sink::encode::{KeySpec, OutputFormat, json_rows};
 use tidemill::sink::kafka::{KafkaSink, KafkaSinkSettings, RecordTime};
 use tidemill::sink::{Delivery, Sink};
-use tidemill::time::{BatchId, BatchTime, Clock, SystemClock};
+use tidemill::time::{BatchId, BatchTime, SystemClock};
+
+use crate::figure::{Figure, Rounds};
+use crate::topic::PARTITIONS;
 
 const ROUNDS: usize = 5;
 const ROWS_A_CALL: usize = 10_000;
 const VALUE_BYTES: usize = 100;
+const ENCODED_ROWS: usize = 200_000;
 const SMALL_BATCH: usize = 50;
 const SMALL_BATCHES: u64 = 200;
-const PARTITIONS: i32 = 4;
+/// More at once do not fit librdkafka's queue, whatever the broker's speed.
+const MOST_ROWS: usize = 500_000;
 
 /// Where the records go. The mock keeps 5 MiB a partition and does no I/O, so its figures are of the client alone.
 struct Target {
@@ -41,10 +47,11 @@ struct Target {
 
 impl Target {
     fn new() -> Self {
-        let topic = std::env::var("TIDEMILL_BENCH_TOPIC").unwrap_or_else(|_| "produce".to_owned());
-        let rows =
-            std::env::var("TIDEMILL_BENCH_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(500_000);
-        if let Ok(servers) = std::env::var("TIDEMILL_TEST_KAFKA") {
+        let topic = format!("tidemill-bench-produce-{}", std::process::id());
+        let asked = std::env::var("TIDEMILL_BENCH_RECORDS").ok().and_then(|rows| rows.parse().ok());
+        let rows = asked.unwrap_or(MOST_ROWS).min(MOST_ROWS);
+        if let Ok(servers) = std::env::var("TIDEMILL_BENCH_KAFKA") {
+            topic::create(&servers, &topic);
             return Self { servers, topic, rows, mock: None };
         }
         let mock = MockCluster::new(1).unwrap();
@@ -52,8 +59,16 @@ impl Target {
         Self { servers: mock.bootstrap_servers(), topic, rows, mock: Some(mock) }
     }
 
-    fn broker(&self) -> &'static str {
-        if self.mock.is_some() { "mock" } else { "real" }
+    /// Removes the topic; the mock goes as a whole.
+    fn remove(self) {
+        if self.mock.is_none() {
+            let (topics, admin) = ([self.topic.as_str()], topic::admin(&self.servers));
+            topic::wait(admin.delete_topics(&topics, &topic::options())).unwrap();
+        }
+    }
+
+    fn details(&self) -> Value {
+        json!({"rows": self.rows, "broker": if self.mock.is_some() { "mock" } else { "real" }})
     }
 
     fn sink(&self, value: OutputFormat, time: RecordTime, schema: &RecordBatch) -> KafkaSink {
@@ -188,44 +203,7 @@ fn message(key: Option<&str>, value: Option<&str>) -> native::rd_kafka_message_t
     }
 }
 
-/// User and system time of this process, in seconds.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: f64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
-    ticks / 100.0
-}
-
-/// Wall and processor time of one round.
-#[derive(Clone, Copy)]
-struct Cost {
-    wall: f64,
-    cpu: f64,
-}
-
-fn measure(clock: &SystemClock, work: impl FnOnce()) -> Cost {
-    let (wall, cpu) = (clock.elapsed(), cpu_seconds());
-    work();
-    Cost { wall: clock.elapsed().saturating_sub(wall).as_secs_f64(), cpu: cpu_seconds() - cpu }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn print(what: &str, target: &Target, rows: usize, costs: &[Cost], baseline: &[Cost]) {
-    let rate = rows as f64 / median(costs.iter().map(|cost| cost.wall));
-    let cpu = median(costs.iter().map(|cost| cost.cpu)) / rows as f64 * 1e6;
-    let ratio = median(costs.iter().zip(baseline).map(|(cost, base)| base.wall / cost.wall));
-    let cpu_ratio = median(costs.iter().zip(baseline).map(|(cost, base)| cost.cpu / base.cpu));
-    println!(
-        "{{\"figure\": \"{what}\", \"broker\": \"{}\", \"rows\": {rows}, \"rows_per_s\": {rate:.0}, \
-         \"cpu_us_per_row\": {cpu:.3}, \"ratio_to_direct\": {ratio:.3}, \"cpu_ratio_to_direct\": {cpu_ratio:.3}}}",
-        target.broker()
-    );
-}
+const DIRECT: &str = "rd_kafka_produce_batch, raw";
 
 fn throughput(target: &Target, clock: &SystemClock) {
     let (input, json) = (rows(target.rows), results(target.rows));
@@ -233,29 +211,42 @@ fn throughput(target: &Target, clock: &SystemClock) {
     let direct = Direct::new(target);
     let (keys, values) = (text(&input, 0), text(&input, 1));
     let mut sinks = [
-        ("rd_kafka_produce_batch, direct", None, &input),
-        ("sink, raw, time of sending", Some(target.sink(raw(), RecordTime::Sending, &input)), &input),
-        ("sink, raw, time of the batch", Some(target.sink(raw(), RecordTime::Batch, &input)), &input),
+        (DIRECT, "", None, &input),
         (
-            "sink, JSON, time of the batch",
+            "produce raw, time of sending",
+            "≥ 0.8",
+            Some(target.sink(raw(), RecordTime::Sending, &input)),
+            &input,
+        ),
+        (
+            "produce raw, time of the batch",
+            "≥ 0.8",
+            Some(target.sink(raw(), RecordTime::Batch, &input)),
+            &input,
+        ),
+        (
+            "produce JSON, encoding included",
+            "",
             Some(target.sink(OutputFormat::Json, RecordTime::Batch, &json)),
             &json,
         ),
     ];
-    let mut costs = vec![Vec::new(); sinks.len()];
+    let mut rounds: Vec<Rounds> = sinks.iter().map(|_| Rounds::default()).collect();
     for round in 0..=ROUNDS {
-        for ((_, sink, rows), costs) in sinks.iter_mut().zip(&mut costs) {
+        for ((.., sink, rows), rounds) in sinks.iter_mut().zip(&mut rounds) {
             let batch = delivery(round as u64, rows);
-            let cost = measure(clock, || match sink {
+            // The first round connects.
+            let rounds = if round > 0 { rounds } else { &mut Rounds::default() };
+            rounds.measure(clock, || match sink {
                 None => direct.produce(&keys, &values),
                 Some(sink) => sink.deliver(&batch).unwrap(),
             });
-            // The first round connects.
-            costs.extend((round > 0).then_some(cost));
         }
     }
-    for ((what, ..), cost) in sinks.iter().zip(&costs) {
-        print(what, target, target.rows, cost, &costs[0]);
+    for ((name, reach, ..), ours) in sinks.iter().zip(&rounds).skip(1) {
+        let theirs = Some((&rounds[0], DIRECT));
+        let value: &dyn Fn(f64) -> f64 = &|seconds| target.rows as f64 / seconds;
+        Figure { name, unit: "rows/s", value, ours, theirs, reach, details: target.details() }.print();
     }
 }
 
@@ -268,31 +259,42 @@ fn small_batches(target: &Target, clock: &SystemClock) {
     let rows = results(SMALL_BATCH);
     let mut sink = target.sink(OutputFormat::Json, RecordTime::Batch, &rows);
     let (keys, direct) = (text(&rows, 0), Direct::new(target));
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
     for batch in 0..SMALL_BATCHES {
         let delivery = delivery(batch, &rows);
-        ours.push(measure(clock, || sink.deliver(&delivery).unwrap()).wall);
-        theirs.push(measure(clock, || direct.produce(&keys, &keys)).wall);
+        ours.measure(clock, || sink.deliver(&delivery).unwrap());
+        theirs.measure(clock, || direct.produce(&keys, &keys));
     }
-    let (ours, theirs) = (median(ours.into_iter()) * 1e3, median(theirs.into_iter()) * 1e3);
-    println!(
-        "{{\"figure\": \"small batch of {SMALL_BATCH} rows\", \"broker\": \"{}\", \"sink_ms\": {ours:.3}, \
-         \"direct_ms\": {theirs:.3}}}",
-        target.broker()
-    );
+    Figure {
+        name: &format!("produce a small batch of {SMALL_BATCH} rows"),
+        unit: "ms",
+        value: &|seconds| seconds * 1e3,
+        ours: &ours,
+        theirs: Some((&theirs, DIRECT)),
+        reach: "",
+        details: target.details(),
+    }
+    .print();
 }
 
 /// JSON text of rows in memory, ours beside arrow-json's own writer with its own settings.
 fn encoding(clock: &SystemClock) {
-    let rows = results(200_000);
-    let costs: Vec<_> = (0..ROUNDS).map(|_| measure(clock, || drop(json_rows(&rows).unwrap()))).collect();
-    let theirs: Vec<_> = (0..ROUNDS).map(|_| measure(clock, || arrow_json_writer(&rows))).collect();
-    let rate = |costs: &[Cost]| rows.num_rows() as f64 / median(costs.iter().map(|cost| cost.wall));
-    println!(
-        "{{\"figure\": \"JSON encoding, one core\", \"rows_per_s\": {:.0}, \"arrow_json_rows_per_s\": {:.0}}}",
-        rate(&costs),
-        rate(&theirs)
-    );
+    let rows = results(ENCODED_ROWS);
+    let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+    for _ in 0..ROUNDS {
+        ours.measure(clock, || drop(json_rows(&rows).unwrap()));
+        theirs.measure(clock, || arrow_json_writer(&rows));
+    }
+    Figure {
+        name: "JSON encoding, one core",
+        unit: "rows/s",
+        value: &|seconds| ENCODED_ROWS as f64 / seconds,
+        ours: &ours,
+        theirs: Some((&theirs, "arrow-json's writer")),
+        reach: "",
+        details: json!({"rows": ENCODED_ROWS}),
+    }
+    .print();
 }
 
 fn arrow_json_writer(rows: &RecordBatch) {
@@ -306,4 +308,5 @@ fn main() {
     throughput(&target, &clock);
     small_batches(&target, &clock);
     encoding(&clock);
+    target.remove();
 }

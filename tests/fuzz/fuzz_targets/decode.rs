@@ -6,7 +6,6 @@
 #![no_main]
 
 #[path = "../../engine/decode/check.rs"]
-#[expect(dead_code, reason = "the suite uses more of it")]
 mod check;
 #[path = "../../engine/decode/documents.rs"]
 mod documents;

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def test_every_alert_is_right_and_comes_once(
     ctx, _ = _job(kafka, filled, out, executors, settings, source)
     memory = Memory(ctx)
     ctx.run()
-    print(memory, memory.rate)
+    print(memory)
     assert Counter(_written(kafka, out)) == Counter(dict.fromkeys(fleet.alerts, 1))
     assert memory.grown_mib < SLACK_MIB, memory
 
@@ -117,30 +118,33 @@ def test_no_alert_is_lost_when_the_broker_is_killed_in_the_middle(
 
 
 class Memory:
-    """The memory of this process at the end of each batch of a job."""
+    """The memory of this process at the end of each batch of a job, and how long the job took."""
 
     def __init__(self, ctx: tm.StreamingContext) -> None:
         self._process = psutil.Process()
-        self._rss: list[tuple[int, int]] = []  # records so far, bytes
+        self._begin = time.monotonic()
+        self._seen: list[tuple[int, int, float]] = []  # records so far, bytes, when
         ctx.listeners.append(self)
 
     def on_event(self, event: tm.Event) -> None:
         if event.kind == "completed" and event.progress is not None:
-            before = self._rss[-1][0] if self._rss else 0
-            self._rss.append((before + event.progress.records, self._process.memory_info().rss))
+            before = self._seen[-1][0] if self._seen else 0
+            rss = self._process.memory_info().rss
+            self._seen.append((before + event.progress.records, rss, time.monotonic()))
 
     def at(self, part: float) -> float:
         """In MiB, when this part of the records was done."""
-        return next(rss for records, rss in self._rss if records >= part * self._rss[-1][0]) / MIB
+        return next(rss for records, rss, _ in self._seen if records >= part * self._seen[-1][0]) / MIB
 
     @property
     def grown_mib(self) -> float:
         """From a tenth of the records to the most that was seen."""
-        return max(rss for _, rss in self._rss) / MIB - self.at(0.1)
+        return max(rss for _, rss, _ in self._seen) / MIB - self.at(0.1)
 
     def __repr__(self) -> str:
-        marks = ", ".join(f"{part:.0%}: {self.at(part):.0f} MiB" for part in (0.0, 0.1, 0.5, 1.0))
-        return f"<{marks}>"
+        records, _, end = self._seen[-1]
+        marks = ", ".join(f"{self.at(part):.0f} MiB at {part:.0%}" for part in (0.0, 0.1, 0.5, 1.0))
+        return f"<{records} records in {end - self._begin:.1f} s; {marks}; grown {self.grown_mib:.0f} MiB>"
 
 
 def _fill(kafka: Clients, fleet: Fleet) -> str:

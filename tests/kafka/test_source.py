@@ -1,0 +1,230 @@
+"""What only a real broker can show of reading: bounds, group offsets, retention, topics, and a broker that goes away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+import tidemill as tm
+from tests.kafka.broker import Broker
+from tests.kafka.clients import Clients, Record
+
+LIMIT_S = 60.0
+FIRST_MS = 1_750_000_000_000
+
+MakeTopic = Callable[..., str]
+
+
+@pytest.fixture
+def numbered(kafka: Clients, make_topic: MakeTopic) -> str:
+    """A topic of two partitions with ten records each, a second apart: 0 to 9 and 100 to 109."""
+    topic = make_topic(partitions=2)
+    kafka.produce(
+        topic,
+        [
+            Record(str(100 * p + i).encode(), partition=p, timestamp_ms=FIRST_MS + 1000 * i)
+            for p in range(2)
+            for i in range(10)
+        ],
+    )
+    return topic
+
+
+def test_reading_starts_at_the_earliest_record_and_ends_at_the_latest(kafka: Clients, numbered: str) -> None:
+    assert read(kafka, numbered) == [*range(10), *range(100, 110)]
+    assert read(kafka, numbered, starting="latest") == []
+
+
+def test_reading_starts_and_ends_at_offsets(kafka: Clients, numbered: str) -> None:
+    found = read(kafka, numbered, starting={0: 3, 1: 10}, ending={0: 5, 1: 10})
+    assert found == [3, 4]
+
+
+def test_reading_starts_and_ends_at_moments(kafka: Clients, numbered: str) -> None:
+    first = datetime.fromtimestamp(FIRST_MS / 1000, UTC)
+    starting, ending = first + timedelta(seconds=2.5), first + timedelta(seconds=5)
+    assert read(kafka, numbered, starting=starting, ending=ending) == [3, 4, 103, 104]
+    assert read(kafka, numbered, starting=first + timedelta(days=1)) == []
+
+
+def test_an_ending_ends_a_job_whose_trigger_would_go_on(kafka: Clients, numbered: str) -> None:
+    ctx = tm.StreamingContext("50ms")
+    assert values(ctx, kafka, numbered, ending="latest") == [*range(10), *range(100, 110)]
+
+
+def test_only_the_partitions_named_are_read(kafka: Clients, numbered: str) -> None:
+    assert read(kafka, None, partitions={numbered: [1]}) == list(range(100, 110))
+    assert read(kafka, None, partitions=[(numbered, 0)]) == list(range(10))
+
+
+def test_a_partition_that_is_not_there_is_named(kafka: Clients, numbered: str) -> None:
+    with pytest.raises(tm.SourceError, match=rf"{numbered}\[7\] does not exist.*2 partitions"):
+        read(kafka, None, partitions={numbered: [7]})
+
+
+def test_two_topics_are_one_stream(kafka: Clients, make_topic: MakeTopic) -> None:
+    one, two = make_topic(), make_topic()
+    kafka.produce(one, [b"1"])
+    kafka.produce(two, [b"2", b"3"])
+    assert read(kafka, [one, two]) == [1, 2, 3]
+    assert read(kafka, [one, two], starting={(one, 0): 1, (two, 0): 1}) == [3]
+
+
+def test_metadata_columns_tell_where_a_record_came_from(kafka: Clients, make_topic: MakeTopic) -> None:
+    topic = make_topic(partitions=2)
+    headers = (("trace", b"\x00\xff"), ("trace", b"again"), ("empty", b""))
+    kafka.produce(topic, [Record(b"v", b"k", 1, FIRST_MS, headers), Record(b"w", None, 1, FIRST_MS + 1)])
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    names: Any = ("key", "topic", "partition", "offset", "timestamp", "headers")
+    stream = ctx.kafka(
+        topic, bootstrap_servers=kafka.bootstrap_servers, format=tm.Raw(), metadata=names
+    )
+    (batch,) = stream
+    first, second = batch.to_pyarrow().to_pylist()
+    assert first == {
+        "value": b"v",
+        "kafka_key": b"k",
+        "kafka_topic": topic,
+        "kafka_partition": 1,
+        "kafka_offset": 0,
+        "kafka_timestamp": datetime.fromtimestamp(FIRST_MS / 1000, UTC),
+        "kafka_headers": [{"key": name, "value": value} for name, value in headers],
+    }
+    assert (second["kafka_key"], second["kafka_offset"], second["kafka_headers"]) == (None, 1, [])
+
+
+def test_group_offsets_are_committed_after_each_batch(kafka: Clients, topic: str) -> None:
+    ctx = tm.StreamingContext("50ms")
+    group = f"{topic}-group"
+    numbers(ctx, kafka, topic, starting="earliest", group_id=group).foreach_batch(lambda batch: None)
+    ctx.start()
+    try:
+        for end in (1, 3):
+            kafka.produce(topic, [b"1"] * (end - kafka.ends(topic)[0]))
+            eventually(lambda end=end: committed(kafka, group, topic) == {0: end}, ctx)
+    finally:
+        ctx.stop()
+
+
+def test_no_commit_is_lost_when_the_stop_comes_at_once(kafka: Clients, topic: str) -> None:
+    kafka.produce(topic, [str(n).encode() for n in range(1000)])
+    for attempt in range(5):
+        group = f"{topic}-{attempt}"
+        ctx = tm.StreamingContext(trigger=tm.as_soon_as_possible())
+        seen = threading.Event()
+        delivered: list[int] = []
+
+        def deliver(batch: tm.Batch, seen: Any = seen, delivered: Any = delivered) -> None:
+            delivered.append(batch.num_rows)
+            seen.set()
+
+        numbers(ctx, kafka, topic, starting="earliest", group_id=group).foreach_batch(deliver)
+        ctx.start()
+        assert seen.wait(LIMIT_S), ctx.error
+        ctx.stop()
+        assert committed(kafka, group, topic) == {0: sum(delivered)}
+
+
+def test_a_job_goes_on_where_its_group_has_committed(kafka: Clients, numbered: str) -> None:
+    group = f"{numbered}-group"
+    assert len(read(kafka, numbered, group_id=group, ending={0: 4, 1: 10})) == 14
+    assert committed(kafka, group, numbered) == {0: 4, 1: 10}
+    again = read(kafka, numbered, starting="committed", group_id=group)
+    assert again == [4, 5, 6, 7, 8, 9]
+
+
+def test_committed_needs_a_group(kafka: Clients, numbered: str) -> None:
+    with pytest.raises(tm.ConfigError, match="group_id"):
+        read(kafka, numbered, starting="committed")
+
+
+def test_records_that_retention_took_are_a_data_loss_with_numbers(kafka: Clients, numbered: str) -> None:
+    trim(kafka, numbered, 0, 6)
+    with pytest.raises(tm.DataLossError, match=rf"{numbered} partition 0: wanted offset 2, .* 6;"):
+        read(kafka, numbered, starting={0: 2, 1: 0})
+    assert read(kafka, numbered) == [6, 7, 8, 9, *range(100, 110)]
+
+
+def test_a_topic_that_is_not_there_is_named_with_those_that_are(kafka: Clients, make_topic: MakeTopic) -> None:
+    there = make_topic()
+    wrong = there[:-1]
+    with pytest.raises(tm.SourceError, match=rf"(?s){wrong}.*does not exist.*{there}"):
+        read(kafka, wrong)
+
+
+def test_an_output_topic_that_is_not_there_is_named_before_anything_is_read(
+    kafka: Clients, numbered: str
+) -> None:
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    group = f"{numbered}-group"
+    numbers(ctx, kafka, numbered, group_id=group).to_kafka(f"{numbered}-alert")
+    with pytest.raises(tm.SinkError, match=rf"{numbered}-alert.*does not exist.*{numbered}.*test_source\.py:"):
+        ctx.run()
+    assert committed(kafka, group, numbered) == {}
+
+
+def test_a_job_outlives_its_broker(own_broker: Broker) -> None:
+    kafka = Clients(own_broker.bootstrap_servers)
+    topic, out = kafka.create_topic(), kafka.create_topic()
+    ctx = tm.StreamingContext("100ms")
+    numbers(ctx, kafka, topic, starting="earliest").to_kafka(out)
+    ctx.start()
+    try:
+        kafka.produce(topic, [b"1"])
+        eventually(lambda: len(kafka.consume(out)) == 1, ctx)
+        own_broker.kill()
+        time.sleep(2)  # batches come due while nobody answers
+        assert ctx.is_running, ctx.error
+        own_broker.start()
+        kafka.produce(topic, [b"2"])
+        eventually(lambda: len(kafka.consume(out)) == 2, ctx)
+    finally:
+        ctx.stop()
+    assert ctx.error is None
+
+
+def numbers(ctx: tm.StreamingContext, kafka: Clients, topics: Any, **source: Any) -> tm.DStream:
+    """The records of topics as one column, n."""
+    raw = ctx.kafka(topics, bootstrap_servers=kafka.bootstrap_servers, format=tm.Raw(), **source)
+    return raw.select(n=tm.col("value").cast("string").cast("int64"))
+
+
+def values(ctx: tm.StreamingContext, kafka: Clients, topics: Any, **source: Any) -> list[int]:
+    return sorted(n for batch in numbers(ctx, kafka, topics, **source) for n in batch["n"].tolist())
+
+
+def read(kafka: Clients, topics: str | Sequence[str] | None, **source: Any) -> list[int]:
+    """All numbers that a job which ends by itself gets."""
+    return values(tm.StreamingContext(trigger=tm.available_now()), kafka, topics, **source)
+
+
+def committed(kafka: Clients, group: str, topic: str) -> dict[int, int]:
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group})
+    try:
+        asked = [TopicPartition(topic, partition) for partition in kafka.ends(topic)]
+        answers = consumer.committed(asked, timeout=LIMIT_S)
+        return {at.partition: at.offset for at in answers if at.offset >= 0}
+    finally:
+        consumer.close()
+
+
+def trim(kafka: Clients, topic: str, partition: int, before: int) -> None:
+    """Takes the records before an offset away, as retention does."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    for done in admin.delete_records([TopicPartition(topic, partition, before)]).values():
+        done.result(LIMIT_S)
+
+
+def eventually(condition: Callable[[], bool], ctx: tm.StreamingContext) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert ctx.is_running, ctx.error
+        assert time.monotonic() < deadline, ctx.progress
+        time.sleep(0.02)

@@ -45,6 +45,14 @@ impl Budget {
         }
     }
 
+    /// Gives back `bytes` of what `batch` holds.
+    pub(crate) fn give_back(&self, batch: BatchId, bytes: u64) {
+        if let Some(own) = self.lock().get_mut(&batch) {
+            *own = own.saturating_sub(bytes);
+        }
+        self.freed.notify_all();
+    }
+
     /// Gives back all that `batch` holds.
     pub(crate) fn release(&self, batch: BatchId) {
         self.lock().remove(&batch);

@@ -8,6 +8,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
+use crate::exec::mailbox::bytes_of;
 use crate::exec::pipeline::{Rows, batch_of, pick};
 use crate::exec::program::Exchange;
 use crate::state::group::KeyGroup;
@@ -20,12 +21,17 @@ const JOIN_BELOW: usize = 1_024;
 /// A chunk whose rows are sorted by shard: those of shard `s` lie at `ends[s - 1]..ends[s]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Split {
-    pub(crate) rows: RecordBatch,
+    rows: RecordBatch,
     keys: Keys,
     ends: Vec<u32>,
 }
 
 impl Split {
+    /// The bytes of its rows.
+    pub(crate) fn bytes(&self) -> u64 {
+        bytes_of(&self.rows)
+    }
+
     /// The rows of `shard`, with their keys; nothing where it has none.
     fn shard(&self, shard: usize) -> Option<(RecordBatch, Keys)> {
         let end = *self.ends.get(shard)? as usize;

@@ -5,17 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Counts;
 use crate::exec::budget::Budget;
 use crate::exec::exchange::Split;
 use crate::exec::lane::{Lane, Work, Yield};
-use crate::exec::mailbox::{Mailbox, Waiting};
+use crate::exec::mailbox::{Mailbox, Waiting, bytes_of};
 use crate::exec::pipeline::{Operators, Run};
 use crate::exec::program::{FunctionStep, Program};
 use crate::exec::shard::{Shard, Shards};
@@ -24,12 +25,30 @@ use crate::exec::{
     Tickets,
 };
 use crate::ingest::{Cancel, deal};
-use crate::offset::TopicPartition;
+use crate::offset::{OffsetRange, TopicPartition};
 use crate::plan::SourceId;
 use crate::time::BatchId;
 
 /// What an exchange hands over: for each exchange, the rows of each slot.
-struct Ticket(BTreeMap<usize, Waiting<Split>>);
+pub(crate) struct Ticket(BTreeMap<usize, Waiting<Split>>);
+
+impl Ticket {
+    /// Lets the rows of the exchanges of `stage` go, once every executor has taken its part; says their bytes.
+    pub(crate) fn let_go(&mut self, program: &Program, stage: usize) -> u64 {
+        let done =
+            |place: &usize| program.exchanges.get(*place).is_some_and(|exchange| exchange.stage == stage);
+        let gone = self.0.extract_if(.., |place, _| done(place));
+        gone.flat_map(|(_, waiting)| waiting.into_values().flatten()).map(|split| split.bytes()).sum()
+    }
+}
+
+/// What the executors of one process share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) budget: Arc<Budget>,
+    /// Set for good: a stream that is cancelled, or a batch that fails, ends it.
+    pub(crate) cancel: Cancel,
+}
 
 /// An executor in this process.
 pub(crate) struct LocalExecutor {
@@ -39,17 +58,11 @@ pub(crate) struct LocalExecutor {
     budget: Arc<Budget>,
     /// The number of shards of the job.
     shards: usize,
-    office: Mutex<Office>, // one map and one reduce at a time; both look at the epoch, only the reduce at the state
+    epoch: AtomicU64,     // looked at by a map while a reduce holds the shards
+    owned: Mutex<Shards>, // one reduce at a time
     batches: Mutex<BTreeMap<BatchId, Mailbox>>, // put in by the map of n + 1 while n is reduced
     recent: Mutex<BTreeMap<TopicPartition, u64>>, // the last batch's bytes, by which partitions are dealt
-    cancel: Cancel,        // for good: a stream that is cancelled, or a batch that fails, ends it
-}
-
-/// What an executor holds in one epoch.
-#[derive(Default)]
-struct Office {
-    epoch: Epoch,
-    shards: Shards,
+    cancel: Cancel,
 }
 
 impl LocalExecutor {
@@ -57,48 +70,43 @@ impl LocalExecutor {
         program: Arc<Program>,
         lanes: BTreeMap<SourceId, Vec<Lane>>,
         pool: Arc<ThreadPool>,
-        budget: Arc<Budget>,
+        shared: Shared,
         shards: usize,
     ) -> Self {
-        let (office, batches, recent, cancel) =
-            (Mutex::default(), Mutex::default(), Mutex::default(), Cancel::default());
-        Self { program, lanes, pool, budget, shards, office, batches, recent, cancel }
+        let Shared { budget, cancel } = shared;
+        let (owned, batches, recent) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self {
+            program,
+            lanes,
+            pool,
+            budget,
+            shards,
+            epoch: AtomicU64::new(0),
+            owned,
+            batches,
+            recent,
+            cancel,
+        }
     }
 
     /// Asks every lane for its share, and puts together what they made.
     fn ingest(&self, task: &MapTask, context: &Arc<BatchContext>) -> Result<Yield> {
-        let cancel = &self.cancel;
         let mut answers = Vec::new();
         for (source, ranges) in &task.ranges {
             let lanes = self.lanes.get(source).map(Vec::as_slice).unwrap_or_default();
             for (lane, ranges) in lanes.iter().zip(self.deal(ranges, lanes.len())) {
-                let work = Work {
-                    context: Arc::clone(context),
-                    ranges,
-                    cancel: cancel.clone(),
-                    shards: self.shards,
-                };
-                answers.push(lane.ask(work));
+                let (context, cancel) = (Arc::clone(context), self.cancel.clone());
+                answers.push(lane.ask(Work { context, ranges, cancel, shards: self.shards }));
             }
         }
         let gone = || Err(Error::internal("an ingest thread is gone"));
-        // A lane that fails cancels the others; every answer is awaited, so that none is still at work afterwards.
-        let made: Vec<Result<Yield>> = answers
-            .into_iter()
-            .map(|answer| {
-                let made = answer.recv().unwrap_or_else(|_| gone());
-                made.inspect_err(|_| cancel.cancel())
-            })
-            .collect();
-        let whole = self.collect(made)?;
-        if cancel.is_cancelled() { Err(Error::internal("the batch was cancelled")) } else { Ok(whole) }
+        // Every answer is awaited, so that no lane is still at work afterwards.
+        let made: Vec<Result<Yield>> =
+            answers.into_iter().map(|answer| answer.recv().unwrap_or_else(|_| gone())).collect();
+        self.collect(made)
     }
 
-    fn deal(
-        &self,
-        ranges: &[crate::offset::OffsetRange],
-        lanes: usize,
-    ) -> Vec<Vec<crate::offset::OffsetRange>> {
+    fn deal(&self, ranges: &[OffsetRange], lanes: usize) -> Vec<Vec<OffsetRange>> {
         let recent: Vec<(TopicPartition, u64)> =
             lock(&self.recent).iter().map(|(at, bytes)| (at.clone(), *bytes)).collect();
         deal(ranges, &recent, lanes)
@@ -154,8 +162,9 @@ impl LocalExecutor {
         };
         let before = mailbox.bytes();
         function.run(&mut Run { program: &self.program, context, slot, operators, mailbox }, rows)?;
-        let kept = mailbox.bytes() - before;
-        self.budget.reserve(context.batch, kept, &self.cancel, &slot.to_string())
+        // What the call made stands for what it was given: of one slot, both are there for a moment.
+        self.budget.give_back(context.batch, rows.iter().map(bytes_of).sum());
+        self.budget.reserve(context.batch, mailbox.bytes() - before, &self.cancel, &slot.to_string())
     }
 
     /// Runs what lies behind the exchange `place` over each shard that is owned, in parallel.
@@ -172,18 +181,26 @@ impl LocalExecutor {
         let mut owned: Vec<&mut Shard> = shards.values_mut().collect();
         let made: Result<Vec<Mailbox>> =
             self.pool.install(|| owned.par_iter_mut().map(|shard| run(shard)).collect());
+        let before = mailbox.bytes();
         made?.into_iter().for_each(|part| mailbox.absorb(part));
-        Ok(())
+        self.budget.reserve(context.batch, mailbox.bytes() - before, &self.cancel, "an exchange")
     }
 
-    /// The office of `epoch`; an error where another one has been loaded since.
-    fn office(&self, epoch: Epoch) -> Result<MutexGuard<'_, Office>> {
-        let office = lock(&self.office);
-        if office.epoch == epoch {
-            return Ok(office);
+    /// An error unless `epoch` is the one that was loaded last.
+    fn expect(&self, epoch: Epoch) -> Result<()> {
+        let loaded = self.epoch.load(Ordering::Acquire);
+        if loaded == epoch.0 {
+            return Ok(());
         }
-        let message = format!("the executor has epoch {} loaded, asked for {}", office.epoch.0, epoch.0);
-        Err(Error::new(crate::error::ErrorKind::Fenced, message))
+        let message = format!("the executor has epoch {loaded} loaded, asked for {}", epoch.0);
+        Err(Error::new(ErrorKind::Fenced, message))
+    }
+
+    /// The shards of `epoch`.
+    fn owned(&self, epoch: Epoch) -> Result<MutexGuard<'_, Shards>> {
+        let shards = lock(&self.owned);
+        self.expect(epoch)?;
+        Ok(shards)
     }
 }
 
@@ -195,49 +212,54 @@ impl Executor for LocalExecutor {
             Ok((number, shard))
         };
         let shards = shards.map(load).collect::<Result<Shards>>()?;
-        *lock(&self.office) = Office { epoch, shards };
+        let mut owned = lock(&self.owned);
+        *owned = shards;
+        self.epoch.store(epoch.0, Ordering::Release);
         lock(&self.batches).clear();
         Ok(())
     }
 
-    fn map(&self, _epoch: Epoch, task: &MapTask) -> Result<Mapped> {
+    fn map(&self, epoch: Epoch, task: &MapTask) -> Result<Mapped> {
+        self.expect(epoch)?;
         let context = Arc::new(BatchContext::new(task));
         let mut made = self.ingest(task, &context)?;
-        // No shard is touched before the first exchange: the reduce of the batch before may be at work on them.
-        self.call_functions(0, &context, &mut made.mailbox, &mut Shards::new())?;
+        if !self.cancel.is_cancelled() {
+            // No shard is touched before the first exchange: the reduce of the batch before may be at work on them.
+            self.call_functions(0, &context, &mut made.mailbox, &mut Shards::new())?;
+        }
         let ticket = Ticket(made.mailbox.take_exchanges());
         lock(&self.batches).insert(task.batch, made.mailbox);
         Ok(Mapped { tickets: Box::new(ticket), partitions: made.partitions, counts: made.counts })
     }
 
     fn step(&self, epoch: Epoch, task: &MapTask, stage: usize, tickets: &[Tickets]) -> Result<Tickets> {
-        let mut office = self.office(epoch)?;
+        let mut shards = self.owned(epoch)?;
         let context = BatchContext::new(task);
         let mut mailbox =
             lock(&self.batches).remove(&task.batch).unwrap_or_else(|| Mailbox::new(self.shards));
         for (place, exchange) in self.program.exchanges.iter().enumerate() {
             if exchange.stage == stage {
                 let splits = in_order(tickets, place);
-                self.exchange(place, &splits, &context, &mut office.shards, &mut mailbox)?;
+                self.exchange(place, &splits, &context, &mut shards, &mut mailbox)?;
             }
         }
-        self.call_functions(stage, &context, &mut mailbox, &mut office.shards)?;
+        self.call_functions(stage, &context, &mut mailbox, &mut shards)?;
         let ticket = Ticket(mailbox.take_exchanges());
         lock(&self.batches).insert(task.batch, mailbox);
         Ok(Box::new(ticket))
     }
 
     fn finish(&self, epoch: Epoch, batch: BatchId) -> Result<Receipt> {
-        let office = self.office(epoch)?;
+        let shards = self.owned(epoch)?;
         let mut state = StateSize::default();
-        office.shards.values().for_each(|shard| state += shard.size());
+        shards.values().for_each(|shard| state += shard.size());
         let outputs = lock(&self.batches).remove(&batch).map(|mut mailbox| mailbox.take_outputs());
         Ok(Receipt { outputs: outputs.unwrap_or_default(), state })
     }
 
     fn snapshot(&self, epoch: Epoch) -> Result<ShardStates> {
-        let office = self.office(epoch)?;
-        office.shards.values().map(|shard| Ok((shard.number, shard.snapshot()?))).collect()
+        let shards = self.owned(epoch)?;
+        shards.values().map(|shard| Ok((shard.number, shard.snapshot()?))).collect()
     }
 
     fn cancel(&self) {

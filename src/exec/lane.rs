@@ -93,6 +93,8 @@ impl Ingest {
         for (work, answer) in requests {
             let made = catch_unwind(AssertUnwindSafe(|| self.run(&work)));
             let made = made.unwrap_or_else(|_| Err(Error::internal("an ingest thread panicked")));
+            // The other lanes may wait for records that never come; nobody needs theirs any more.
+            let made = made.inspect_err(|_| work.cancel.cancel());
             let _ = answer.send(made);
         }
     }

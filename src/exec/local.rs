@@ -13,13 +13,13 @@ use crate::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::event::Counts;
 use crate::exec::budget::Budget;
-use crate::exec::executor::LocalExecutor;
+use crate::exec::executor::{LocalExecutor, Shared, Ticket};
 use crate::exec::lane::{Ingest, Lane};
 use crate::exec::program::Program;
 use crate::exec::{
     Engine, Epoch, Executor, MapTask, Mapped, Receipt, Reduced, ShardStates, Slot, StateSize, Tickets,
 };
-use crate::ingest::{Source, deal};
+use crate::ingest::{Cancel, Source, deal};
 use crate::offset::OffsetRange;
 use crate::plan::{Checked, OutputId, SourceId};
 use crate::time::{BatchId, EventTime};
@@ -47,9 +47,9 @@ impl Default for LocalSettings {
 #[derive(Debug)]
 pub struct LocalEngine {
     executors: Vec<LocalExecutor>,
-    budget: Arc<Budget>,
+    program: Arc<Program>,
+    shared: Shared,
     epoch: Epoch,
-    stages: usize,
 }
 
 impl LocalEngine {
@@ -57,7 +57,10 @@ impl LocalEngine {
     pub fn start(checked: &Checked, sources: &[Arc<dyn Source>], settings: LocalSettings) -> Result<Self> {
         let program = Arc::new(Program::compile(checked)?);
         let parts = Parts {
-            budget: Arc::new(Budget::new(settings.max_memory)),
+            shared: Shared {
+                budget: Arc::new(Budget::new(row_budget(&settings))),
+                cancel: Cancel::default(),
+            },
             pool: Arc::new(pool(&settings)?),
             program,
             sources,
@@ -65,8 +68,7 @@ impl LocalEngine {
         };
         let count = settings.executors.max(1);
         let executors = (0..count).map(|_| parts.executor()).collect::<Result<Vec<_>>>()?;
-        let stages = parts.program.last_stage();
-        let engine = Self { executors, budget: parts.budget, epoch: Epoch(1), stages };
+        let engine = Self { executors, program: parts.program, shared: parts.shared, epoch: Epoch(1) };
         engine.load(settings.shards, &ShardStates::new())?;
         Ok(engine)
     }
@@ -135,6 +137,9 @@ impl LocalEngine {
             partitions.extend(part.partitions);
             counts += part.counts;
         }
+        if self.shared.cancel.is_cancelled() {
+            return Err(Error::internal("the batch was cancelled"));
+        }
         partitions.sort_by(|a, b| (a.source, &a.at).cmp(&(b.source, &b.at)));
         Ok(Mapped { tickets: Box::new(tickets), partitions, counts })
     }
@@ -142,13 +147,20 @@ impl LocalEngine {
     fn reduce_all(&self, task: &MapTask, mapped: Mapped) -> Result<Reduced> {
         let foreign = |_| Error::internal("the tickets are another engine's");
         let mut tickets = *mapped.tickets.downcast::<Vec<Tickets>>().map_err(foreign)?;
-        for stage in 1..=self.stages {
+        for stage in 1..=self.program.last_stage() {
             let handed: &[Tickets] = &tickets;
             let more = self.all(|_, executor| executor.step(self.epoch, task, stage, handed))?;
+            self.let_go(&mut tickets, stage, task.batch);
             tickets.extend(more);
         }
         let receipts = self.all(|_, executor| executor.finish(self.epoch, task.batch))?;
         Ok(self.gather(receipts, task.batch))
+    }
+
+    /// Lets the rows go that the exchanges of `stage` moved.
+    fn let_go(&self, tickets: &mut [Tickets], stage: usize, batch: BatchId) {
+        let tickets = tickets.iter_mut().filter_map(|ticket| ticket.downcast_mut::<Ticket>());
+        self.shared.budget.give_back(batch, tickets.map(|ticket| ticket.let_go(&self.program, stage)).sum());
     }
 
     /// One result of all receipts: the rows of each output in the order of slots.
@@ -167,7 +179,7 @@ impl LocalEngine {
             .collect();
         let count = outputs.iter().flat_map(|(_, rows)| rows).map(|rows| rows.num_rows() as u64).sum();
         let counts = Counts { output_rows: count, ..Counts::default() };
-        let hold = Hold { budget: Arc::clone(&self.budget), batch };
+        let hold = Hold { budget: Arc::clone(&self.shared.budget), batch };
         Reduced { outputs, state, counts, hold: Some(Box::new(hold)) }
     }
 }
@@ -175,20 +187,20 @@ impl LocalEngine {
 impl Engine for LocalEngine {
     fn map(&self, task: &MapTask) -> Result<Mapped> {
         self.map_all(task).map_err(|error| {
-            self.budget.release(task.batch);
+            self.shared.budget.release(task.batch);
             error.at(format!("batch {}", task.batch))
         })
     }
 
     fn reduce(&self, task: &MapTask, mapped: Mapped, _watermark: Option<EventTime>) -> Result<Reduced> {
         self.reduce_all(task, mapped).map_err(|error| {
-            self.budget.release(task.batch);
+            self.shared.budget.release(task.batch);
             error.at(format!("batch {}", task.batch))
         })
     }
 
     fn cancel(&self) {
-        self.executors.iter().for_each(Executor::cancel);
+        self.shared.cancel.cancel();
     }
 }
 
@@ -210,7 +222,7 @@ struct Parts<'a> {
     sources: &'a [Arc<dyn Source>],
     settings: LocalSettings,
     pool: Arc<ThreadPool>,
-    budget: Arc<Budget>,
+    shared: Shared,
 }
 
 impl Parts<'_> {
@@ -220,9 +232,8 @@ impl Parts<'_> {
             let (id, own) = self.lanes(place)?;
             lanes.insert(id, own);
         }
-        let (program, pool, budget) =
-            (Arc::clone(&self.program), Arc::clone(&self.pool), Arc::clone(&self.budget));
-        Ok(LocalExecutor::new(program, lanes, pool, budget, self.settings.shards))
+        let (program, pool) = (Arc::clone(&self.program), Arc::clone(&self.pool));
+        Ok(LocalExecutor::new(program, lanes, pool, self.shared.clone(), self.settings.shards))
     }
 
     /// The ingest threads of one source in one executor: together as many as there are threads.
@@ -234,18 +245,23 @@ impl Parts<'_> {
         let lane = |number: usize| {
             let decoder = Decoder::new(program.decode.clone())?;
             let fetcher = source.fetcher(decoder.wanted(), self.fetch_budget(count))?;
-            let (program, budget) = (Arc::clone(&self.program), Arc::clone(&self.budget));
+            let (program, budget) = (Arc::clone(&self.program), Arc::clone(&self.shared.budget));
             let ingest = Ingest { program, source: place, fetcher, decoder, budget };
             Lane::start(&format!("{}-{number}", source.name()), ingest)
         };
         Ok((program.id, (0..count).map(lane).collect::<Result<_>>()?))
     }
 
-    /// A quarter of the memory for what the clients have read ahead, in equal parts; the rest is for rows.
+    /// A quarter of the memory for what the clients have read ahead, in equal parts.
     fn fetch_budget(&self, lanes: usize) -> usize {
         let fetchers = lanes * self.settings.executors.max(1) * self.program.sources.len().max(1);
         usize::try_from(self.settings.max_memory / 4).unwrap_or(usize::MAX) / fetchers
     }
+}
+
+/// Three quarters of the memory are for rows; the rest is for what the clients have read ahead.
+fn row_budget(settings: &LocalSettings) -> u64 {
+    settings.max_memory - settings.max_memory / 4
 }
 
 fn threads(settings: &LocalSettings) -> usize {

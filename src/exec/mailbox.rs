@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::exec::Slot;
@@ -37,29 +38,31 @@ impl Mailbox {
         self.shards
     }
 
-    /// The bytes of everything that was put in.
+    /// The bytes of everything that waits, or has gone on to an exchange.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     pub(crate) fn put_function(&mut self, function: usize, slot: &Slot, rows: RecordBatch) {
-        self.bytes += rows.get_array_memory_size() as u64;
+        self.bytes += bytes_of(&rows);
         put(self.functions.entry(function).or_default(), slot, rows);
     }
 
     pub(crate) fn put_exchange(&mut self, exchange: usize, slot: &Slot, rows: Split) {
-        self.bytes += rows.rows.get_array_memory_size() as u64;
+        self.bytes += rows.bytes();
         put(self.exchanges.entry(exchange).or_default(), slot, rows);
     }
 
     pub(crate) fn put_output(&mut self, output: OutputId, slot: &Slot, rows: RecordBatch) {
-        self.bytes += rows.get_array_memory_size() as u64;
+        self.bytes += bytes_of(&rows);
         put(self.outputs.entry(output).or_default(), slot, rows);
     }
 
     /// Takes what waits at a function.
     pub(crate) fn take_function(&mut self, function: usize) -> Waiting<RecordBatch> {
-        self.functions.remove(&function).unwrap_or_default()
+        let waiting = self.functions.remove(&function).unwrap_or_default();
+        self.bytes -= waiting.values().flatten().map(bytes_of).sum::<u64>();
+        waiting
     }
 
     /// Takes what waits at all exchanges.
@@ -82,6 +85,12 @@ impl Mailbox {
         merge(&mut self.outputs, other.outputs);
         self.bytes += other.bytes;
     }
+}
+
+/// The bytes of a batch's own rows; a slice counts what it shows, not the buffers that it shares.
+pub(crate) fn bytes_of(rows: &RecordBatch) -> u64 {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_default() as u64;
+    rows.columns().iter().map(bytes).sum()
 }
 
 fn put<T>(waiting: &mut Waiting<T>, slot: &Slot, rows: T) {

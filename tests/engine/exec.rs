@@ -448,7 +448,51 @@ fn a_batch_larger_than_the_memory_is_a_named_error() {
     let engine = job.engine_with(LocalSettings { max_memory: 100_000, ..LocalSettings::default() }).unwrap();
     let error = run(&engine, &job.tasks(1 << 30)).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::MemoryLimit);
-    assert!(error.to_string().contains("the limit is 100000"), "{error}");
+    assert!(error.to_string().contains("the limit is 75000"), "{error}");
+}
+
+#[test]
+fn rows_that_have_gone_on_count_no_more() {
+    let mut job = Job::new(1);
+    let mut last = job.source(0);
+    for keyed in [false, true] {
+        if keyed {
+            last = job.add(Operator::KeyBy(strings(&["device"])), &[last]);
+        }
+        for _ in 0..6 {
+            last = job.add(map_batches(Recorder::new(None), FunctionSchema::Same, None), &[last]);
+        }
+    }
+    job.output(last);
+    job.fill(10_000); // about 380,000 bytes of rows
+    for (executors, threads) in SETTINGS {
+        let settings = LocalSettings {
+            executors,
+            threads: Some(threads),
+            max_memory: 1_100_000,
+            ..LocalSettings::default()
+        };
+        let results = run(&job.engine_with(settings).unwrap(), &job.tasks(2_500)).unwrap();
+        assert_eq!(text(&results).lines().count(), 10_000);
+    }
+}
+
+#[test]
+fn a_partition_that_fails_is_reported_though_another_waits() {
+    let mut job = Job::new(2);
+    let (first, second) = (job.source(0), job.source(1));
+    let both = job.add(Operator::Union, &[first, second]);
+    job.output(both);
+    job.fill(10);
+    job.sources[1].push(1, None, Some(b"not JSON"), 0);
+    let tasks = job.tasks(100);
+    for (executors, threads) in SETTINGS {
+        let engine = job.engine(executors, threads);
+        job.sources[0].stall();
+        let error = run(&engine, &tasks).err().unwrap();
+        job.sources[0].release();
+        assert!(error.is_data(), "{error:?}");
+    }
 }
 
 #[test]

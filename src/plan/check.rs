@@ -1,7 +1,7 @@
 //! Everything that can be known before start: the columns of each operator, and all mistakes at once.
 //!
-//! It deliberately keeps going after a mistake: an operator whose input is wrong is passed over, every other one
-//! is still checked, and one error names them all.
+//! It deliberately keeps going after a mistake: an operator whose input's columns are not known is passed over, every
+//! other one is still checked, and one error names them all.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,6 +27,14 @@ struct Stream {
     schema: SchemaRef,
     /// The columns by which the rows are exchanged, where they are.
     keys: Option<Vec<String>>,
+    /// Whether it or what leads to it has a mistake that leaves its columns known.
+    mistaken: bool,
+}
+
+impl Stream {
+    fn new(schema: SchemaRef, keys: Option<Vec<String>>) -> Self {
+        Self { schema, keys, mistaken: false }
+    }
 }
 
 impl Checked {
@@ -85,12 +93,12 @@ impl Plan {
         for node in self.nodes.iter().take(node.0 + 1) {
             streams.push(self.check_node(node, &streams, &mut mistakes));
         }
-        let stream = streams.pop().flatten().map(|stream| stream.schema);
+        let sound = streams.pop().flatten().filter(|stream| !stream.mistaken);
         let lost = || Error::internal(format!("the plan has no operator {}", node.0));
-        stream.ok_or_else(|| Mistakes(mistakes).into_error().unwrap_or_else(lost))
+        sound.map(|stream| stream.schema).ok_or_else(|| Mistakes(mistakes).into_error().unwrap_or_else(lost))
     }
 
-    /// Checks one operator over the streams before it; none where its input is wrong or it is wrong itself.
+    /// Checks one operator over the streams before it; none where its columns cannot be known.
     fn check_node(
         &self,
         node: &Node,
@@ -99,11 +107,13 @@ impl Plan {
     ) -> Option<Stream> {
         let inputs: Option<Vec<&Stream>> =
             node.inputs.iter().map(|input| before.get(input.0).and_then(Option::as_ref)).collect();
-        match self.operator_stream(&node.operator, &inputs?) {
-            Ok(stream) => Some(stream),
+        let inputs = inputs?;
+        let inherited = inputs.iter().any(|input| input.mistaken);
+        match self.operator_stream(&node.operator, &inputs) {
+            Ok(stream) => Some(Stream { mistaken: inherited, ..stream }),
             Err(found) => {
                 mistakes.extend(found.into_iter().map(|mistake| node.locate(mistake)));
-                None
+                in_spite_of_it(&node.operator, &inputs)
             }
         }
     }
@@ -137,7 +147,7 @@ impl Plan {
         let spec = self.sources.get(id.0).ok_or_else(lost)?;
         let schema = full_schema(&spec.format, &spec.metadata)?;
         check_event_time(spec, &schema)?;
-        Ok(Stream { schema, keys: None })
+        Ok(Stream::new(schema, None))
     }
 }
 
@@ -166,6 +176,17 @@ impl Mistakes {
                 Some(Error::new(kind, message))
             }
         }
+    }
+}
+
+/// The rows of an operator that has a mistake, where its columns are known all the same: so that the operators after
+/// it are checked, too.
+fn in_spite_of_it(operator: &Operator, inputs: &[&Stream]) -> Option<Stream> {
+    let input = Stream::clone(inputs.first()?);
+    match operator {
+        Operator::Filter(_) => Some(Stream { mistaken: true, ..input }),
+        Operator::KeyBy(keys) => Some(Stream { mistaken: true, keys: Some(keys.clone()), ..input }),
+        _ => None,
     }
 }
 
@@ -234,7 +255,7 @@ fn select(columns: &[Named], input: &Stream) -> Result<Stream, Vec<Error>> {
     let kept = |key: &String| {
         columns.iter().any(|column| column.name == *key && column.expression.as_column() == Some(key))
     };
-    Ok(Stream { schema, keys: keys_if(input, kept) })
+    Ok(Stream::new(schema, keys_if(input, kept)))
 }
 
 fn with_columns(columns: &[Named], input: &Stream) -> Result<Stream, Vec<Error>> {
@@ -250,13 +271,13 @@ fn with_columns(columns: &[Named], input: &Stream) -> Result<Stream, Vec<Error>>
     let added = new.fields().iter().filter(|field| input.schema.field_with_name(field.name()).is_err());
     fields.extend(added.cloned());
     let kept = |key: &String| !columns.iter().any(|column| column.name == *key);
-    Ok(Stream { schema: distinct(fields)?, keys: keys_if(input, kept) })
+    Ok(Stream::new(distinct(fields)?, keys_if(input, kept)))
 }
 
 fn drop_columns(names: &[String], input: &Stream) -> Result<Stream, Vec<Error>> {
     find_all(&input.schema, names)?;
     let kept = input.schema.fields().iter().filter(|field| !names.contains(field.name())).cloned();
-    Ok(Stream { schema: distinct(kept.collect())?, keys: keys_if(input, |key| !names.contains(key)) })
+    Ok(Stream::new(distinct(kept.collect())?, keys_if(input, |key| !names.contains(key))))
 }
 
 fn rename(names: &[(String, String)], input: &Stream) -> Result<Stream, Vec<Error>> {
@@ -265,7 +286,7 @@ fn rename(names: &[(String, String)], input: &Stream) -> Result<Stream, Vec<Erro
     let fields: Vec<FieldRef> = input.schema.fields().iter().map(|field| renamed(field, names)).collect();
     let keys =
         input.keys.as_ref().map(|keys| keys.iter().map(|key| new_name(key, names).to_owned()).collect());
-    Ok(Stream { schema: distinct(fields)?, keys })
+    Ok(Stream::new(distinct(fields)?, keys))
 }
 
 /// The name that `name` has after renaming.
@@ -293,7 +314,7 @@ fn union(first: &Stream, others: &[&Stream]) -> Result<Stream, Vec<Error>> {
         .iter()
         .map(|field| Arc::new(Field::clone(field).with_nullable(nullable(field))) as FieldRef)
         .collect();
-    Ok(Stream { schema: distinct(fields)?, keys: None })
+    Ok(Stream::new(distinct(fields)?, None))
 }
 
 /// Whether two streams have the same columns, in any order.
@@ -320,8 +341,8 @@ fn same_columns(first: &Stream, other: &Stream) -> Result<()> {
 fn function(schema: &FunctionSchema, reads: Option<&[String]>, input: &Stream) -> Result<Stream, Vec<Error>> {
     find_all(&input.schema, reads.unwrap_or_default())?;
     match schema {
-        FunctionSchema::Same => Ok(Stream { schema: Arc::clone(&input.schema), keys: None }),
-        FunctionSchema::Exactly(schema) => Ok(Stream { schema: Arc::clone(schema), keys: None }),
+        FunctionSchema::Same => Ok(Stream::new(Arc::clone(&input.schema), None)),
+        FunctionSchema::Exactly(schema) => Ok(Stream::new(Arc::clone(schema), None)),
         FunctionSchema::Adds(added) => append(input, added.fields()),
     }
 }
@@ -329,7 +350,7 @@ fn function(schema: &FunctionSchema, reads: Option<&[String]>, input: &Stream) -
 /// The input's columns and `added`; the rows stay keyed as they were.
 fn append(input: &Stream, added: &Fields) -> Result<Stream, Vec<Error>> {
     let fields = input.schema.fields().iter().chain(added).cloned().collect();
-    Ok(Stream { schema: distinct(fields)?, keys: input.keys.clone() })
+    Ok(Stream::new(distinct(fields)?, input.keys.clone()))
 }
 
 fn key_by(keys: &[String], input: &Stream) -> Result<Stream, Vec<Error>> {
@@ -340,7 +361,7 @@ fn key_by(keys: &[String], input: &Stream) -> Result<Stream, Vec<Error>> {
     }
     find_all(&input.schema, keys)?;
     crate::state::key::KeyEncoder::new(&input.schema, keys).map_err(one)?;
-    Ok(Stream { schema: Arc::clone(&input.schema), keys: Some(keys.to_vec()) })
+    Ok(Stream::new(Arc::clone(&input.schema), Some(keys.to_vec())))
 }
 
 fn detect(spec: &DetectSpec, input: &Stream) -> Result<Stream, Vec<Error>> {

@@ -124,7 +124,7 @@ impl KafkaSink {
     fn failed(&self, failures: &Failures, rows: usize) -> Error {
         let topic = &self.settings.topic;
         let Some(first) = &failures.first else {
-            return Error::internal("a delivery failed without a failure").at(self.name.clone());
+            return Error::internal("a delivery failed without a failure");
         };
         let (count, partition, code) = (failures.count, first.partition, first.code);
         let error = match code {
@@ -138,7 +138,7 @@ impl KafkaSink {
                 "Kafka refused {count} of {rows} rows, the first for {topic}[{partition}]: {code}"
             )),
         };
-        error.caused_by(rdkafka::error::KafkaError::MessageProduction(code)).at(self.name.clone())
+        error.caused_by(rdkafka::error::KafkaError::MessageProduction(code))
     }
 
     /// What to do about silence, with what the connection itself says where it says anything.
@@ -168,8 +168,7 @@ impl Sink for KafkaSink {
 
     /// Checks the columns, connects, and reads the topic's partition count.
     fn open(&mut self, schema: &SchemaRef) -> Result<()> {
-        let open = Open::new(&self.settings, schema).map_err(|error| error.at(self.name.clone()))?;
-        self.open = Some(open);
+        self.open = Some(Open::new(&self.settings, schema)?);
         Ok(())
     }
 
@@ -177,12 +176,12 @@ impl Sink for KafkaSink {
     /// batch that were on their way may have been written.
     fn deliver(&mut self, delivery: &Delivery) -> Result<()> {
         let Some(open) = &mut self.open else {
-            return Err(Error::internal("delivery to a sink that is not open").at(self.name.clone()));
+            return Err(Error::internal("delivery to a sink that is not open"));
         };
         let sent = open.send(&self.settings, delivery);
         // Also where encoding failed half-way: what was handed over must not show up in the next batch's account.
         let failures = open.producer.settle();
-        sent.map_err(|error| error.at(self.name.clone()))?;
+        sent?;
         if failures.any() {
             return Err(self.failed(&failures, delivery.num_rows()));
         }
@@ -326,7 +325,7 @@ fn missing(topic: &str, servers: &str, found: &Topics) -> Error {
             } else {
                 String::new()
             };
-            format!("there are {names}{more}")
+            format!("there are: {names}{more}")
         }
     };
     let error = Error::sink(format!("topic {topic:?} does not exist at {servers}; {listed}"));

@@ -72,6 +72,14 @@ struct State {
     readings: Vec<Reading>,
     sinks: Vec<OpenSink>,
     running: Option<Arc<Running>>,
+    starting: Option<Starting>,
+}
+
+/// A start under way. The state is not locked meanwhile: a broker that does not answer takes seconds, and whoever
+/// asks how the job fares, or wants it to end, does not wait for that.
+#[derive(Default)]
+struct Starting {
+    stop: Option<Stop>,
 }
 
 impl Context {
@@ -140,21 +148,39 @@ impl Context {
     }
 
     fn launch(&self, listeners: Vec<Listener>, extra: Option<(NodeId, OpenSink)>) -> Result<()> {
-        let mut state = self.growing()?;
-        let mut run = State { plan: state.plan.clone(), ..State::default() };
-        run.readings.clone_from(&state.readings);
-        run.sinks.clone_from(&state.sinks);
+        let mut run = self.begin()?;
         if let Some((input, open)) = extra {
             run.put_out(input, open, None);
         }
-        let job = run.job(&self.settings, listeners)?;
-        state.running = Some(Arc::new(start(job)?));
+        let started = run.job(&self.settings, listeners).and_then(start);
+        let mut state = self.lock();
+        let asked = state.starting.take().and_then(|starting| starting.stop);
+        let running = state.running.insert(Arc::new(started?));
+        if let Some(stop) = asked {
+            running.stop(stop);
+        }
         Ok(())
     }
 
-    /// Asks the run to end and returns at once.
+    /// What is to be run, and the context is starting from here on.
+    fn begin(&self) -> Result<State> {
+        let mut state = self.growing()?;
+        state.starting = Some(Starting::default());
+        state.running = None;
+        Ok(State {
+            plan: state.plan.clone(),
+            readings: state.readings.clone(),
+            sinks: state.sinks.clone(),
+            ..State::default()
+        })
+    }
+
+    /// Asks the run to end and returns at once; one that is only starting ends when it has started.
     pub fn request_stop(&self, stop: Stop) {
-        if let Some(running) = self.running() {
+        let mut state = self.lock();
+        if let Some(starting) = &mut state.starting {
+            starting.stop = Some(stop);
+        } else if let Some(running) = &state.running {
             running.stop(stop);
         }
     }
@@ -209,7 +235,7 @@ impl fmt::Debug for Context {
 
 impl State {
     fn is_running(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| running.is_running())
+        self.starting.is_some() || self.running.as_ref().is_some_and(|running| running.is_running())
     }
 
     fn put_out(&mut self, input: NodeId, open: OpenSink, site: Option<CallSite>) {
@@ -221,7 +247,7 @@ impl State {
         self.not_empty()?;
         let checked = self.plan.check()?;
         let sinks = self.open_sinks(&checked)?;
-        let sources = self.readings.iter().map(|reading| (reading.open)()).collect::<Result<Vec<_>>>()?;
+        let sources = self.open_sources()?;
         let local = LocalSettings {
             executors: settings.executors,
             threads: settings.threads,
@@ -250,6 +276,12 @@ impl State {
                 .help("add one, say with pprint(), foreach_batch(...) or to_kafka(...)"));
         }
         Ok(())
+    }
+
+    fn open_sources(&self) -> Result<Vec<Arc<dyn Source>>> {
+        let nodes = self.plan.nodes.iter().filter(|node| matches!(node.operator, Operator::Source(_)));
+        let opened = nodes.zip(&self.readings);
+        opened.map(|(node, reading)| (reading.open)().map_err(|error| node.locate(error))).collect()
     }
 
     fn open_sinks(&self, checked: &Checked) -> Result<Vec<JobSink>> {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
@@ -123,7 +124,7 @@ impl Context {
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         self.same_process()?;
         let listeners = self.listeners();
-        Ok(gil::release(py, || self.core.start(listeners))?)
+        self.launch(py, move |core| core.start(listeners))
     }
 
     /// Starts with one output more: the batches of `stream`, for a loop.
@@ -131,7 +132,8 @@ impl Context {
         self.same_process()?;
         let (iterator, open) = BatchIterator::new();
         let listeners = self.listeners();
-        gil::release(py, || self.core.start_with(stream.node, open, listeners))?;
+        let node = stream.node;
+        self.launch(py, move |core| core.start_with(node, open, listeners))?;
         *lock(&self.looping) = Some(thread::current().id());
         Ok(iterator)
     }
@@ -269,6 +271,26 @@ impl Context {
         *lock(&self.looping) == Some(thread::current().id())
     }
 
+    /// Starts in a thread of its own, as a broker that does not answer takes seconds: Ctrl-C is heard meanwhile, and
+    /// what is then started nevertheless ends at once.
+    fn launch(
+        &self,
+        py: Python<'_>,
+        start: impl FnOnce(&Core) -> Result<()> + Send + 'static,
+    ) -> PyResult<()> {
+        let (done, result) = crossbeam_channel::bounded(1); // one answer; nobody waits for it after Ctrl-C
+        let core = Arc::clone(&self.core);
+        let starter = move || drop(done.send(start(&core)));
+        thread::Builder::new().name("tidemill-start".to_owned()).spawn(starter).map_err(no_thread)?;
+        match gil::wait_for(py, None, |turn| answer(&result, turn)) {
+            Ok(started) => Ok(started.unwrap_or(Ok(()))?),
+            Err(interrupted) => {
+                self.core.request_stop(Stop::Now);
+                Err(interrupted)
+            }
+        }
+    }
+
     fn same_process(&self) -> Result<()> {
         if self.process == process::id() {
             return Ok(());
@@ -296,6 +318,21 @@ impl Drop for Context {
         } else {
             std::mem::forget(core); // its threads are the parent's
         }
+    }
+}
+
+fn no_thread(error: std::io::Error) -> Error {
+    Error::internal(format!("no thread can be started: {error}"))
+        .help("raise the limit of processes (ulimit -u)")
+        .caused_by(error)
+}
+
+/// What a start came to, once it is known; a starter that is gone without an answer has panicked.
+fn answer(result: &Receiver<Result<()>>, turn: Duration) -> Option<Result<()>> {
+    match result.recv_timeout(turn) {
+        Ok(started) => Some(started),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(Err(Error::internal("the start has panicked"))),
     }
 }
 

@@ -40,7 +40,9 @@ def test_a_wrong_broker_is_named_with_what_to_check(tmp_path: Path) -> None:
 
 def test_a_wrong_topic_is_named_with_those_there_are(tmp_path: Path, kafka: Clients, readings: str) -> None:
     said = failure(tmp_path, job(readings[:-1], kafka.bootstrap_servers, "readings.pprint()"))
-    expected = rf'SourceError: topic "{readings[:-1]}" does not exist at .*{readings}.*did you mean "{readings}"'
+    expected = (
+        rf'SourceError: topic "{readings[:-1]}" does not exist at .*{readings}.*did you mean "{readings}"'
+    )
     assert re.search(expected, said), said
     assert "job.py:4" in said
 
@@ -69,7 +71,9 @@ def test_wrong_columns_are_named_all_at_once_with_the_nearest(tmp_path: Path) ->
         ("devise", "device", "in key_by, .*job.py:7"),
         ("temperatur", "temperature", "in detect, .*job.py:7"),
     ):
-        text = rf'no column "{wrong}"; the columns are device, temperature; did you mean "{right}"\? \({place}\)'
+        text = (
+            rf'no column "{wrong}"; the columns are device, temperature; did you mean "{right}"\? \({place}\)'
+        )
         assert re.search(text, said), said
 
 
@@ -116,7 +120,9 @@ def test_an_exception_of_the_users_keeps_its_traceback_and_names_the_operator(
     assert 'job.py", line 7, in store' in said
     error, note = said.strip().splitlines()[-2:]
     assert error == "ConnectionError: the database is down"
-    assert re.fullmatch(rf"tidemill: partition {readings}\[0\], in map_batches\(store\), .*job.py:10, batch 0", note)
+    assert re.fullmatch(
+        rf"tidemill: partition {readings}\[0\], in map_batches\(store\), .*job.py:10, batch 0", note
+    )
 
 
 def test_a_context_started_twice_says_that_it_runs(tmp_path: Path, kafka: Clients, readings: str) -> None:

@@ -1,4 +1,4 @@
-"""What only a real broker can show of `to_kafka`: keys, headers, payloads, and the partition that each key belongs to."""
+"""What only a real broker shows of `to_kafka`: keys, headers, payloads, and the partition a key belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a real broker can show of reading: bounds, group offsets, retention, topics, and a broker that goes away."""
+"""What only a real broker shows of reading: bounds, group offsets, retention, topics, a broker that goes away."""
 
 from __future__ import annotations
 
@@ -83,9 +83,7 @@ def test_metadata_columns_tell_where_a_record_came_from(kafka: Clients, make_top
     kafka.produce(topic, [Record(b"v", b"k", 1, FIRST_MS, headers), Record(b"w", None, 1, FIRST_MS + 1)])
     ctx = tm.StreamingContext(trigger=tm.available_now())
     names: Any = ("key", "topic", "partition", "offset", "timestamp", "headers")
-    stream = ctx.kafka(
-        topic, bootstrap_servers=kafka.bootstrap_servers, format=tm.Raw(), metadata=names
-    )
+    stream = ctx.kafka(topic, bootstrap_servers=kafka.bootstrap_servers, format=tm.Raw(), metadata=names)
     (batch,) = stream
     first, second = batch.to_pyarrow().to_pylist()
     assert first == {
@@ -152,7 +150,9 @@ def test_records_that_retention_took_are_a_data_loss_with_numbers(kafka: Clients
     assert read(kafka, numbered) == [6, 7, 8, 9, *range(100, 110)]
 
 
-def test_a_topic_that_is_not_there_is_named_with_those_that_are(kafka: Clients, make_topic: MakeTopic) -> None:
+def test_a_topic_that_is_not_there_is_named_with_those_that_are(
+    kafka: Clients, make_topic: MakeTopic
+) -> None:
     there = make_topic()
     wrong = there[:-1]
     with pytest.raises(tm.SourceError, match=rf"(?s){wrong}.*does not exist.*{there}"):
@@ -165,7 +165,9 @@ def test_an_output_topic_that_is_not_there_is_named_before_anything_is_read(
     ctx = tm.StreamingContext(trigger=tm.available_now())
     group = f"{numbered}-group"
     numbers(ctx, kafka, numbered, group_id=group).to_kafka(f"{numbered}-alert")
-    with pytest.raises(tm.SinkError, match=rf"{numbered}-alert.*does not exist.*{numbered}.*test_source\.py:"):
+    with pytest.raises(
+        tm.SinkError, match=rf"{numbered}-alert.*does not exist.*{numbered}.*test_source\.py:"
+    ):
         ctx.run()
     assert committed(kafka, group, numbered) == {}
 

@@ -260,11 +260,15 @@ class StreamingContext:
         return DStream(self, stream)
 
     def start(self) -> None:
-        """Checks the whole plan and starts the job; returns at once.
+        """Checks the whole plan, finds the sources, and starts the job.
+
+        Outputs are opened by the job itself: one that cannot be reached ends it before anything is read, and
+        `await_termination` raises its SinkError.
 
         Raises:
             ConfigError, SchemaError: all mistakes of the plan at once, each with its operator and line.
-            SourceError, SinkError: a broker or topic cannot be reached.
+            SourceError: a broker cannot be reached within ten seconds, or a topic is not there.
+            KeyboardInterrupt: Ctrl-C while a broker is waited for.
         """
         self._stop_asked = False
         self._native.start()

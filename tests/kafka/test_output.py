@@ -77,9 +77,7 @@ def test_json_written_is_iso_8601_and_null_for_what_json_has_not(
     run(kafka, source, schema, lambda s: s.with_columns(nan=tm.lit(float("nan"))).to_kafka(out))
     (message,) = kafka.consume(out)
     written = json.loads(message.value() or b"")
-    assert written == {"ts": "2025-06-15T15:06:40.123Z", "x": None, "s": "ü\n", "nan": None} or (
-        written == {"ts": "2025-06-15T15:06:40.123", "x": None, "s": "ü\n", "nan": None}
-    )
+    assert written == {"ts": "2025-06-15T15:06:40.123", "x": None, "s": "ü\n", "nan": None}
 
 
 def run(kafka: Clients, source: str, schema: dict[str, str], outputs: Callable[[tm.DStream], Any]) -> None:

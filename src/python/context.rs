@@ -280,8 +280,8 @@ impl Context {
     ) -> PyResult<()> {
         let (done, result) = crossbeam_channel::bounded(1); // one answer; nobody waits for it after Ctrl-C
         let core = Arc::clone(&self.core);
-        let starter = move || drop(done.send(start(&core)));
-        thread::Builder::new().name("tidemill-start".to_owned()).spawn(starter).map_err(no_thread)?;
+        let work = move || drop(done.send(start(&core)));
+        thread::Builder::new().name("tidemill-start".to_owned()).spawn(work).map_err(no_thread)?;
         match gil::wait_for(py, None, |turn| answer(&result, turn)) {
             Ok(started) => Ok(started.unwrap_or(Ok(()))?),
             Err(interrupted) => {

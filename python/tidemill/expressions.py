@@ -501,6 +501,13 @@ class Then(Expr):
         return Expr(_native.expr_when(list(self._branches), _expression(value)))
 
 
+class NoSuchFunction(_native.ConfigError, AttributeError):
+    """A name that `tm.functions` does not have, or must not: what gives a row another value each time.
+
+    It is an `AttributeError` too, so that ``hasattr`` and ``getattr`` with a default do what they do elsewhere.
+    """
+
+
 class _Functions:
     """Every function by its name; ``dir(tm.functions)`` lists them, ``help(tm.functions.<name>)`` explains one.
 
@@ -516,7 +523,7 @@ class _Functions:
         try:
             return Function(name)
         except _native.ConfigError as error:
-            raise AttributeError(str(error), name=name, obj=self) from None
+            raise NoSuchFunction(str(error), name=name, obj=self) from None
 
     def __dir__(self) -> list[str]:
         return _native.expr_function_names()

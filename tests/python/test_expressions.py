@@ -130,6 +130,10 @@ def test_functions_are_listed_and_documented() -> None:
         getattr(functions, "lowr")  # noqa: B009
     with pytest.raises(AttributeError, match="always gives the same"):
         getattr(functions, "random")  # noqa: B009
+    with pytest.raises(ConfigError, match="always gives the same"):
+        getattr(functions, "random")  # noqa: B009
+    assert not hasattr(functions, "random")
+    assert not hasattr(functions, "lowr")
 
 
 def test_an_expression_says_what_it_reads_and_how_it_is_called() -> None:

@@ -234,7 +234,7 @@ class DStream:
     # -- outputs ------------------------------------------------------------------------------------------------
 
     def pprint(self, n: int = 10) -> None:
-        """Prints the first `n` rows of each batch that has any.
+        """Prints a header for each batch, also for one without rows, and the batch's first `n` rows under it.
 
         >>> import tidemill as tm
         >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}))

@@ -9,7 +9,7 @@ use std::fmt;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, nearest};
 
 /// A cluster, as the user named it.
 #[derive(Clone, PartialEq, Eq)]
@@ -62,16 +62,18 @@ impl fmt::Debug for Cluster {
 
 /// Says in this crate's words that `what` (for example "topic readings cannot be read") failed on `cluster`;
 /// `kind` is [`ErrorKind::Source`] or [`ErrorKind::Sink`], and gives way to [`ErrorKind::Config`] where a setting
-/// is at fault.
+/// is at fault. No secret of the cluster's settings is in it, be it displayed, debugged or asked for its causes.
 pub(crate) fn explain(
     error: &KafkaError,
     kind: ErrorKind,
     what: impl fmt::Display,
     cluster: &Cluster,
 ) -> Error {
+    // Without a cause: the original carries the value, and whoever prints the causes of an error would print it.
     if let KafkaError::ClientConfig(_, reason, name, value) = error {
-        return refused_setting(name, value, reason).caused_by(error.clone());
+        return refused_setting(name, value, reason);
     }
+    let kind = if matches!(error, KafkaError::ClientCreation(_)) { ErrorKind::Config } else { kind };
     match error.rdkafka_error_code() {
         Some(code) => explain_code(code, kind, what, cluster).caused_by(error.clone()),
         None => Error::new(kind, format!("{what}: {error} (Kafka at {cluster})")).caused_by(error.clone()),
@@ -93,12 +95,41 @@ pub(crate) fn explain_code(
     if is_passing(code) { error.retriable() } else { error }
 }
 
-/// The value is left out where the name says that it is secret.
+/// Never shows the value of its own accord, since a mistyped name does not tell that it is a password's; librdkafka's
+/// reason is shown unless it repeats what may be one.
 fn refused_setting(name: &str, value: &str, reason: &str) -> Error {
-    let secret = ["password", "secret", "key", "token", "jaas", "pem"];
-    let value = if secret.iter().any(|word| name.contains(word)) { "…" } else { value };
-    Error::config(format!("librdkafka refuses the setting {name} = {value:?}: {reason}"))
+    let secret = ["sasl", "ssl", "password", "secret", "key", "token", "jaas", "pem"];
+    let may_be_secret = secret.iter().any(|word| name.contains(word));
+    let repeats = may_be_secret && !value.is_empty() && reason.contains(value);
+    let reason = if repeats { "it does not take this value" } else { reason };
+    Error::config(format!("librdkafka refuses the setting {name}: {reason}"))
         .help("see librdkafka's CONFIGURATION.md for the settings that there are")
+}
+
+/// So many topics are named in an error.
+const NAMED_TOPICS: usize = 20;
+
+/// Says that `missing` is not among the topics that are `there`, with the nearest of them as the remedy, or `remedy`
+/// where none is near. Topics of the cluster itself, whose names begin with two underscores, are not named.
+pub(crate) fn no_such_topic<'a>(
+    kind: ErrorKind,
+    missing: &str,
+    there: impl IntoIterator<Item = &'a str>,
+    cluster: &Cluster,
+    remedy: &str,
+) -> Error {
+    let mut names: Vec<&str> = there.into_iter().filter(|name| !name.starts_with("__")).collect();
+    names.sort_unstable();
+    let help = nearest(missing, names.iter().copied())
+        .map_or_else(|| remedy.to_owned(), |near| format!("did you mean {near:?}?"));
+    let more = match names.len().saturating_sub(NAMED_TOPICS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    names.truncate(NAMED_TOPICS);
+    let listed = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let message = format!("topic {missing:?} does not exist at {cluster}; there are: {listed}{more}");
+    Error::new(kind, message).help(help)
 }
 
 fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
@@ -184,7 +215,24 @@ mod tests {
         let refused = cluster.client().create_native_config().err().unwrap();
         let error = explain(&refused, ErrorKind::Sink, "the sink cannot be opened", &cluster);
         assert!(error.is_config() && error.to_string().contains("\"nonsense\""), "{error}");
-        assert!(!refused_setting("sasl.password", "hunter2", "no").to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn no_value_that_may_be_secret_is_shown_whichever_way_the_error_is_printed() {
+        for (name, value) in [
+            ("sasl.pasword", "hunter2"),
+            ("my.setting", "hunter2"),
+            ("sasl.oauthbearer.method", "hunter2"),
+        ] {
+            let mut cluster = Cluster::at("localhost:9092");
+            cluster.config.insert(name.into(), value.into());
+            let refused = cluster.client().create_native_config().err().unwrap();
+            let error = explain(&refused, ErrorKind::Sink, "the sink cannot be opened", &cluster);
+            let text = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+            assert!(error.is_config() && text.contains(name) && !text.contains(value), "{text}");
+        }
+        let error = refused_setting("sasl.password", "hunter2", "no \"hunter2\"");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 
     #[test]

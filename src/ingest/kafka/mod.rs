@@ -18,10 +18,10 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::error::{Error, ErrorKind, Result, nearest};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Positions;
 use crate::ingest::{Bound, Cancel, ChunkSink, Fetcher, Head, Source, data_loss, named_offsets};
-use crate::kafka::{Cluster, explain};
+use crate::kafka::{Cluster, explain, no_such_topic};
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::raw::RawColumns;
 use crate::time::{Clock, Waker};
@@ -328,7 +328,8 @@ impl Shared {
         let there: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();
         let names = self.settings.topics.names();
         if let Some(missing) = names.iter().find(|name| !there.contains(name)) {
-            return Err(no_such_topic(missing, &there, &self.settings.cluster));
+            let remedy = "check the topic's name, or create it first";
+            return Err(no_such_topic(ErrorKind::Source, missing, there, &self.settings.cluster, remedy));
         }
         known.tells_ids = native::describe(&self.client, &names, IDS_PATIENCE).is_ok();
         self.refresh_topics(known)
@@ -484,21 +485,6 @@ fn truncated(at: &TopicPartition, wanted: Offset, last: Offset) -> Error {
     Error::source(format!("{at}: wanted offset {wanted}, but its records end at {last}")).help(
         "the topic was deleted and made again, or its log was cut after a broker's loss: start from \"earliest\"",
     )
-}
-
-fn no_such_topic(missing: &str, there: &[&str], cluster: &Cluster) -> Error {
-    const SHOWN: usize = 20;
-    let mut shown: Vec<&str> = there.iter().copied().filter(|name| !name.starts_with("__")).collect();
-    shown.sort_unstable();
-    let more = if shown.len() > SHOWN { format!(" and {} more", shown.len() - SHOWN) } else { String::new() };
-    let hint = nearest(missing, shown.iter().copied()).map_or_else(
-        || "check the topic's name, or create it first".to_owned(),
-        |near| format!("did you mean {near:?}?"),
-    );
-    shown.truncate(SHOWN);
-    let listed = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
-    Error::source(format!("topic {missing:?} does not exist at {cluster}; there are: {listed}{more}"))
-        .help(hint)
 }
 
 /// Reads through a client of its own.

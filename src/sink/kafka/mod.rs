@@ -16,11 +16,11 @@ use rdkafka::error::RDKafkaErrorCode;
 
 pub use self::partitioner::Partitioner;
 use self::partitioner::keyless;
-use self::producer::{Connection, Failures, Producer, Record, Topics};
+use self::producer::{Connection, Failures, Producer, Record};
 use super::encode::{ByteRows, HeaderReader, HeaderSpec, KeyEncoder, KeySpec, OutputFormat, ValueEncoder};
 use super::{Delivery, Sink};
-use crate::error::{Error, Result, nearest};
-use crate::kafka::Cluster;
+use crate::error::{Error, ErrorKind, Result};
+use crate::kafka::{Cluster, no_such_topic};
 use crate::time::{BatchId, BatchTime};
 
 /// So many rows are encoded and handed over at once: enough that a call's cost is spread, few enough that the first
@@ -200,7 +200,7 @@ impl Open {
         let headers = HeaderReader::new(schema, &settings.headers)?;
         let value = ValueEncoder::new(schema, &settings.value, headers.column())?;
         let key = KeyEncoder::new(schema, &settings.key)?;
-        let mut connection = Connection::new(&config(&settings.cluster)?)?;
+        let mut connection = Connection::new(&config(&settings.cluster)?, &settings.cluster)?;
         let partitions = partitions(&mut connection, settings)?;
         let producer = connection.producer(&settings.topic)?;
         let (keys, values) = (ByteRows::default(), ByteRows::default());

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::bindings as native;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kafka::{Cluster, explain};
 use crate::time::BatchTime;
 
 /// The longest wait for an event: librdkafka wakes the queue at each acknowledgement, so this bounds only how late
@@ -99,7 +100,7 @@ impl<T> Drop for Handle<T> {
 
 /// What there is to write to.
 pub(super) struct Topics {
-    /// The names of all topics but the cluster's own, in order.
+    /// The names of all topics, the cluster's own among them.
     pub(super) names: Vec<String>,
     /// The number of partitions of the one asked for, if it exists.
     pub(super) partitions: Option<i32>,
@@ -113,14 +114,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// A client with the settings of `config`; connects in the background.
-    pub(super) fn new(config: &ClientConfig) -> Result<Self> {
-        let refused = |reason: &dyn fmt::Display| Error::config(format!("no Kafka producer: {reason}"));
-        let client: BaseProducer = config.create().map_err(|error| refused(&error).caused_by(error))?;
+    /// A client with the settings of `config` for `cluster`; connects in the background.
+    pub(super) fn new(config: &ClientConfig, cluster: &Cluster) -> Result<Self> {
+        let client: Result<BaseProducer, KafkaError> = config.create();
+        let client = client
+            .map_err(|error| explain(&error, ErrorKind::Sink, "no Kafka producer can be made", cluster))?;
         // SAFETY: the client is alive; the queue is a reference of its own.
         let events = unsafe { native::rd_kafka_queue_get_main(client.client().native_ptr()) };
         let events = Handle::new(events, native::rd_kafka_queue_destroy);
-        let events = events.ok_or_else(|| refused(&"librdkafka has no main queue"))?;
+        let events = events.ok_or_else(|| Error::internal("a Kafka producer without a main queue"))?;
         Ok(Self { events, client, last_error: None })
     }
 
@@ -133,9 +135,7 @@ impl Connection {
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let partitions = found.and_then(|found| i32::try_from(found.partitions().len()).ok());
         let names = metadata.topics().iter().map(|found| found.name().to_owned());
-        let mut names: Vec<_> = names.filter(|name| !name.starts_with("__")).collect();
-        names.sort();
-        Ok(Topics { names, partitions: partitions.filter(|count| *count > 0) })
+        Ok(Topics { names: names.collect(), partitions: partitions.filter(|count| *count > 0) })
     }
 
     /// A producer for `topic`, which must exist: librdkafka asks for it by name, and that might create it.

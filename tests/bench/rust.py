@@ -10,7 +10,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 
-from tests.bench.figure import Figure
+from tests.bench.figure import Figure, Measured
 from tests.bench.settings import Settings
 from tests.places import ROOT, target_dir
 
@@ -23,6 +23,16 @@ def names() -> list[str]:
 
 def figures(name: str, settings: Settings) -> Iterator[Figure]:
     """The figures of one bench."""
+    yield from filter(None, map(Figure.from_json, _lines(name, settings)))
+
+
+def librdkafka(settings: Settings) -> Measured:
+    """One handle of librdkafka, called from Rust in a process of its own: it reads the topic and throws it away."""
+    (figure,) = filter(None, map(Figure.from_json, _lines("ingest", settings, "theirs")))
+    return figure.ours
+
+
+def _lines(name: str, settings: Settings, *arguments: str) -> list[str]:
     environment = {
         **os.environ,
         "CARGO_TARGET_DIR": str(target_dir()),
@@ -30,6 +40,6 @@ def figures(name: str, settings: Settings) -> Iterator[Figure]:
         "TIDEMILL_BENCH_TOPIC": settings.topic,
         "TIDEMILL_BENCH_RECORDS": str(settings.records),
     }
-    command = ["cargo", "bench", "--quiet", "--locked", "--bench", name]
+    command = ["cargo", "bench", "--quiet", "--locked", "--bench", name, "--", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    yield from filter(None, map(Figure.from_json, done.stdout.splitlines()))
+    return done.stdout.splitlines()

@@ -29,22 +29,6 @@ def measure(side: str, topic: str, bootstrap_servers: str) -> Measured:
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def librdkafka(topic: str, bootstrap_servers: str) -> int:
-    """One handle of librdkafka, 10,000 records a call, reading and throwing away."""
-    from confluent_kafka import Consumer, TopicPartition
-
-    settings = {"fetch.queue.backoff.ms": 5, "queued.min.messages": 100_000, "enable.auto.commit": False}
-    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "bench", **settings})
-    partitions = [TopicPartition(topic, p, 0) for p in consumer.list_topics(topic).topics[topic].partitions]
-    total = sum(consumer.get_watermark_offsets(p)[1] for p in partitions)
-    consumer.assign(partitions)
-    read = 0
-    while read < total:
-        read += len(consumer.consume(10_000, timeout=0.05))  # it waits so long for the last, smaller lot
-    consumer.close()
-    return read
-
-
 def job(topic: str, bootstrap_servers: str) -> int:
     """Decode, filter, detect by device, and hand the alarms to Python."""
     ctx, readings = _readings(topic, bootstrap_servers)
@@ -57,9 +41,7 @@ def job_with_map_batches(topic: str, bootstrap_servers: str) -> int:
     return _run(ctx, _detected(readings.map_batches(lambda batch: batch)))
 
 
-SIDES: dict[str, Callable[[str, str], int]] = {
-    side.__name__: side for side in (librdkafka, job, job_with_map_batches)
-}
+SIDES: dict[str, Callable[[str, str], int]] = {side.__name__: side for side in (job, job_with_map_batches)}
 
 
 def _readings(topic: str, bootstrap_servers: str) -> tuple[tm.StreamingContext, tm.DStream]:

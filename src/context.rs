@@ -5,10 +5,12 @@
 
 use std::fmt;
 use std::fs;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::driver::{Job, JobSink, JobSource, Limits, Listener, Running, Stop, Trigger, Waited, start};
 use crate::error::{Error, Result};
@@ -63,7 +65,10 @@ pub struct Reading {
 pub struct Context {
     settings: Settings,
     /// The plan grows on the script's thread while `explain` may be read from another.
+    /// Never held while a source or sink is asked for anything: a getter must not wait for a broker.
     state: Mutex<State>,
+    /// A start has come to its end, one way or the other.
+    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -71,6 +76,7 @@ struct State {
     plan: Plan,
     readings: Vec<Reading>,
     sinks: Vec<OpenSink>,
+    opening: Option<Opening>,
     running: Option<Arc<Running>>,
     starting: Option<Starting>,
 }
@@ -82,10 +88,15 @@ struct Starting {
     stop: Option<Stop>,
 }
 
+/// A start whose sources are being opened: nothing runs yet, and dropping this calls it off.
+struct Opening {
+    _called_off: Sender<()>,
+}
+
 impl Context {
     /// A context without sources.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, state: Mutex::default() }
+        Self { settings, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// What holds for the whole job.
@@ -137,7 +148,9 @@ impl Context {
         upstream_nodes(&state.plan, node).into_iter().filter(is_source).collect()
     }
 
-    /// Checks the whole plan, then starts it. All mistakes of a plan come in one error, before anything runs.
+    /// Checks the whole plan, then starts it, and returns once the sinks are open and it is known where reading
+    /// starts. All mistakes of a plan come in one error, before anything runs. A stop from another thread meanwhile
+    /// calls it off, which is no error.
     pub fn start(&self, listeners: Vec<Listener>) -> Result<()> {
         self.launch(listeners, None)
     }
@@ -188,7 +201,25 @@ impl Context {
     /// Waits until the run has ended, `timeout` at most. The error that ended it, if one did; it may be asked for
     /// again. A context that was never started has ended.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<Waited> {
-        self.running().map_or(Ok(Waited::Ended), |running| running.wait(timeout))
+        let state = self.opened(timeout);
+        if state.opening.is_some() {
+            return Ok(Waited::TimedOut);
+        }
+        let running = state.running.clone();
+        drop(state);
+        running.map_or(Ok(Waited::Ended), |running| running.wait(timeout))
+    }
+
+    /// The state once no start is under way, or after `timeout`.
+    fn opened(&self, timeout: Option<Duration>) -> MutexGuard<'_, State> {
+        let opening = |state: &mut State| state.opening.is_some();
+        match timeout {
+            None => self.changed.wait_while(self.lock(), opening).unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                let waited = self.changed.wait_timeout_while(self.lock(), timeout, opening);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
     }
 
     /// Whether a run goes on.
@@ -214,7 +245,8 @@ impl Context {
     fn growing(&self) -> Result<MutexGuard<'_, State>> {
         let state = self.lock();
         if state.is_running() {
-            let text = format!("the context {:?} is running", self.settings.name);
+            let doing = if state.opening.is_some() { "starting" } else { "running" };
+            let text = format!("the context {:?} is {doing}", self.settings.name);
             return Err(
                 Error::config(text).help("add sources, operators and outputs before start, or stop it first")
             );
@@ -241,6 +273,20 @@ impl State {
     fn put_out(&mut self, input: NodeId, open: OpenSink, site: Option<CallSite>) {
         self.plan.add_output(input, site);
         self.sinks.push(open);
+    }
+
+    /// Opens the job on a thread of its own: what connects to a broker cannot be called off, only left behind.
+    fn open(self, settings: Settings, listeners: Vec<Listener>) -> Result<Receiver<Result<Job>>> {
+        let (sender, opened) = bounded(1); // room for the one answer, so that nobody need be there to take it
+        let work = move || drop(sender.send(self.job(&settings, listeners)));
+        let started = Builder::new().name("tidemill-open".to_owned()).spawn(work);
+        match started {
+            Ok(_) => Ok(opened),
+            Err(cause) => {
+                let text = "expected to start a thread, found that the system gives no more";
+                Err(Error::internal(text).help("raise the limit of threads").caused_by(cause))
+            }
+        }
     }
 
     fn job(&self, settings: &Settings, listeners: Vec<Listener>) -> Result<Job> {
@@ -345,6 +391,10 @@ impl Sink for Located {
     fn close(&mut self) -> Result<()> {
         self.sink.close().map_err(|error| self.locate(error))
     }
+}
+
+fn lost() -> Error {
+    Error::internal("expected the thread that opens the sources to answer, found that it has panicked")
 }
 
 /// What ends is read whole, what goes on is read from now on.

@@ -282,8 +282,12 @@ class StreamingContext:
         Raises:
             Exception: what ended the job: the user's own exception, or a `TidemillError`.
         """
-        self.start()
-        self.await_termination()
+        self._stop_asked = False
+        with self._graceful_signals():
+            self._native.start()
+            if self._stop_asked:  # heard before there was anything to stop
+                self._native.request_stop(graceful=True)
+            self._native.wait(None)
 
     def await_termination(self, timeout: Duration | None = None) -> bool:
         """Waits until the job has ended, `timeout` at most, and says whether it has.

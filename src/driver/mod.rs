@@ -114,8 +114,8 @@ pub struct Job {
     pub listeners: Vec<Listener>,
 }
 
-/// Starts a stream on threads of its own. What is wrong with a source or a sink comes from
-/// [`Running::wait`], since only asking them tells.
+/// Starts a stream on threads of its own and returns at once, so that it can be stopped while it begins. What is
+/// wrong with a source or a sink comes from [`Running::begun`], since only asking them tells.
 pub fn start(job: Job) -> Result<Running> {
     start_with_log(job, Box::new(NoLog))
 }

@@ -238,6 +238,7 @@ impl Loop {
         match event {
             Event::Completed(progress) => self.shared.lock().progress = Some(progress),
             Event::Failed(error) => self.shared.lock().error = Some(error),
+            Event::Started(_) => self.shared.begin(),
             _ => {}
         }
     }

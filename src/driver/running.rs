@@ -44,6 +44,12 @@ impl Running {
         });
     }
 
+    /// Waits until the stream has begun: its sinks are open and its positions known. The error, if it failed before
+    /// that; a stream that was stopped before is none.
+    pub fn begun(&self) -> Result<()> {
+        self.shared.begun()
+    }
+
     /// Waits until the stream has ended, at most `timeout`. The stream's error, if it failed; it may be asked for
     /// again. A thread of the stream's own cannot wait for itself: that is an error too.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<Waited> {
@@ -95,11 +101,12 @@ impl Drop for Running {
 pub(crate) struct Shared {
     pub(crate) bell: Arc<Bell>,
     published: Mutex<Published>, // written by the loop, read by handles on any thread; held for a copy
-    ended: Condvar,
+    changed: Condvar,            // it has begun, or ended
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Published {
+    pub(crate) begun: bool,
     pub(crate) outcome: Option<Result<()>>,
     pub(crate) error: Option<Error>,
     pub(crate) progress: Option<Arc<Progress>>,
@@ -108,7 +115,7 @@ pub(crate) struct Published {
 
 impl Shared {
     pub(crate) fn new(bell: Arc<Bell>) -> Self {
-        Self { bell, published: Mutex::default(), ended: Condvar::new() }
+        Self { bell, published: Mutex::default(), changed: Condvar::new() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Published> {
@@ -123,15 +130,27 @@ impl Shared {
         }
         published.threads.clear(); // they have ended: their numbers mean nothing any more
         published.outcome = Some(outcome);
-        self.ended.notify_all();
+        self.changed.notify_all();
+    }
+
+    /// The loop has begun to plan.
+    pub(crate) fn begin(&self) {
+        self.lock().begun = true;
+        self.changed.notify_all();
+    }
+
+    fn begun(&self) -> Result<()> {
+        let waits = |published: &mut Published| !published.begun && published.outcome.is_none();
+        let published = self.changed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
+        if published.begun { Ok(()) } else { published.outcome.clone().unwrap_or(Ok(())) }
     }
 
     fn wait(&self, timeout: Option<Duration>) -> Option<Result<()>> {
         let runs = |published: &mut Published| published.outcome.is_none();
         let guard = match timeout {
-            None => self.ended.wait_while(self.lock(), runs).unwrap_or_else(PoisonError::into_inner),
+            None => self.changed.wait_while(self.lock(), runs).unwrap_or_else(PoisonError::into_inner),
             Some(timeout) => {
-                let waited = self.ended.wait_timeout_while(self.lock(), timeout, runs);
+                let waited = self.changed.wait_timeout_while(self.lock(), timeout, runs);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         };

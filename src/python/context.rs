@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::process;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -261,6 +261,30 @@ impl Context {
     fn read(&self, py: Python<'_>, arguments: &ReadingArguments<'_>, open: OpenSource) -> PyResult<NodeId> {
         let reading: Reading = arguments.reading(open)?;
         Ok(self.core()?.source(arguments.spec()?, reading, call_site(py)?)?)
+    }
+
+    /// Starts the core while signals are heard. Whoever is interrupted has not started anything: the start is called
+    /// off, now or, where its thread has not come to it yet, once it has.
+    fn launch(
+        &self,
+        py: Python<'_>,
+        start: impl FnOnce(&Core, Vec<Listener>) -> Result<()> + Send + 'static,
+    ) -> PyResult<()> {
+        let _waiting = Waiting::new(&self.waiters);
+        let (core, listeners) = (Arc::clone(&self.core), self.listeners());
+        let left = Arc::new(AtomicBool::new(false));
+        let is_left = Arc::clone(&left);
+        let work = move || {
+            let started = start(&core, listeners);
+            if is_left.load(Ordering::SeqCst) {
+                core.request_stop(Stop::Now);
+            }
+            started
+        };
+        gil::on_thread(py, work, || {
+            left.store(true, Ordering::SeqCst);
+            self.core.request_stop(Stop::Now);
+        })
     }
 
     fn ended(&self, turn: Duration) -> bool {

@@ -5,8 +5,10 @@
 //! thread through [`attach`].
 
 use std::cell::Cell;
+use std::thread::Builder;
 use std::time::Duration;
 
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use pyo3::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -59,6 +61,29 @@ pub(crate) fn wait_for<T: Send>(
             return Ok(None);
         }
     }
+}
+
+/// Does `work` on a thread of its own and waits for it without the GIL, while signals are heard. A signal that raises
+/// leaves the work to itself, after `interrupted` was called.
+pub(crate) fn on_thread<T: Send + 'static>(
+    py: Python<'_>,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+    interrupted: impl FnOnce(),
+) -> PyResult<T> {
+    let (sender, answer) = bounded(1); // room for the one answer, so that nobody need be there to take it
+    let named = Builder::new().name("tidemill-start".to_owned());
+    named.spawn(move || drop(sender.send(work()))).map_err(|cause| {
+        Error::internal("expected to start a thread, found that the system gives no more").caused_by(cause)
+    })?;
+    let found = wait_for(py, None, |turn| match answer.recv_timeout(turn) {
+        Ok(done) => Some(done),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(Err(Error::internal("starting has panicked"))),
+    });
+    if found.is_err() {
+        interrupted();
+    }
+    Ok(found?.unwrap_or_else(|| Err(Error::internal("expected to wait without a limit")))?)
 }
 
 /// Waits without the GIL until `step` says that it is done or `timeout` has passed, and says whether it is done.

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -394,6 +395,74 @@ def test_ctrl_c_leaves_a_loop_with_a_keyboard_interrupt() -> None:
     """
     done = run_script(script, signal.SIGINT)
     assert "interrupted False" in done.stdout, done.stderr
+
+
+SILENT_BROKER = """
+    import signal, socket, threading, time
+    import tidemill as tm
+    silent = socket.create_server(("127.0.0.1", 0))
+    ctx = tm.StreamingContext()
+    stream = ctx.kafka("t", bootstrap_servers="127.0.0.1:%d" % silent.getsockname()[1], format=tm.Raw())
+    stream.foreach_batch(print)
+    def interrupt():
+        while not ctx.is_running:
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+    threading.Thread(target=interrupt, daemon=True).start()
+    begin = time.monotonic()
+    try:
+        ctx.{call}()
+        print("returned", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    print(ctx.is_running, time.monotonic() - begin < 5)
+"""
+
+
+@pytest.mark.parametrize(("call", "outcome"), [("run", "returned"), ("start", "interrupted")])
+def test_ctrl_c_calls_off_a_start_that_waits_for_a_broker(call: str, outcome: str) -> None:
+    done = run_script(SILENT_BROKER.format(call=call))
+    assert done.stdout == f"{outcome}\nFalse True\n", done.stderr
+
+
+def test_a_context_can_be_asked_and_stopped_while_it_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ctx = tm.StreamingContext(name="slow")
+        stream = ctx.kafka("t", bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}", format=tm.Raw())
+        stream.foreach_batch(print)
+        starting = threading.Thread(target=ctx.start)
+        starting.start()
+        eventually(lambda: ctx.is_running)
+        assert (ctx.progress, ctx.error) == (None, None)
+        assert ctx.await_termination("10ms") is False
+        with pytest.raises(tm.ConfigError, match="the context \"slow\" is starting"):
+            ctx.start()
+        ctx.stop()
+        starting.join()
+        assert not ctx.is_running
+
+
+def test_start_returns_once_it_is_known_where_reading_starts(source: ScriptedSource) -> None:
+    seen: list[float] = []
+    source.push(0, [b'{"x": 1}'])
+    ctx = tm.StreamingContext(trigger=tm.as_soon_as_possible())
+    stream = ctx.scripted(source, format=FORMAT, starting="latest")
+    stream.foreach_batch(lambda batch: seen.extend(batch["x"].tolist()))
+    for later in (2.0, 3.0, 4.0):
+        seen.clear()
+        ctx.start()
+        source.push(0, [f'{{"x": {later}}}'.encode()])
+        eventually(lambda: len(seen) > 0)
+        ctx.stop()
+        assert seen == [later]
+
+
+def test_start_raises_what_is_wrong_with_a_position(source: ScriptedSource) -> None:
+    ctx = tm.StreamingContext()
+    ctx.scripted(source, format=FORMAT, starting={0: 0}).foreach_batch(print)
+    with pytest.raises(tm.TidemillError):
+        ctx.start()
+    assert not ctx.is_running
 
 
 def test_signals_are_handled_as_before_afterwards(numbers: Numbers, drained: tm.StreamingContext) -> None:

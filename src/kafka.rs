@@ -219,11 +219,9 @@ mod tests {
 
     #[test]
     fn no_value_that_may_be_secret_is_shown_whichever_way_the_error_is_printed() {
-        for (name, value) in [
-            ("sasl.pasword", "hunter2"),
-            ("my.setting", "hunter2"),
-            ("sasl.oauthbearer.method", "hunter2"),
-        ] {
+        for (name, value) in
+            [("sasl.pasword", "hunter2"), ("my.setting", "hunter2"), ("sasl.oauthbearer.method", "hunter2")]
+        {
             let mut cluster = Cluster::at("localhost:9092");
             cluster.config.insert(name.into(), value.into());
             let refused = cluster.client().create_native_config().err().unwrap();

@@ -28,14 +28,15 @@ use crate::time::{Clock, Waker};
 
 use client::Client;
 use lane::{Failed, Lanes, Turn};
-use native::{Answer, Ask};
+use native::{Answer, Ask, Describing};
 use signal::{Signal, Wakers};
 
 /// How long a question to the cluster may take, start included: as long as a user waits before doubting the name
 /// of the broker, and longer than a broker's restart takes to be noticed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a cluster may take to tell the ids of topics; one that has none does not answer at all.
+/// How long the start waits to hear whether the cluster tells the ids of topics: a cluster that has none may not
+/// answer at all. Later answers are taken when they come.
 const IDS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How old an answer about the ends of partitions may be: between two of these, only what has arrived at the
@@ -185,11 +186,38 @@ struct Shared {
 /// What is known of the topics, and since when.
 #[derive(Default)]
 struct Known {
-    tells_ids: bool,
+    ids: Ids,
     topics: BTreeMap<String, Described>,
     topics_at: Duration,
     heads: BTreeMap<TopicPartition, Head>,
     heads_at: Option<Duration>,
+}
+
+/// Whether the cluster tells the ids of topics, by which one that was deleted and made again is known.
+#[derive(Default)]
+enum Ids {
+    /// Not known, and to be asked.
+    #[default]
+    Unknown,
+    /// Asked, and not answered yet.
+    Asked(Describing),
+    /// It does.
+    Told,
+    /// It cannot.
+    Never,
+}
+
+impl Ids {
+    /// What an answer means. Only an answer that it cannot be done settles it: a broker that was slow or just
+    /// restarting is asked again.
+    fn after<T>(answer: Result<T, KafkaError>) -> Self {
+        use RDKafkaErrorCode::{UnsupportedFeature, UnsupportedVersion};
+        match answer.map_err(|error| error.rdkafka_error_code()) {
+            Ok(_) => Self::Told,
+            Err(Some(UnsupportedFeature | UnsupportedVersion)) => Self::Never,
+            Err(_) => Self::Unknown,
+        }
+    }
 }
 
 /// One topic's partitions and its id.
@@ -331,13 +359,29 @@ impl Shared {
             let remedy = "check the topic's name, or create it first";
             return Err(no_such_topic(ErrorKind::Source, missing, there, &self.settings.cluster, remedy));
         }
-        known.tells_ids = native::describe(&self.client, &names, IDS_PATIENCE).is_ok();
+        known.ids = self.ask_for_ids();
+        self.hear_of_ids(known, IDS_PATIENCE);
         self.refresh_topics(known)
+    }
+
+    fn ask_for_ids(&self) -> Ids {
+        Ids::Asked(Describing::ask(&self.client, &self.settings.topics.names(), PATIENCE))
+    }
+
+    /// Takes the answer whether the cluster tells ids, if it comes within `wait`; asks where nothing is known.
+    fn hear_of_ids(&self, known: &mut Known, wait: Duration) {
+        known.ids = match std::mem::take(&mut known.ids) {
+            Ids::Unknown => self.ask_for_ids(),
+            Ids::Asked(question) => question.answer(wait).map_or(Ids::Asked(question), Ids::after),
+            settled => settled,
+        };
     }
 
     /// Asks for the partitions of the topics, and for their ids where the cluster tells them.
     fn refresh_topics(&self, known: &mut Known) -> Result<()> {
-        let described = if known.tells_ids { self.describe() } else { self.describe_without_ids() };
+        self.hear_of_ids(known, Duration::ZERO);
+        let described =
+            if matches!(known.ids, Ids::Told) { self.describe() } else { self.describe_without_ids() };
         known.topics = described.map_err(|error| self.explain(&error, "the topics cannot be described"))?;
         known.topics_at = self.clock.elapsed();
         self.all_exist(known)
@@ -345,8 +389,11 @@ impl Shared {
 
     fn describe(&self) -> Result<BTreeMap<String, Described>, KafkaError> {
         let topics = native::describe(&self.client, &self.settings.topics.names(), PATIENCE)?;
-        let described =
-            |topic: native::Description| Described { id: Some(topic.id), partitions: topic.partitions };
+        let none = [0; 16]; // what a broker says that is older than ids
+        let described = |topic: native::Description| Described {
+            id: Some(topic.id).filter(|id| *id != none),
+            partitions: topic.partitions,
+        };
         Ok(topics.into_iter().map(|topic| (topic.name.clone(), described(topic))).collect())
     }
 
@@ -528,5 +575,21 @@ impl KafkaFetcher {
                 self.shared.explain(&KafkaError::MessageConsumption(*code), &what)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_cluster_that_says_that_it_has_no_ids_is_not_asked_again() {
+        let after = |code| Ids::after::<()>(Err(KafkaError::MetadataFetch(code)));
+        assert!(matches!(after(RDKafkaErrorCode::UnsupportedFeature), Ids::Never));
+        assert!(matches!(after(RDKafkaErrorCode::UnsupportedVersion), Ids::Never));
+        for passing in [RDKafkaErrorCode::OperationTimedOut, RDKafkaErrorCode::BrokerTransportFailure] {
+            assert!(matches!(after(passing), Ids::Unknown));
+        }
+        assert!(matches!(Ids::after(Ok(())), Ids::Told));
     }
 }

@@ -360,13 +360,39 @@ pub(super) struct Description {
     pub(super) partitions: Vec<i32>,
 }
 
-/// Asks for the partitions and ids of `topics`; an error where one of them does not exist.
+/// A question for the partitions and ids of topics, whose answer may be taken later. The queue stands before the
+/// client because it must be freed before it.
+pub(super) struct Describing {
+    answers: Answers,
+    _client: Arc<Client>,
+}
+
+impl Describing {
+    /// Asks about `topics`; librdkafka gives up after `timeout`, and says so.
+    pub(super) fn ask(client: &Arc<Client>, topics: &[&str], timeout: Duration) -> Self {
+        let answers = Answers::new(client);
+        describe_topics(client, topics, timeout, &answers);
+        Self { answers, _client: Arc::clone(client) }
+    }
+
+    /// The answer, if it comes within `wait`; an error where one of the topics does not exist.
+    pub(super) fn answer(&self, wait: Duration) -> Option<Result<Vec<Description>, KafkaError>> {
+        let event = self.answers.poll(wait)?;
+        Some(check(event.error()).map_err(KafkaError::MetadataFetch).and_then(|()| event.descriptions()))
+    }
+}
+
+/// Asks for the partitions and ids of `topics` and waits for the answer, for `timeout` at most.
 pub(super) fn describe(
-    client: &Client,
+    client: &Arc<Client>,
     topics: &[&str],
     timeout: Duration,
 ) -> Result<Vec<Description>, KafkaError> {
-    let queue = Answers::new(client);
+    let late = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
+    Describing::ask(client, topics, timeout).answer(timeout).unwrap_or(Err(late))
+}
+
+fn describe_topics(client: &Client, topics: &[&str], timeout: Duration, answers: &Answers) {
     let names: Vec<CString> = topics.iter().filter_map(|name| CString::new(*name).ok()).collect();
     let mut names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     // SAFETY: all pointers are valid for the calls, librdkafka copies names and options, and what it made for us
@@ -376,19 +402,17 @@ pub(super) fn describe(
         let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
         let options = rd::rd_kafka_AdminOptions_new(client.native(), kind);
         rd::rd_kafka_AdminOptions_set_request_timeout(options, millis(timeout), ptr::null_mut(), 0);
-        rd::rd_kafka_DescribeTopics(client.native(), wanted, options, queue.0.as_ptr());
+        rd::rd_kafka_DescribeTopics(client.native(), wanted, options, answers.0.as_ptr());
         rd::rd_kafka_AdminOptions_destroy(options);
         rd::rd_kafka_TopicCollection_destroy(wanted);
     }
-    let Some(event) = queue.poll(timeout) else {
-        return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
-    };
-    check(event.error()).map_err(KafkaError::MetadataFetch)?;
-    event.descriptions()
 }
 
 /// A queue of its own for the answer to one request.
 struct Answers(NonNull<rd::rd_kafka_queue_t>);
+
+// SAFETY: librdkafka's queues may be used and freed by any thread.
+unsafe impl Send for Answers {}
 
 impl Answers {
     fn new(client: &Client) -> Self {

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
 use crate::exec::pipeline::{Rows, Run, batch_of, pick};
 use crate::exec::program::{FunctionShape, FunctionStep, Side};
 use crate::exec::{BatchContext, Slot};
+use crate::expr::types::type_name;
 use crate::offset::Partition;
 use crate::plan::BatchInfo;
 
@@ -93,7 +94,7 @@ fn expect_rows(given: &RecordBatch, made: &RecordBatch) -> Result<()> {
 }
 
 fn list(schema: &Schema) -> String {
-    let columns: Vec<String> =
-        schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
+    let described = |field: &FieldRef| format!("{}: {}", field.name(), type_name(field.data_type()));
+    let columns: Vec<String> = schema.fields().iter().map(described).collect();
     columns.join(", ")
 }

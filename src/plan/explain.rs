@@ -4,9 +4,10 @@
 
 use std::fmt::Write;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{FieldRef, Schema};
 
 use crate::error::Result;
+use crate::expr::types::type_name;
 use crate::plan::{Checked, FunctionSchema, Named, Node, Operator};
 
 impl Checked {
@@ -61,8 +62,8 @@ impl Checked {
 }
 
 fn columns(schema: &Schema) -> String {
-    let columns: Vec<String> =
-        schema.fields().iter().map(|field| format!("{}: {}", field.name(), field.data_type())).collect();
+    let described = |field: &FieldRef| format!("{}: {}", field.name(), type_name(field.data_type()));
+    let columns: Vec<String> = schema.fields().iter().map(described).collect();
     columns.join(", ")
 }
 

@@ -11,6 +11,7 @@ use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
 use crate::decode::full_schema;
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
+use crate::expr::types::type_name;
 use crate::expr::unknown_column;
 use crate::plan::{FunctionSchema, Named, Node, NodeId, Operator, OutputId, Plan, SourceId, SourceSpec};
 
@@ -87,11 +88,13 @@ impl Plan {
         }
     }
 
-    /// The columns of `node`'s rows, or the first of the mistakes that lead up to it.
+    /// The columns of `node`'s rows, or the mistakes that lead up to it.
     pub fn schema(&self, node: NodeId) -> Result<SchemaRef> {
         let (mut streams, mut mistakes) = (Vec::with_capacity(node.0 + 1), Vec::new());
-        for node in self.nodes.iter().take(node.0 + 1) {
-            streams.push(self.check_node(node, &streams, &mut mistakes));
+        let leading = self.leading_to(node);
+        for (place, node) in self.nodes.iter().enumerate().take(node.0 + 1) {
+            let stream = leading.contains(&place).then(|| self.check_node(node, &streams, &mut mistakes));
+            streams.push(stream.flatten());
         }
         let sound = streams.pop().flatten().filter(|stream| !stream.mistaken);
         let lost = || Error::internal(format!("the plan has no operator {}", node.0));
@@ -152,6 +155,19 @@ impl Plan {
 }
 
 impl Node {
+    /// What ended the exchange by key of `inputs`, this operator or one before it; none where `stream` is keyed, or
+    /// nothing ever was.
+    fn ended(&self, inputs: &[&Stream], stream: &Stream) -> Option<String> {
+        if stream.keys.is_some() {
+            return None;
+        }
+        let here = |keys: &Vec<String>| {
+            let site = self.site.as_ref().map(|site| format!(", {site}")).unwrap_or_default();
+            format!("the keying by {} ended in {}{site}", keys.join(", "), self.operator.name())
+        };
+        inputs.iter().find_map(|input| input.keys.as_ref().map(here).or_else(|| input.ended.clone()))
+    }
+
     /// Says where in the user's script a mistake was made.
     pub(crate) fn locate(&self, error: Error) -> Error {
         match &self.site {
@@ -205,8 +221,11 @@ fn check_event_time(spec: &SourceSpec, schema: &Schema) -> Result<()> {
     match find(schema, &event_time.column)?.data_type() {
         DataType::Timestamp(_, _) => Ok(()),
         other => {
-            let message =
-                format!("event_time must name a timestamp column, \"{}\" is {other}", event_time.column);
+            let message = format!(
+                "event_time must name a timestamp column, \"{}\" is {}",
+                event_time.column,
+                type_name(other)
+            );
             Err(Error::schema(message).help("declare it, say, as \"timestamp[ms]\""))
         }
     }
@@ -324,7 +343,7 @@ fn same_columns(first: &Stream, other: &Stream) -> Result<()> {
             .schema
             .fields()
             .iter()
-            .map(|field| format!("{}: {}", field.name(), field.data_type()))
+            .map(|field| format!("{}: {}", field.name(), type_name(field.data_type())))
             .collect();
         columns.sort();
         columns.join(", ")
@@ -365,16 +384,25 @@ fn key_by(keys: &[String], input: &Stream) -> Result<Stream, Vec<Error>> {
 }
 
 fn detect(spec: &DetectSpec, input: &Stream) -> Result<Stream, Vec<Error>> {
-    if input.keys.is_none() {
-        let error = Error::config("detect works per key, and this stream has none");
-        return Err(one(error.help("call key_by(column, …) before it")));
-    }
-    find_all(&input.schema, &spec.columns)?;
-    let mistakes = spec.check(&input.schema);
+    let mut mistakes: Vec<Error> = keyed(input).err().into_iter().collect();
+    mistakes.extend(match find_all(&input.schema, &spec.columns) {
+        Ok(()) => spec.check(&input.schema),
+        Err(missing) => missing,
+    });
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
     append(input, &spec.output_fields().into())
+}
+
+fn keyed(input: &Stream) -> Result<()> {
+    match (&input.keys, &input.ended) {
+        (Some(_), _) => Ok(()),
+        (None, None) => Err(Error::config("detect works per key, and this stream has none")
+            .help("call key_by(column, …) before it")),
+        (None, Some(ended)) => Err(Error::config(format!("detect works per key, and {ended}"))
+            .help("keep the key columns as they are until detect, or call key_by(column, …) after that")),
+    }
 }
 
 /// The input's keys, where each of them is still there unchanged.

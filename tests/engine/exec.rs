@@ -333,8 +333,8 @@ fn a_function_that_returns_other_columns_is_told_so() {
     assert_eq!(error.kind(), ErrorKind::Schema);
     let said = error.to_string();
     for part in [
-        "expected the columns (temp: Float64)",
-        "returned (double: Float64)",
+        "expected the columns (temp: float64)",
+        "returned (double: float64)",
         "readings-0[0]",
         "job.py:3",
         "batch 0",
@@ -536,6 +536,39 @@ fn every_mistake_is_found_before_start_with_its_line() {
 }
 
 #[test]
+fn a_mistake_hides_none_of_those_after_it() {
+    let mut job = Job::new(1);
+    let source = job.source(0);
+    let filtered = job.add(Operator::Filter(col("xx").gt(Expression::lit(3.0))), &[source]);
+    let dropped = job.add(Operator::Drop(strings(&["site", "zz"])), &[filtered]);
+    let keyed = job.add(Operator::KeyBy(strings(&["kk"])), &[dropped]);
+    let scored = job.add(detect("vv", ""), &[keyed]);
+    let narrow = job.add(Operator::Select(vec![named("y", col("yy")), named("s", col("score"))]), &[scored]);
+    job.output(narrow);
+    let said = job.plan.check().err().unwrap().to_string();
+    for part in ["5 mistakes", "\"xx\"", "\"zz\"", "\"kk\"", "\"vv\"", "\"yy\""] {
+        assert!(said.contains(part), "{part} is missing in: {said}");
+    }
+    assert!(job.plan.schema(filtered).is_err(), "the columns of a wrong operator are not given out");
+    assert!(job.plan.schema(source).is_ok());
+}
+
+#[test]
+fn who_ended_the_keying_is_named_to_the_detector_after_it() {
+    let mut job = Job::new(1);
+    let source = job.source(0);
+    let keyed = job.add(Operator::KeyBy(strings(&["device"])), &[source]);
+    let replaced = Operator::WithColumns(vec![named("device", col("site"))]);
+    let replaced = job.add(replaced, &[keyed]);
+    let filtered = job.add(Operator::Filter(col("temp").gt(Expression::lit(3.0))), &[replaced]);
+    let scored = job.add(detect("temp", ""), &[filtered]);
+    job.output(scored);
+    let said = job.plan.check().err().unwrap().to_string();
+    assert!(said.contains("the keying by device ended in with_columns, job.py:3"), "{said}");
+    assert!(said.contains("job.py:5") && !said.contains("before it"), "{said}");
+}
+
+#[test]
 fn a_plan_explains_where_its_barriers_are() {
     let mut job = Job::new(1);
     let source = job.source(0);
@@ -544,7 +577,7 @@ fn a_plan_explains_where_its_barriers_are() {
     job.output(scored);
     let text = job.plan.check().unwrap().explain().unwrap();
     for part in
-        ["key_by device [exchange by key group]", "detect temp with", "score: Float64", "at least once"]
+        ["key_by device [exchange by key group]", "detect temp with", "score: float64", "at least once"]
     {
         assert!(text.contains(part), "{text}");
     }

@@ -84,8 +84,9 @@ impl Interval {
     pub fn new(duration: Duration) -> Result<Self> {
         let millis = millis(duration);
         if millis < 1 || Duration::from_millis(millis.unsigned_abs()) != duration {
+            let found = duration.as_secs_f64() * 1_000.0;
             let message =
-                format!("an interval is a positive, whole number of milliseconds, found {duration:?}");
+                format!("an interval is a positive, whole number of milliseconds, found {found} ms");
             return Err(Error::config(message).help("pass, say, \"500ms\" or 0.5"));
         }
         Ok(Self(millis))

@@ -113,13 +113,14 @@ pub trait Fetcher: Send {
 /// The error of a source whose records from `wanted` on are gone; `available` is the first still there.
 pub(crate) fn data_loss(at: &TopicPartition, wanted: Offset, available: Offset) -> Error {
     let gone = available.0.saturating_sub(wanted.0);
+    let TopicPartition { topic, partition } = at;
     let message = format!(
-        "{at}: wanted offset {wanted}, but the first one still there is {available}: {gone} offsets are lost"
+        "topic {topic} partition {partition}: wanted offset {wanted}, but the first one available is {available}: \
+         {gone} offsets are lost"
     );
-    Error::data_loss(message).help(
-        "retention removed them before they were read: keep records for longer (retention.ms, retention.bytes), \
-         or start again from \"earliest\"",
-    )
+    let help = "retention removed them before they were read: keep records for longer (retention.ms, \
+                retention.bytes), or start again with starting=\"earliest\" to go on without them";
+    Error::data_loss(message).help(help).at(at.to_string())
 }
 
 /// The offsets that `wanted` names for the partitions `there`, in that order; an error where one is not named

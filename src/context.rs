@@ -78,14 +78,6 @@ struct State {
     sinks: Vec<OpenSink>,
     opening: Option<Opening>,
     running: Option<Arc<Running>>,
-    starting: Option<Starting>,
-}
-
-/// A start under way. The state is not locked meanwhile: a broker that does not answer takes seconds, and whoever
-/// asks how the job fares, or wants it to end, does not wait for that.
-#[derive(Default)]
-struct Starting {
-    stop: Option<Stop>,
 }
 
 /// A start whose sources are being opened: nothing runs yet, and dropping this calls it off.
@@ -161,38 +153,53 @@ impl Context {
     }
 
     fn launch(&self, listeners: Vec<Listener>, extra: Option<(NodeId, OpenSink)>) -> Result<()> {
-        let mut run = self.begin()?;
+        let (run, called_off) = self.begin(extra)?;
+        let opened = run.open(self.settings.clone(), listeners);
+        let job = opened.and_then(|opened| {
+            select! {
+                recv(opened) -> job => job.unwrap_or_else(|_| Err(lost())).map(Some),
+                recv(called_off) -> _ => Ok(None),
+            }
+        });
+        match self.settle(job, &called_off)? {
+            Some(running) => running.begun(),
+            None => Ok(()),
+        }
+    }
+
+    /// Marks the start as begun; a copy of the plan to open, and where it is heard that the start was called off.
+    fn begin(&self, extra: Option<(NodeId, OpenSink)>) -> Result<(State, Receiver<()>)> {
+        let mut state = self.growing()?;
+        let mut run = State { plan: state.plan.clone(), ..State::default() };
+        run.readings.clone_from(&state.readings);
+        run.sinks.clone_from(&state.sinks);
         if let Some((input, open)) = extra {
             run.put_out(input, open, None);
         }
-        let started = run.job(&self.settings, listeners).and_then(start);
+        let (sender, called_off) = bounded(1); // nothing is ever sent: it is heard that the sender is gone
+        state.opening = Some(Opening { _called_off: sender });
+        Ok((run, called_off))
+    }
+
+    /// Starts what was opened, unless the start was called off meanwhile: then another may be under way already.
+    fn settle(&self, job: Result<Option<Job>>, called_off: &Receiver<()>) -> Result<Option<Arc<Running>>> {
         let mut state = self.lock();
-        let asked = state.starting.take().and_then(|starting| starting.stop);
-        let running = state.running.insert(Arc::new(started?));
-        if let Some(stop) = asked {
-            running.stop(stop);
+        if called_off.try_recv().is_err_and(|found| found.is_disconnected()) {
+            return Ok(None);
         }
-        Ok(())
+        state.opening = None;
+        self.changed.notify_all();
+        let Some(job) = job? else { return Ok(None) };
+        let running = Arc::new(start(job)?);
+        state.running = Some(Arc::clone(&running));
+        Ok(Some(running))
     }
 
-    /// What is to be run, and the context is starting from here on.
-    fn begin(&self) -> Result<State> {
-        let mut state = self.growing()?;
-        state.starting = Some(Starting::default());
-        state.running = None;
-        Ok(State {
-            plan: state.plan.clone(),
-            readings: state.readings.clone(),
-            sinks: state.sinks.clone(),
-            ..State::default()
-        })
-    }
-
-    /// Asks the run to end and returns at once; one that is only starting ends when it has started.
+    /// Asks the run to end and returns at once. A start that has not come to run yet is called off.
     pub fn request_stop(&self, stop: Stop) {
         let mut state = self.lock();
-        if let Some(starting) = &mut state.starting {
-            starting.stop = Some(stop);
+        if state.opening.take().is_some() {
+            self.changed.notify_all();
         } else if let Some(running) = &state.running {
             running.stop(stop);
         }
@@ -267,7 +274,7 @@ impl fmt::Debug for Context {
 
 impl State {
     fn is_running(&self) -> bool {
-        self.starting.is_some() || self.running.as_ref().is_some_and(|running| running.is_running())
+        self.opening.is_some() || self.running.as_ref().is_some_and(|running| running.is_running())
     }
 
     fn put_out(&mut self, input: NodeId, open: OpenSink, site: Option<CallSite>) {

@@ -260,15 +260,13 @@ class StreamingContext:
         return DStream(self, stream)
 
     def start(self) -> None:
-        """Checks the whole plan, finds the sources, and starts the job.
+        """Checks the whole plan and starts the job; returns once its outputs are open and its positions are known.
 
-        Outputs are opened by the job itself: one that cannot be reached ends it before anything is read, and
-        `await_termination` raises its SinkError.
+        A record that is written after that is read, also with ``starting="latest"``. Ctrl-C calls the start off.
 
         Raises:
             ConfigError, SchemaError: all mistakes of the plan at once, each with its operator and line.
-            SourceError: a broker cannot be reached within ten seconds, or a topic is not there.
-            KeyboardInterrupt: Ctrl-C while a broker is waited for.
+            SourceError, SinkError: a broker or topic cannot be reached.
         """
         self._stop_asked = False
         self._native.start()

@@ -1,7 +1,7 @@
 //! Everything that can be known before start: the columns of each operator, and all mistakes at once.
 //!
-//! It deliberately keeps going after a mistake: an operator whose input's columns are not known is passed over, every
-//! other one is still checked, and one error names them all.
+//! It deliberately keeps going after a mistake: wherever the columns are known all the same (a wrong filter changes
+//! none), what follows is still checked, and one error names all mistakes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,13 +28,13 @@ struct Stream {
     schema: SchemaRef,
     /// The columns by which the rows are exchanged, where they are.
     keys: Option<Vec<String>>,
-    /// Whether it or what leads to it has a mistake that leaves its columns known.
-    mistaken: bool,
+    /// Where they are not: what ended the exchange by key that there was.
+    ended: Option<String>,
 }
 
 impl Stream {
     fn new(schema: SchemaRef, keys: Option<Vec<String>>) -> Self {
-        Self { schema, keys, mistaken: false }
+        Self { schema, keys, ended: None }
     }
 }
 
@@ -96,12 +96,25 @@ impl Plan {
             let stream = leading.contains(&place).then(|| self.check_node(node, &streams, &mut mistakes));
             streams.push(stream.flatten());
         }
-        let sound = streams.pop().flatten().filter(|stream| !stream.mistaken);
         let lost = || Error::internal(format!("the plan has no operator {}", node.0));
-        sound.map(|stream| stream.schema).ok_or_else(|| Mistakes(mistakes).into_error().unwrap_or_else(lost))
+        match Mistakes(mistakes).into_error() {
+            Some(error) => Err(error),
+            None => streams.pop().flatten().map(|stream| stream.schema).ok_or_else(lost),
+        }
     }
 
-    /// Checks one operator over the streams before it; none where its columns cannot be known.
+    /// The places of `node` and of all operators whose rows come to it.
+    fn leading_to(&self, node: NodeId) -> HashSet<usize> {
+        let mut leading = HashSet::from([node.0]);
+        for (place, node) in self.nodes.iter().enumerate().take(node.0 + 1).rev() {
+            if leading.contains(&place) {
+                leading.extend(node.inputs.iter().map(|input| input.0));
+            }
+        }
+        leading
+    }
+
+    /// Checks one operator over the streams before it; none where they are not known, or its own columns are not.
     fn check_node(
         &self,
         node: &Node,
@@ -111,14 +124,11 @@ impl Plan {
         let inputs: Option<Vec<&Stream>> =
             node.inputs.iter().map(|input| before.get(input.0).and_then(Option::as_ref)).collect();
         let inputs = inputs?;
-        let inherited = inputs.iter().any(|input| input.mistaken);
-        match self.operator_stream(&node.operator, &inputs) {
-            Ok(stream) => Some(Stream { mistaken: inherited, ..stream }),
-            Err(found) => {
-                mistakes.extend(found.into_iter().map(|mistake| node.locate(mistake)));
-                in_spite_of_it(&node.operator, &inputs)
-            }
-        }
+        let stream = self.operator_stream(&node.operator, &inputs).or_else(|found| {
+            mistakes.extend(found.into_iter().map(|mistake| node.locate(mistake)));
+            in_spite_of_mistakes(&node.operator, &inputs).ok_or(())
+        });
+        stream.ok().map(|stream| Stream { ended: node.ended(&inputs, &stream), ..stream })
     }
 
     fn operator_stream(&self, operator: &Operator, inputs: &[&Stream]) -> Result<Stream, Vec<Error>> {
@@ -151,6 +161,31 @@ impl Plan {
         let schema = full_schema(&spec.format, &spec.metadata)?;
         check_event_time(spec, &schema)?;
         Ok(Stream::new(schema, None))
+    }
+}
+
+/// The rows of a wrong operator where they are known all the same. Whoever would guess at a column here would have
+/// the next operators accused of a mistake that is not theirs.
+fn in_spite_of_mistakes(operator: &Operator, inputs: &[&Stream]) -> Option<Stream> {
+    let [input] = inputs else { return None };
+    match operator {
+        Operator::Filter(_) | Operator::Output(_) => Some(Stream::clone(input)),
+        Operator::Drop(names) => {
+            let there = |name: &&String| find(&input.schema, name).is_ok();
+            drop_columns(&names.iter().filter(there).cloned().collect::<Vec<_>>(), input).ok()
+        }
+        Operator::MapBatches { schema, .. } => function(schema, None, input).ok(),
+        Operator::KeyBy(keys) => Some(Stream::new(Arc::clone(&input.schema), Some(keys.clone()))),
+        // Keyed from here on: one key_by before the first detector serves those after it too.
+        Operator::Detect(spec) => {
+            let keyed = Stream { keys: Some(input.keys.clone().unwrap_or_default()), ..Stream::clone(input) };
+            append(&keyed, &spec.output_fields().into()).ok()
+        }
+        Operator::Source(_)
+        | Operator::Union
+        | Operator::Select(_)
+        | Operator::WithColumns(_)
+        | Operator::Rename(_) => None,
     }
 }
 
@@ -192,17 +227,6 @@ impl Mistakes {
                 Some(Error::new(kind, message))
             }
         }
-    }
-}
-
-/// The rows of an operator that has a mistake, where its columns are known all the same: so that the operators after
-/// it are checked, too.
-fn in_spite_of_it(operator: &Operator, inputs: &[&Stream]) -> Option<Stream> {
-    let input = Stream::clone(inputs.first()?);
-    match operator {
-        Operator::Filter(_) => Some(Stream { mistaken: true, ..input }),
-        Operator::KeyBy(keys) => Some(Stream { mistaken: true, keys: Some(keys.clone()), ..input }),
-        _ => None,
     }
 }
 

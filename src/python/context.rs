@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
@@ -123,17 +122,15 @@ impl Context {
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         self.same_process()?;
-        let listeners = self.listeners();
-        self.launch(py, move |core| core.start(listeners))
+        self.launch(py, |core, listeners| core.start(listeners))
     }
 
     /// Starts with one output more: the batches of `stream`, for a loop.
     fn iterate(&self, py: Python<'_>, stream: &Stream) -> PyResult<BatchIterator> {
         self.same_process()?;
         let (iterator, open) = BatchIterator::new();
-        let listeners = self.listeners();
         let node = stream.node;
-        self.launch(py, move |core| core.start_with(node, open, listeners))?;
+        self.launch(py, move |core, listeners| core.start_with(node, open, listeners))?;
         *lock(&self.looping) = Some(thread::current().id());
         Ok(iterator)
     }
@@ -295,26 +292,6 @@ impl Context {
         *lock(&self.looping) == Some(thread::current().id())
     }
 
-    /// Starts in a thread of its own, as a broker that does not answer takes seconds: Ctrl-C is heard meanwhile, and
-    /// what is then started nevertheless ends at once.
-    fn launch(
-        &self,
-        py: Python<'_>,
-        start: impl FnOnce(&Core) -> Result<()> + Send + 'static,
-    ) -> PyResult<()> {
-        let (done, result) = crossbeam_channel::bounded(1); // one answer; nobody waits for it after Ctrl-C
-        let core = Arc::clone(&self.core);
-        let work = move || drop(done.send(start(&core)));
-        thread::Builder::new().name("tidemill-start".to_owned()).spawn(work).map_err(no_thread)?;
-        match gil::wait_for(py, None, |turn| answer(&result, turn)) {
-            Ok(started) => Ok(started.unwrap_or(Ok(()))?),
-            Err(interrupted) => {
-                self.core.request_stop(Stop::Now);
-                Err(interrupted)
-            }
-        }
-    }
-
     fn same_process(&self) -> Result<()> {
         if self.process == process::id() {
             return Ok(());
@@ -342,21 +319,6 @@ impl Drop for Context {
         } else {
             std::mem::forget(core); // its threads are the parent's
         }
-    }
-}
-
-fn no_thread(error: std::io::Error) -> Error {
-    Error::internal(format!("no thread can be started: {error}"))
-        .help("raise the limit of processes (ulimit -u)")
-        .caused_by(error)
-}
-
-/// What a start came to, once it is known; a starter that is gone without an answer has panicked.
-fn answer(result: &Receiver<Result<()>>, turn: Duration) -> Option<Result<()>> {
-    match result.recv_timeout(turn) {
-        Ok(started) => Some(started),
-        Err(RecvTimeoutError::Timeout) => None,
-        Err(RecvTimeoutError::Disconnected) => Some(Err(Error::internal("the start has panicked"))),
     }
 }
 

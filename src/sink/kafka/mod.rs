@@ -308,29 +308,8 @@ fn partitions(connection: &mut Connection, settings: &KafkaSinkSettings) -> Resu
             .help("check bootstrap_servers, and that the brokers are up")
             .retriable()
     })?;
-    found.partitions.ok_or_else(|| missing(topic, servers, &found))
-}
-
-/// So many topics are named in an error.
-const NAMED_TOPICS: usize = 20;
-
-fn missing(topic: &str, servers: &str, found: &Topics) -> Error {
-    let listed = match found.names.len() {
-        0 => "there are none".to_owned(),
-        count => {
-            let names =
-                found.names.iter().take(NAMED_TOPICS).map(String::as_str).collect::<Vec<_>>().join(", ");
-            let more = if count > NAMED_TOPICS {
-                format!(" and {} more", count - NAMED_TOPICS)
-            } else {
-                String::new()
-            };
-            format!("there are: {names}{more}")
-        }
-    };
-    let error = Error::sink(format!("topic {topic:?} does not exist at {servers}; {listed}"));
-    match nearest(topic, found.names.iter().map(String::as_str)) {
-        Some(near) => error.help(format!("did you mean {near:?}?")),
-        None => error.help("create it first: to_kafka creates no topics"),
-    }
+    let names = found.names.iter().map(String::as_str);
+    let remedy = "create it first: to_kafka creates no topics";
+    let missing = || no_such_topic(ErrorKind::Sink, topic, names, &settings.cluster, remedy);
+    found.partitions.ok_or_else(missing)
 }

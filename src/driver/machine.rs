@@ -120,7 +120,8 @@ pub enum Purpose {
     Ending,
 }
 
-/// What the machine wants done. Each command down to [`Command::CloseSinks`] is answered by exactly one input.
+/// What the machine wants done. Each command down to [`Command::CloseSinks`] is answered by exactly one input; once
+/// it has been stopped, the machine may finish without the answers of the sources.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Open every sink.
@@ -286,8 +287,11 @@ impl Machine {
         match input {
             Input::Start => self.start(),
             Input::Opened => self.opening = false,
-            Input::Resolved(answers) => self.resolved(&answers),
-            Input::Heads(heads) => self.observed(moment, &heads),
+            // An answer that came after the machine had given up on it tells nothing that is still wanted.
+            Input::Resolved(answers) if self.asking == Asking::Bounds => self.resolved(&answers),
+            Input::Heads(heads) if self.asking == Asking::Heads => self.observed(moment, &heads),
+            Input::Failed(Task::Heads | Task::Resolve, _) if self.asking == Asking::Nothing => {}
+            Input::Resolved(_) | Input::Heads(_) => {}
             Input::Woken => self.schedule.wake(),
             Input::Due => self.wake = None,
             Input::Acknowledged(refusals) => {
@@ -349,6 +353,11 @@ impl Machine {
 
     fn stop(&mut self, stop: Stop) {
         self.shutdown.stop();
+        // A source that does not answer must not hold the end: nothing is planned from its answer any more. What a
+        // graceful stop awaits is the batches, and before the first there are none.
+        if stop == Stop::Now || !self.started {
+            self.asking = Asking::Nothing;
+        }
         if stop == Stop::Now {
             let given_up = self.pipeline.abandon();
             self.cancel(given_up);

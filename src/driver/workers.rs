@@ -54,25 +54,46 @@ pub(crate) enum SinkWork {
 /// A batch to reduce: its rows, and W(n).
 pub(crate) type ReduceWork = (Arc<MapTask>, Mapped, Option<EventTime>);
 
+/// For whom a thread may be waiting when the stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// For the stream alone: it ends as soon as nobody feeds it.
+    ForWork,
+    /// For the answer of a source, which may never come and cannot be called off.
+    ForSource,
+}
+
 /// The threads of one stream.
 #[derive(Default)]
-pub(crate) struct Threads(Vec<JoinHandle<()>>);
+pub(crate) struct Threads(Vec<(Waits, JoinHandle<()>)>);
 
 impl Threads {
     /// Starts a thread.
     pub(crate) fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-        self.0.push(spawn(name, work)?);
+        self.0.push((Waits::ForWork, spawn(name, work)?));
         Ok(())
     }
 
     /// Who they are.
     pub(crate) fn ids(&self) -> Vec<ThreadId> {
-        self.0.iter().map(|thread| thread.thread().id()).collect()
+        self.0.iter().map(|(_, thread)| thread.thread().id()).collect()
+    }
+
+    /// Marks the thread that was started last as one that asks sources.
+    fn asks_sources(&mut self) {
+        if let Some((waits, _)) = self.0.last_mut() {
+            *waits = Waits::ForSource;
+        }
+    }
+
+    /// Leaves behind the threads that wait for a source: each ends by itself when the source has answered.
+    pub(crate) fn leave_asking(&mut self) {
+        self.0.retain(|(waits, _)| *waits == Waits::ForWork);
     }
 
     /// Waits for all of them; each ends once whoever feeds it is gone.
     pub(crate) fn join(self) {
-        for thread in self.0 {
+        for (_, thread) in self.0 {
             // Every panic inside was caught and answered.
             drop(thread.join());
         }
@@ -123,8 +144,10 @@ impl Workers {
         let cancel = Cancel::default();
         let cancelled = cancel.clone();
         let mut log = log;
+        let ask = hire.worker("tidemill-plan", ONE, asked, move |ask| answer_ask(&sources, ask))?;
+        hire.threads.asks_sources();
         Ok(Self {
-            ask: hire.worker("tidemill-plan", ONE, asked, move |ask| answer_ask(&sources, ask))?,
+            ask,
             record: hire.worker("tidemill-log", ENTRIES, recorded, move |entry: Entry| {
                 log.append(&entry)?;
                 Ok(Answer::Input(Input::Recorded(entry.batch(), entry.kind())))

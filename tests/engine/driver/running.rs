@@ -166,6 +166,41 @@ fn a_stop_at_once_cancels_the_map() {
 }
 
 #[test]
+fn a_stop_at_once_does_not_wait_for_a_source_that_does_not_answer() {
+    for (step, stop) in
+        [(Step::Heads, Stop::Now), (Step::Resolve, Stop::Now), (Step::Resolve, Stop::Graceful)]
+    {
+        let fixture = Fixture::new(&[5]);
+        let gate = Arc::new(Gate::default());
+        let held = Arc::clone(&gate);
+        fixture.stage.hook(move |at, _| {
+            if at == step {
+                held.pass();
+            }
+            Ok(())
+        });
+        let running = start(fixture.job(Trigger::AsSoonAsPossible)).unwrap();
+        fixture.stage.wait_until("the question", |stage| stage.count(step) > 0);
+        running.stop(stop);
+        ends(&running);
+        assert_eq!(fixture.stage.count(Step::Close), 1);
+        assert!(running.begun().is_ok());
+        gate.open();
+    }
+}
+
+#[test]
+fn a_stream_has_begun_once_its_sinks_are_open_and_its_positions_are_known() {
+    let fixture = Fixture::new(&[5]);
+    let running = start(fixture.job(Trigger::AsSoonAsPossible)).unwrap();
+    running.begun().unwrap();
+    assert_eq!((fixture.stage.count(Step::Open), fixture.stage.count(Step::Resolve)), (1, 1));
+    fixture.stage.hook(|at, _| if at == Step::Resolve { Err(Error::source("away")) } else { Ok(()) });
+    let failed = start(fixture.job(Trigger::AsSoonAsPossible)).unwrap();
+    assert_eq!(failed.begun().unwrap_err().message(), "away");
+}
+
+#[test]
 fn a_stop_at_once_drops_a_batch_that_no_sink_has_and_finishes_one_that_a_sink_may_have() {
     for (phase, rows) in [(Step::Reduce, 0), (Step::Deliver, 5)] {
         let fixture = Fixture::new(&[5]);

@@ -240,9 +240,10 @@ fn empty_batches_are_written_until_every_partition_is_idle_and_then_no_more() {
 #[test]
 fn a_stop_while_starting_ends_without_a_batch() {
     let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
-    hand.tell(Input::Stop(Stop::Graceful));
-    let commands = hand.begin();
+    let commands = hand.tell(Input::Stop(Stop::Graceful));
     assert!(matches!(commands.as_slice(), [Command::CloseSinks]), "{commands:?}");
+    let commands = hand.begin();
+    assert!(commands.is_empty(), "an answer that nobody waits for: {commands:?}");
     let commands = hand.tell(Input::Closed);
     assert!(
         matches!(commands.as_slice(), [Command::Emit(Event::Stopped), Command::Finish(None)]),

@@ -64,6 +64,7 @@ pub(crate) struct Checker {
     told: BTreeMap<Place, Offset>,
     asked: BTreeSet<&'static str>,
     lost: bool,
+    begun: bool,
     ended: Option<Stop>,
     failed_from: Option<BatchId>,
     first: Option<String>, // the first error that counts
@@ -87,6 +88,7 @@ impl Checker {
             told: BTreeMap::new(),
             asked: BTreeSet::new(),
             lost: false,
+            begun: false,
             ended: None,
             failed_from: None,
             first: None,
@@ -165,6 +167,9 @@ impl Checker {
         if self.ended != Some(Stop::Now) {
             self.ended = Some(stop);
         }
+        if stop == Stop::Now || !self.begun {
+            self.asked.remove("ask"); // it may end without the answer, which counts no more
+        }
     }
 
     fn fail(&mut self, task: Task, error: &Error) {
@@ -176,7 +181,10 @@ impl Checker {
             Task::Acknowledge => "acknowledge",
             Task::Record(_) => "log",
         };
-        self.asked.remove(worker);
+        let awaited = self.asked.remove(worker);
+        if worker == "ask" && !awaited {
+            return;
+        }
         let batch = match task {
             Task::Record(batch) | Task::Map(batch) | Task::Reduce(batch) | Task::Deliver(batch) => {
                 Some(batch)
@@ -201,6 +209,7 @@ impl Checker {
     /// What the machine wants done.
     pub(crate) fn command(&mut self, command: &Command, world: &[Partition]) -> Check {
         rule(!self.closed, || format!("{command:?} after the end"))?;
+        self.begun |= matches!(command, Command::Emit(Event::Started(_)));
         match command {
             Command::OpenSinks => self.busy("sinks"),
             Command::Resolve(_) | Command::AskHeads => self.busy("ask"),

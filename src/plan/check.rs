@@ -168,14 +168,14 @@ impl Plan {
 /// the next operators accused of a mistake that is not theirs.
 fn in_spite_of_mistakes(operator: &Operator, inputs: &[&Stream]) -> Option<Stream> {
     let [input] = inputs else { return None };
+    let there = |names: &[String]| {
+        names.iter().filter(|name| find(&input.schema, name).is_ok()).cloned().collect::<Vec<_>>()
+    };
     match operator {
         Operator::Filter(_) | Operator::Output(_) => Some(Stream::clone(input)),
-        Operator::Drop(names) => {
-            let there = |name: &&String| find(&input.schema, name).is_ok();
-            drop_columns(&names.iter().filter(there).cloned().collect::<Vec<_>>(), input).ok()
-        }
+        Operator::Drop(names) => drop_columns(&there(names), input).ok(),
         Operator::MapBatches { schema, .. } => function(schema, None, input).ok(),
-        Operator::KeyBy(keys) => Some(Stream::new(Arc::clone(&input.schema), Some(keys.clone()))),
+        Operator::KeyBy(keys) => Some(Stream::new(Arc::clone(&input.schema), Some(there(keys)))),
         // Keyed from here on: one key_by before the first detector serves those after it too.
         Operator::Detect(spec) => {
             let keyed = Stream { keys: Some(input.keys.clone().unwrap_or_default()), ..Stream::clone(input) };
@@ -196,11 +196,12 @@ impl Node {
         if stream.keys.is_some() {
             return None;
         }
-        let here = |keys: &Vec<String>| {
+        let here = |keys: Vec<String>| {
             let site = self.site.as_ref().map(|site| format!(", {site}")).unwrap_or_default();
             format!("the keying by {} ended in {}{site}", keys.join(", "), self.operator.name())
         };
-        inputs.iter().find_map(|input| input.keys.as_ref().map(here).or_else(|| input.ended.clone()))
+        let keys = |input: &Stream| input.keys.clone().filter(|keys| !keys.is_empty());
+        inputs.iter().find_map(|input| keys(input).map(here).or_else(|| input.ended.clone()))
     }
 
     /// Says where in the user's script a mistake was made.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::driver::log::{Entry, EntryKind};
 use crate::driver::pipeline::{Fate, Pipeline};
-use crate::driver::planning::{Draft, Pace, Planner, SourceRule};
+use crate::driver::planning::{Draft, Pace, Planner, SourceRule, check_there};
 use crate::driver::schedule::Schedule;
 use crate::driver::shutdown::{Acknowledging, Shutdown};
 use crate::driver::watermark::{EventTimeRule, Idleness, longest_step};
@@ -118,6 +118,8 @@ pub enum Purpose {
     Starting,
     /// Reading ends there, or before.
     Ending,
+    /// The log ends there now: reading cannot start beyond.
+    Limit,
 }
 
 /// What the machine wants done. Each command down to [`Command::CloseSinks`] is answered by exactly one input; once
@@ -227,7 +229,10 @@ impl Settings {
                 move |purpose| move |bound: Bound| Question { source: SourceId(source), purpose, bound };
             let starting = std::iter::once(settings.starting.clone()).map(question(Purpose::Starting));
             let endings = settings.ending.clone().into_iter().chain(available.clone());
-            starting.chain(endings.map(question(Purpose::Ending))).collect::<Vec<_>>()
+            // Asked after the start and of the log itself: heads may be older than a position that is right.
+            let limit = settings.starting.is_remembered().then_some(Bound::Latest);
+            let limit = limit.into_iter().map(question(Purpose::Limit));
+            starting.chain(endings.map(question(Purpose::Ending))).chain(limit).collect::<Vec<_>>()
         };
         self.sources.iter().enumerate().flat_map(of_source).collect()
     }
@@ -320,12 +325,22 @@ impl Machine {
         self.asking = Asking::Nothing;
         for source in (0..self.settings.sources.len()).map(SourceId) {
             let asked = self.questions.iter().zip(answers).filter(|(question, _)| question.source == source);
-            let (starting, endings): (Vec<_>, Vec<_>) =
-                asked.partition(|(question, _)| question.purpose == Purpose::Starting);
-            let Some((_, starting)) = starting.first() else { continue };
-            let ending = endings.into_iter().map(|(_, ending)| ending.clone()).reduce(|a, b| earlier(&a, &b));
+            let asked: Vec<_> = asked.map(|(question, answer)| (question.purpose, answer)).collect();
+            let of = |wanted| {
+                asked.iter().filter(move |(purpose, _)| *purpose == wanted).map(|(_, answer)| *answer)
+            };
+            let Some(starting) = of(Purpose::Starting).next() else { continue };
+            let ending = of(Purpose::Ending).cloned().reduce(|a, b| earlier(&a, &b));
+            let beyond = of(Purpose::Limit).try_for_each(|limit| check_there(starting, limit));
             self.planner.follow(source, starting, ending.as_ref());
+            if let Err(error) = beyond {
+                self.fail(error.at(format!("source {}", self.source_name(source))));
+            }
         }
+    }
+
+    fn source_name(&self, source: SourceId) -> &str {
+        self.settings.sources.get(source.0).map_or("", |source| source.name.as_str())
     }
 
     fn observed(&mut self, moment: Moment, heads: &[Vec<Head>]) {

@@ -289,6 +289,21 @@ fn whole(records: f64) -> u64 {
     records.max(0.0) as u64
 }
 
+/// That no partition starts beyond the end of its log: its records would be awaited for ever, without a word.
+pub(crate) fn check_there(starting: &Positions, ends: &Positions) -> Result<()> {
+    let end_of = |at: &TopicPartition| offset_of(ends, at);
+    let beyond =
+        starting.iter().find_map(|(at, from)| end_of(at).filter(|end| from > end).map(|end| (at, from, end)));
+    let Some((at, from, end)) = beyond else { return Ok(()) };
+    let message = format!(
+        "topic {} partition {}: wanted offset {from}, but the log ends at {end}",
+        at.topic, at.partition
+    );
+    let help = "the topic may have lost records or been made again; start at an offset that is there, or with \
+                starting=\"earliest\" or \"latest\"";
+    Err(Error::data_loss(message).help(help).at(at.to_string()))
+}
+
 fn check_readable(followed: &Followed, head: &Head) -> Result<()> {
     if followed.has_ended() {
         return Ok(());

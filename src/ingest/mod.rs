@@ -56,6 +56,13 @@ pub enum Bound {
     },
 }
 
+impl Bound {
+    /// Whether it names offsets that were known before, and that the log may have no more or not yet.
+    pub fn is_remembered(&self) -> bool {
+        matches!(self, Self::Offsets(_) | Self::Committed { .. })
+    }
+}
+
 /// Asks a running fetch to give up: set once, seen by all that share it.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);

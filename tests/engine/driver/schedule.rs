@@ -8,7 +8,7 @@ use tidemill::driver::machine::{
 };
 use tidemill::driver::watermark::EventTimeRule;
 use tidemill::driver::{Limits, Stop, Trigger};
-use tidemill::error::Error;
+use tidemill::error::{Error, ErrorKind};
 use tidemill::event::{Counts, Event};
 use tidemill::exec::StateSize;
 use tidemill::ingest::{Bound, Head};
@@ -24,9 +24,13 @@ struct Hand {
 
 impl Hand {
     fn new(trigger: Trigger, event_time: Option<EventTimeRule>) -> Self {
+        Self::starting(Bound::Earliest, trigger, event_time)
+    }
+
+    fn starting(starting: Bound, trigger: Trigger, event_time: Option<EventTimeRule>) -> Self {
         let source = SourceSettings {
             name: "readings".to_owned(),
-            starting: Bound::Earliest,
+            starting,
             ending: None,
             event_time,
             max_rate: None,
@@ -234,6 +238,22 @@ fn empty_batches_are_written_until_every_partition_is_idle_and_then_no_more() {
             }
         }
         assert_eq!(times, expected, "{trigger:?}");
+    }
+}
+
+#[test]
+fn a_start_beyond_the_end_of_the_log_is_data_loss_and_one_at_its_end_is_not() {
+    for bound in [Bound::Offsets(Vec::new()), Bound::Committed { fallback: Box::new(Bound::Earliest) }] {
+        let at = |offset| vec![(TopicPartition::new("t", 0), Offset(offset))];
+        let mut hand = Hand::starting(bound.clone(), Trigger::AsSoonAsPossible, None);
+        assert!(asks(&hand.tell(Input::Resolved(vec![at(10), at(10)]))));
+        let mut hand = Hand::starting(bound, Trigger::AsSoonAsPossible, None);
+        let commands = hand.tell(Input::Resolved(vec![at(1_000), at(10)]));
+        let [Command::Emit(Event::Failed(error)), Command::CloseSinks] = commands.as_slice() else {
+            panic!("{commands:?}")
+        };
+        assert_eq!(error.kind(), ErrorKind::DataLoss);
+        assert!(error.to_string().contains("t partition 0: wanted offset 1000, but the log ends at 10"));
     }
 }
 

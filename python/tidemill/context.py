@@ -357,15 +357,36 @@ class StreamingContext:
     def _iterate(self, stream: _native.Stream) -> Iterator[Batch]:
         """The batches of a stream; the job runs while they are asked for."""
         self._stop_asked = False
-        batches = self._native.iterate(stream)
+        with self._graceful_sigterm():
+            batches = self._native.iterate(stream)
+            try:
+                while (batch := batches.next()) is not None:
+                    yield Batch(batch)
+                self._native.wait(None)
+            finally:
+                batches.close()
+                self._native.loop_left()
+                self.stop()
+
+    @contextmanager
+    def _graceful_sigterm(self) -> Iterator[None]:
+        """SIGTERM ends a loop after its batch. Ctrl-C is the loop's own, and so is a handler that the script has set."""
+        ours = threading.current_thread() is threading.main_thread()
+        if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            yield
+            return
+        handler = self._on_sigterm
+        signal.signal(signal.SIGTERM, handler)
         try:
-            while (batch := batches.next()) is not None:
-                yield Batch(batch)
-            self._native.wait(None)
+            yield
         finally:
-            batches.close()
-            self._native.loop_left()
-            self.stop()
+            # A loop that was left behind may be collected later, on any thread and under another handler.
+            in_main = threading.current_thread() is threading.main_thread()
+            if in_main and signal.getsignal(signal.SIGTERM) == handler:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        self._native.request_stop(graceful=True)
 
     @contextmanager
     def _graceful_signals(self) -> Iterator[None]:

@@ -397,6 +397,22 @@ def test_ctrl_c_leaves_a_loop_with_a_keyboard_interrupt() -> None:
     assert "interrupted False" in done.stdout, done.stderr
 
 
+def test_sigterm_ends_a_loop_after_its_batch() -> None:
+    script = """
+        import signal
+        import tidemill as tm
+        source = tm.testing.ScriptedSource()
+        ctx = tm.StreamingContext(trigger=tm.as_soon_as_possible())
+        source.push(0, [b'{"x": 1}'])
+        for batch in ctx.scripted(source, format=tm.Json({"x": "float64"})):
+            print("ready", flush=True)
+        print("left", ctx.is_running, signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    """
+    done = run_script(script, signal.SIGTERM)
+    assert done.returncode == 0, done.stderr
+    assert "left False True" in done.stdout
+
+
 SILENT_BROKER = """
     import signal, socket, threading, time
     import tidemill as tm
@@ -463,6 +479,14 @@ def test_start_raises_what_is_wrong_with_a_position(source: ScriptedSource) -> N
     with pytest.raises(tm.TidemillError):
         ctx.start()
     assert not ctx.is_running
+
+
+def test_a_start_beyond_the_end_is_data_loss_that_names_the_offsets(source: ScriptedSource) -> None:
+    source.push(0, [b'{"x": 1}'] * 10)
+    ctx = tm.StreamingContext()
+    ctx.scripted(source, format=FORMAT, starting={0: 1000, 1: 0}).foreach_batch(print)
+    with pytest.raises(tm.DataLossError, match="readings partition 0: wanted offset 1000, but the log ends at 10"):
+        ctx.start()
 
 
 def test_signals_are_handled_as_before_afterwards(numbers: Numbers, drained: tm.StreamingContext) -> None:

@@ -370,7 +370,7 @@ class StreamingContext:
 
     @contextmanager
     def _graceful_sigterm(self) -> Iterator[None]:
-        """SIGTERM ends a loop after its batch. Ctrl-C is the loop's own, and so is a handler that the script has set."""
+        """SIGTERM ends a loop after its batch; Ctrl-C is the loop's own, as is a handler that the script has set."""
         ours = threading.current_thread() is threading.main_thread()
         if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
             yield

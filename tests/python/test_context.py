@@ -451,7 +451,7 @@ def test_a_context_can_be_asked_and_stopped_while_it_starts() -> None:
         eventually(lambda: ctx.is_running)
         assert (ctx.progress, ctx.error) == (None, None)
         assert ctx.await_termination("10ms") is False
-        with pytest.raises(tm.ConfigError, match="the context \"slow\" is starting"):
+        with pytest.raises(tm.ConfigError, match='the context "slow" is starting'):
             ctx.start()
         ctx.stop()
         starting.join()
@@ -485,7 +485,9 @@ def test_a_start_beyond_the_end_is_data_loss_that_names_the_offsets(source: Scri
     source.push(0, [b'{"x": 1}'] * 10)
     ctx = tm.StreamingContext()
     ctx.scripted(source, format=FORMAT, starting={0: 1000, 1: 0}).foreach_batch(print)
-    with pytest.raises(tm.DataLossError, match="readings partition 0: wanted offset 1000, but the log ends at 10"):
+    with pytest.raises(
+        tm.DataLossError, match="readings partition 0: wanted offset 1000, but the log ends at 10"
+    ):
         ctx.start()
 
 

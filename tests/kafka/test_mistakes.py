@@ -40,9 +40,7 @@ def test_a_wrong_broker_is_named_with_what_to_check(tmp_path: Path) -> None:
 
 def test_a_wrong_topic_is_named_with_those_there_are(tmp_path: Path, kafka: Clients, readings: str) -> None:
     said = failure(tmp_path, job(readings[:-1], kafka.bootstrap_servers, "readings.pprint()"))
-    expected = (
-        rf'SourceError: topic "{readings[:-1]}" does not exist at .*{readings}.*did you mean "{readings}"'
-    )
+    expected = rf'SourceError: topic "{readings[:-1]}" does not exist at .*; there are: .*; did you mean "{readings}"'
     assert re.search(expected, said), said
     assert "job.py:4" in said
 
@@ -187,9 +185,7 @@ def test_a_signal_finishes_what_was_begun_and_run_returns(
 def test_ctrl_c_is_heard_while_the_broker_does_not_answer(tmp_path: Path) -> None:
     text = job("readings", UNUSED, 'readings.pprint()\nprint("ready", flush=True)')
     code, took, _, said = interrupted(tmp_path, text, signal.SIGINT)
-    assert said.strip().endswith("KeyboardInterrupt")
-    assert "SourceError" not in said
-    assert code != 0
+    assert (code, said) == (0, "")  # as at any other time: the run is called off, and `run()` returns
     assert took < PROMPTLY_S
 
 

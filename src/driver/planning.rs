@@ -12,7 +12,7 @@ use crate::driver::watermark::{Place, Standing};
 use crate::error::{Error, Result};
 use crate::event::Positions;
 use crate::exec::PartitionReport;
-use crate::ingest::Head;
+use crate::ingest::{Head, data_loss};
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::plan::SourceId;
 use crate::time::BatchTime;
@@ -316,12 +316,7 @@ fn check_readable(followed: &Followed, head: &Head) -> Result<()> {
             .at(head.at.to_string()));
     }
     if followed.position < head.earliest {
-        let message = format!(
-            "topic {} partition {}: wanted offset {}, but the first one available is {}",
-            head.at.topic, head.at.partition, followed.position, head.earliest
-        );
-        let help = "keep records for longer, or start again with starting=\"earliest\" to go on without them";
-        return Err(Error::data_loss(message).help(help).at(head.at.to_string()));
+        return Err(data_loss(&head.at, followed.position, head.earliest));
     }
     Ok(())
 }

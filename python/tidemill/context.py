@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tidemill._native as _native
 from tidemill.batch import Batch
-from tidemill.dstream import DStream
+from tidemill.dstream import DStream, _setting
 from tidemill.listener import AnyListener, _dispatch
 from tidemill.sources import Metadata, Position, _bound, _partitions, _refuse, _subscribed, _topics
 
@@ -448,7 +448,3 @@ def _schema_of(given: Json | Raw) -> _native.Schema | None:
             'reading JSON needs a schema; pass, say, tm.Json({"device": "string", "ts": "timestamp[ms]"})'
         )
     return given.schema
-
-
-def _setting(value: str | float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -44,13 +44,14 @@
 //!
 //! # Modules, bottom to top
 //!
-//! Words (leaves, no I/O): [`error`], [`time`], [`offset`], [`raw`], [`event`].
+//! Words (leaves, no I/O): [`error`], [`time`], [`cancel`], [`offset`], [`raw`], [`event`].
 //! Meaning (pure functions over Arrow): [`expr`], [`decode`], [`state`], [`detect`], [`plan`].
 //! Edges (I/O): [`kafka`], and over it [`ingest`] and [`sink`], which never meet.
 //! Work: [`exec`], whose ingest threads own the fetchers of `ingest`; nothing else of it meets I/O.
 //! Order (the one place that knows everyone): [`driver`].
 //! Faces: [`context`], and, with the feature `python`, `python`.
 
+pub mod cancel;
 pub mod error;
 pub mod event;
 pub mod offset;

@@ -11,13 +11,14 @@ use std::thread::{Builder, JoinHandle, ThreadId};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use crate::cancel::Cancel;
 use crate::driver::log::{Entry, Log};
 use crate::driver::machine::{Input, Question, Task};
 use crate::driver::{Job, JobSink};
 use crate::error::{Error, Result};
 use crate::event::Positions;
 use crate::exec::{Engine, MapTask, Mapped, Reduced};
-use crate::ingest::{Cancel, Source};
+use crate::ingest::Source;
 use crate::plan::{OutputId, SourceId};
 use crate::sink::{Delivery, Sink};
 use crate::time::{BatchId, EventTime};

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::ingest::Cancel;
 use crate::time::BatchId;
 
 /// How often a waiting batch looks whether it has been cancelled; what it waits for wakes it at once.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Counts;
 use crate::exec::budget::Budget;
@@ -24,7 +25,7 @@ use crate::exec::{
     BatchContext, Epoch, Executor, MapTask, Mapped, PartitionReport, Receipt, ShardStates, Slot, StateSize,
     Tickets,
 };
-use crate::ingest::{Cancel, deal};
+use crate::ingest::deal;
 use crate::offset::{OffsetRange, TopicPartition};
 use crate::plan::SourceId;
 use crate::time::BatchId;

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use crate::cancel::Cancel;
 use crate::decode::{Decoded, Decoder};
 use crate::error::{Error, Result};
 use crate::event::Counts;
@@ -18,7 +19,7 @@ use crate::exec::mailbox::Mailbox;
 use crate::exec::pipeline::{Rows, Run};
 use crate::exec::program::{Program, SourceProgram};
 use crate::exec::{BatchContext, PartitionReport, Slot};
-use crate::ingest::{Cancel, Fetcher};
+use crate::ingest::Fetcher;
 use crate::offset::{OffsetRange, TopicPartition};
 use crate::plan::SourceId;
 use crate::raw::RawChunk;

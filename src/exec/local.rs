@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::cancel::Cancel;
 use crate::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::event::Counts;
@@ -19,7 +20,7 @@ use crate::exec::program::Program;
 use crate::exec::{
     Engine, Epoch, Executor, MapTask, Mapped, Receipt, Reduced, ShardStates, Slot, StateSize, Tickets,
 };
-use crate::ingest::{Cancel, Source, deal};
+use crate::ingest::{Source, deal};
 use crate::offset::OffsetRange;
 use crate::plan::{Checked, OutputId, SourceId};
 use crate::time::{BatchId, EventTime};

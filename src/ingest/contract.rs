@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::scripted::ScriptedRecord;
-use crate::ingest::{Bound, Cancel, Fetcher, Source};
+use crate::ingest::{Bound, Fetcher, Source};
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::raw::{CHUNK_ROWS, RawChunk, RawColumns};
 

@@ -12,9 +12,8 @@ pub mod kafka;
 pub mod scripted;
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::event::Positions;
 use crate::offset::{Offset, OffsetRange, TopicPartition};
@@ -60,22 +59,6 @@ impl Bound {
     /// Whether it names offsets that were known before, and that the log may have no more or not yet.
     pub fn is_remembered(&self) -> bool {
         matches!(self, Self::Offsets(_) | Self::Committed { .. })
-    }
-}
-
-/// Asks a running fetch to give up: set once, seen by all that share it.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Asks all holders to give up.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Whether giving up has been asked for.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
     }
 }
 

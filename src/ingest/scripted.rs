@@ -8,10 +8,11 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::event::Positions;
 use crate::ingest::cutter::{Cutter, Record};
-use crate::ingest::{Bound, Cancel, ChunkSink, Fetcher, Head, Source, data_loss, named_offsets};
+use crate::ingest::{Bound, ChunkSink, Fetcher, Head, Source, data_loss, named_offsets};
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::raw::RawColumns;
 use crate::time::Waker;
@@ -51,8 +52,9 @@ pub enum Call {
 /// Clones share everything: keep one, give the other to the driver.
 ///
 /// ```
+/// use tidemill::cancel::Cancel;
+/// use tidemill::ingest::Source;
 /// use tidemill::ingest::scripted::ScriptedSource;
-/// use tidemill::ingest::{Cancel, Source};
 /// use tidemill::offset::OffsetRange;
 /// use tidemill::raw::RawColumns;
 ///

@@ -22,11 +22,12 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::broker;
+use tidemill::cancel::Cancel;
 use tidemill::error::{Error, Result};
 use tidemill::ingest::contract::{Fixture, TestTopic, check};
 use tidemill::ingest::kafka::{Isolation, KafkaSettings, KafkaSource, Topics};
 use tidemill::ingest::scripted::{Call, ScriptedRecord, ScriptedSource};
-use tidemill::ingest::{Bound, Cancel, Fetcher, Source};
+use tidemill::ingest::{Bound, Fetcher, Source};
 use tidemill::offset::{Offset, OffsetRange, TopicPartition};
 use tidemill::raw::{RawChunk, RawColumns};
 use tidemill::time::{Clock, SystemClock};

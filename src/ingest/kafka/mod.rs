@@ -18,9 +18,10 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Positions;
-use crate::ingest::{Bound, Cancel, ChunkSink, Fetcher, Head, Source, data_loss, named_offsets};
+use crate::ingest::{Bound, ChunkSink, Fetcher, Head, Source, data_loss, named_offsets};
 use crate::kafka::{Cluster, explain, no_such_topic};
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::raw::RawColumns;

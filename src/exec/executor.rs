@@ -141,6 +141,10 @@ impl LocalExecutor {
         let due = self.program.functions.iter().enumerate().filter(|(_, function)| function.stage == stage);
         for (place, function) in due {
             for (slot, rows) in mailbox.take_function(place) {
+                // Only of a map: a reduce whose batch is finished must not see that the map after it was cancelled.
+                if stage == 0 && self.cancel.is_cancelled() {
+                    return Ok(());
+                }
                 self.call(function, &slot, &rows, context, mailbox, shards)?;
             }
         }
@@ -224,10 +228,8 @@ impl Executor for LocalExecutor {
         self.expect(epoch)?;
         let context = Arc::new(BatchContext::new(task));
         let mut made = self.ingest(task, &context)?;
-        if !self.cancel.is_cancelled() {
-            // No shard is touched before the first exchange: the reduce of the batch before may be at work on them.
-            self.call_functions(0, &context, &mut made.mailbox, &mut Shards::new())?;
-        }
+        // No shard is touched before the first exchange: the reduce of the batch before may be at work on them.
+        self.call_functions(0, &context, &mut made.mailbox, &mut Shards::new())?;
         let ticket = Ticket(made.mailbox.take_exchanges());
         lock(&self.batches).insert(task.batch, made.mailbox);
         Ok(Mapped { tickets: Box::new(ticket), partitions: made.partitions, counts: made.counts })
@@ -261,10 +263,6 @@ impl Executor for LocalExecutor {
     fn snapshot(&self, epoch: Epoch) -> Result<ShardStates> {
         let shards = self.owned(epoch)?;
         shards.values().map(|shard| Ok((shard.number, shard.snapshot()?))).collect()
-    }
-
-    fn cancel(&self) {
-        self.cancel.cancel();
     }
 }
 

@@ -139,7 +139,7 @@ impl LocalEngine {
             counts += part.counts;
         }
         if self.shared.cancel.is_cancelled() {
-            return Err(Error::internal("the batch was cancelled"));
+            return Err(Error::cancelled("the batch was given up before it was mapped"));
         }
         partitions.sort_by(|a, b| (a.source, &a.at).cmp(&(b.source, &b.at)));
         Ok(Mapped { tickets: Box::new(tickets), partitions, counts })

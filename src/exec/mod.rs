@@ -114,7 +114,7 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// Runs everything after it. `watermark` is W(n). Blocks until it is done.
     fn reduce(&self, task: &MapTask, mapped: Mapped, watermark: Option<EventTime>) -> Result<Reduced>;
 
-    /// Asks a running map to give up; it then returns an error soon.
+    /// Asks the running map, and any after it, to give up; it then returns an error soon. A reduce goes on.
     fn cancel(&self);
 }
 
@@ -146,6 +146,9 @@ pub type ShardStates = Vec<(usize, Vec<RecordBatch>)>;
 
 /// One node's worth of work: in this process, or an actor elsewhere. What it holds of a batch between two calls
 /// stays with it; only what an exchange moves is handed over, as tickets.
+///
+/// It is made with its engine's [`Cancel`](crate::cancel::Cancel), which ends the maps of all executors at once, also
+/// where one of them fails; an actor elsewhere is told by [`Cancel::on_cancel`](crate::cancel::Cancel::on_cancel).
 pub trait Executor: Send + Sync + fmt::Debug {
     /// Takes over `shards`, with their state; whatever it held before is dropped.
     fn load(&self, epoch: Epoch, shards: Range<usize>, state: ShardStates) -> Result<()>;
@@ -161,9 +164,6 @@ pub trait Executor: Send + Sync + fmt::Debug {
 
     /// The state of each shard that it owns.
     fn snapshot(&self, epoch: Epoch) -> Result<ShardStates>;
-
-    /// Asks a running map to give up.
-    fn cancel(&self);
 }
 
 /// What one executor has of a finished batch.

@@ -36,6 +36,8 @@ pub enum ErrorKind {
     Fenced,
     /// A user's own function failed; the cause is the user's exception.
     User,
+    /// Work was given up because that was asked for: no failure, but not done either.
+    Cancelled,
     /// An invariant of this crate does not hold: a defect, worth reporting.
     Internal,
 }
@@ -79,7 +81,7 @@ impl Error {
 
     constructors! {
         config => Config, schema => Schema, data => Data, source => Source, sink => Sink,
-        data_loss => DataLoss, memory_limit => MemoryLimit, user => User, internal => Internal,
+        data_loss => DataLoss, memory_limit => MemoryLimit, user => User, cancelled => Cancelled, internal => Internal,
     }
 
     /// Adds what to do about it, shown after the message.
@@ -146,6 +148,11 @@ impl Error {
     /// Whether a setting or the plan is at fault.
     pub fn is_config(&self) -> bool {
         matches!(self.kind(), ErrorKind::Config | ErrorKind::Schema)
+    }
+
+    /// Whether work was given up because that was asked for.
+    pub fn is_cancelled(&self) -> bool {
+        self.kind() == ErrorKind::Cancelled
     }
 
     /// Whether a later driver has taken over.

@@ -149,7 +149,9 @@ pub enum Command {
     /// Tell the listeners.
     Emit(Event),
     /// Ask the running map to give up.
-    Cancel,
+    CancelMap,
+    /// Ask everybody to give up: the running map, the sinks, and whoever tells the sources.
+    CancelAll,
     /// Let go of the rows of a batch that will not be finished: the memory that they count to may be what the
     /// cancelled map waits for.
     Discard(BatchId),
@@ -260,6 +262,7 @@ pub struct Machine {
     asking: Asking,
     opening: bool,
     started: bool,
+    at_once: bool, // it was asked to stop so
     next: BatchId,
     wake: Option<BatchTime>,
     commands: Vec<Command>,
@@ -280,6 +283,7 @@ impl Machine {
             asking: Asking::Nothing,
             opening: false,
             started: false,
+            at_once: false,
             next: BatchId(0),
             wake: None,
             commands: Vec::new(),
@@ -368,14 +372,12 @@ impl Machine {
 
     fn stop(&mut self, stop: Stop) {
         self.shutdown.stop();
-        // A source that does not answer must not hold the end: nothing is planned from its answer any more. What a
-        // graceful stop awaits is the batches, and before the first there are none.
-        if stop == Stop::Now || !self.started {
-            self.asking = Asking::Nothing;
-        }
+        // A source that does not answer must not hold the end: nothing is planned from its answer any more.
+        self.asking = Asking::Nothing;
         if stop == Stop::Now {
-            let given_up = self.pipeline.abandon();
-            self.cancel(given_up);
+            self.at_once = true;
+            self.pipeline.abandon();
+            self.commands.push(Command::CancelAll);
         }
     }
 
@@ -393,22 +395,23 @@ impl Machine {
             Task::Open => self.opening = false,
             Task::Close => self.shutdown.closed(),
             Task::Acknowledge => _ = self.acknowledging.answered(Vec::new()),
+            // Given up because it was asked to: not delivered, and so neither committed nor told to the sources.
+            Task::Deliver(batch) if self.at_once && error.is_cancelled() => {
+                self.pipeline.failed(batch);
+                self.commands.push(Command::Emit(Event::Warning(error)));
+                return;
+            }
             Task::Record(batch) | Task::Map(batch) | Task::Reduce(batch) | Task::Deliver(batch) => {
                 // A batch that was given up on fails because of that: the reason is known already.
                 if self.pipeline.failed(batch) == Fate::GivenUp {
                     return;
                 }
-                let given_up = self.pipeline.cut(batch);
-                self.cancel(given_up);
+                if self.pipeline.cut(batch) == Fate::GivenUp {
+                    self.commands.push(Command::CancelMap);
+                }
             }
         }
         self.fail(error);
-    }
-
-    fn cancel(&mut self, map: Fate) {
-        if map == Fate::GivenUp {
-            self.commands.push(Command::Cancel);
-        }
     }
 
     fn fail(&mut self, error: Error) {
@@ -506,7 +509,9 @@ impl Machine {
         if !self.shutdown.has_begun() || busy {
             return;
         }
-        self.commands.extend(self.acknowledging.last());
+        if !self.at_once {
+            self.commands.extend(self.acknowledging.last());
+        }
         if self.acknowledging.is_settled() {
             self.commands.extend(self.shutdown.next());
         }

@@ -52,7 +52,8 @@ pub enum Trigger {
 pub enum Stop {
     /// Batches that are planned are finished. Asking again changes nothing.
     Graceful,
-    /// The running map is cancelled, and only a batch that some sink may already have is finished.
+    /// Whatever is under way is asked to give up. A batch that a sink is taking is finished where the sink can do so
+    /// at once; else it counts as not delivered, and a sink that was not given it yet never is.
     Now,
 }
 

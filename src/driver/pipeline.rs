@@ -209,9 +209,9 @@ impl Pipeline {
     }
 
     /// Gives up every batch that no sink has begun to take: one that some sink may have is finished, since it
-    /// would otherwise come again. Says what becomes of the running map.
-    pub(crate) fn abandon(&mut self) -> Fate {
-        self.give_up(|flight| flight.step < Step::Delivering)
+    /// would otherwise come again, unless that sink gives it up itself.
+    pub(crate) fn abandon(&mut self) {
+        self.give_up(|flight| flight.step < Step::Delivering);
     }
 
     fn give_up(&mut self, which: impl Fn(&Flight) -> bool) -> Fate {

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, after, never, select};
 
 use crate::driver::listeners::Listeners;
 use crate::driver::log::Log;
-use crate::driver::machine::{Command, EmptyBatches, Input, Machine, Moment, Settings, SourceSettings, Task};
+use crate::driver::machine::{Command, EmptyBatches, Input, Machine, Moment, Settings, SourceSettings};
 use crate::driver::running::{Bell, Running, Shared};
 use crate::driver::watermark::EventTimeRule;
 use crate::driver::workers::{Answer, Ask, SinkWork, Threads, Workers, guarded, hand, spawn};
@@ -46,7 +46,6 @@ pub(crate) fn start(mut job: Job, log: Box<dyn Log>) -> Result<Running> {
         shared: published,
         mapped,
         reduced,
-        unanswered: false,
         timer: None,
     };
     let published = Arc::clone(&shared);
@@ -101,13 +100,10 @@ fn subscribe(job: &Job, bell: &Arc<Bell>) {
 }
 
 /// Runs the loop; then lets go of everything that feeds a thread, and waits for the threads, whatever happened.
-fn to_the_end(mut run: Loop, mut threads: Threads) -> Result<()> {
+fn to_the_end(mut run: Loop, threads: Threads) -> Result<()> {
     let outcome = guarded(|| run.run());
     if outcome.is_err() {
-        run.engine.cancel(); // after a defect in the loop itself a map may still be running
-    }
-    if run.unanswered {
-        threads.leave_asking();
+        run.cancel_all(); // after a defect in the loop itself some may still be at work
     }
     drop(run);
     threads.join();
@@ -124,7 +120,6 @@ struct Loop {
     shared: Arc<Shared>,
     mapped: HashMap<BatchId, Mapped>, // rows between two commands: at most two batches
     reduced: HashMap<BatchId, Reduced>,
-    unanswered: bool, // a source is being asked
     timer: Option<BatchTime>,
 }
 
@@ -183,10 +178,7 @@ impl Loop {
     /// Keeps the rows of an answer, and tells the machine the rest.
     fn keep(&mut self, answer: Answer) -> Input {
         match answer {
-            Answer::Input(input) => {
-                self.unanswered &= !answers_ask(&input);
-                input
-            }
+            Answer::Input(input) => input,
             Answer::Mapped(batch, mapped) => {
                 let input =
                     Input::Mapped { batch, partitions: mapped.partitions.clone(), counts: mapped.counts };
@@ -203,7 +195,6 @@ impl Loop {
 
     fn perform(&mut self, command: Command) -> Result<()> {
         let workers = &self.workers;
-        self.unanswered |= matches!(command, Command::Resolve(_) | Command::AskHeads);
         match command {
             Command::OpenSinks => hand(&workers.sinks, SinkWork::Open),
             Command::CloseSinks => hand(&workers.sinks, SinkWork::Close),
@@ -228,9 +219,12 @@ impl Loop {
                 self.emit(event);
                 Ok(())
             }
-            Command::Cancel => {
-                self.workers.cancel.cancel(); // for a map that has been handed over and has not begun
+            Command::CancelMap => {
                 self.engine.cancel();
+                Ok(())
+            }
+            Command::CancelAll => {
+                self.cancel_all();
                 Ok(())
             }
             Command::Discard(batch) => {
@@ -242,6 +236,11 @@ impl Loop {
         }
     }
 
+    fn cancel_all(&self) {
+        self.engine.cancel();
+        self.workers.cancel.cancel();
+    }
+
     fn emit(&self, event: Event) {
         self.listeners.tell(&event);
         match event {
@@ -251,10 +250,6 @@ impl Loop {
             _ => {}
         }
     }
-}
-
-fn answers_ask(input: &Input) -> bool {
-    matches!(input, Input::Resolved(_) | Input::Heads(_) | Input::Failed(Task::Resolve | Task::Heads, _))
 }
 
 /// The rows that a command needs; the machine asks for them once, after they came.

@@ -8,8 +8,9 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle, ThreadId};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use crate::cancel::Cancel;
 use crate::driver::log::{Entry, Log};
@@ -55,48 +56,62 @@ pub(crate) enum SinkWork {
 /// A batch to reduce: its rows, and W(n).
 pub(crate) type ReduceWork = (Arc<MapTask>, Mapped, Option<EventTime>);
 
+/// How long the end waits for a thread that asks a source: long for an answer that is on its way, and short for who
+/// has asked the stream to end.
+const ASKING_PATIENCE: Duration = Duration::from_millis(250);
+
 /// For whom a thread may be waiting when the stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waits {
+enum Waits {
     /// For the stream alone: it ends as soon as nobody feeds it.
     ForWork,
     /// For the answer of a source, which may never come and cannot be called off.
     ForSource,
 }
 
+struct Thread {
+    waits: Waits,
+    handle: JoinHandle<()>,
+    ended: Receiver<()>, // nothing is ever sent: it is heard that the thread has dropped the sender
+}
+
 /// The threads of one stream.
 #[derive(Default)]
-pub(crate) struct Threads(Vec<(Waits, JoinHandle<()>)>);
+pub(crate) struct Threads(Vec<Thread>);
 
 impl Threads {
     /// Starts a thread.
     pub(crate) fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-        self.0.push((Waits::ForWork, spawn(name, work)?));
+        let (end, ended) = bounded(0);
+        let handle = spawn(name, move || {
+            let _end: Sender<()> = end;
+            work();
+        })?;
+        self.0.push(Thread { waits: Waits::ForWork, handle, ended });
         Ok(())
-    }
-
-    /// Who they are.
-    pub(crate) fn ids(&self) -> Vec<ThreadId> {
-        self.0.iter().map(|(_, thread)| thread.thread().id()).collect()
     }
 
     /// Marks the thread that was started last as one that asks sources.
     fn asks_sources(&mut self) {
-        if let Some((waits, _)) = self.0.last_mut() {
-            *waits = Waits::ForSource;
+        if let Some(thread) = self.0.last_mut() {
+            thread.waits = Waits::ForSource;
         }
     }
 
-    /// Leaves behind the threads that wait for a source: each ends by itself when the source has answered.
-    pub(crate) fn leave_asking(&mut self) {
-        self.0.retain(|(waits, _)| *waits == Waits::ForWork);
+    /// Who they are.
+    pub(crate) fn ids(&self) -> Vec<ThreadId> {
+        self.0.iter().map(|thread| thread.handle.thread().id()).collect()
     }
 
-    /// Waits for all of them; each ends once whoever feeds it is gone.
+    /// Waits for all of them; each ends once whoever feeds it is gone. One that still waits for a source after a
+    /// little while is left behind: it ends by itself when the source has answered, and nobody hears the answer.
     pub(crate) fn join(self) {
-        for (_, thread) in self.0 {
-            // Every panic inside was caught and answered.
-            drop(thread.join());
+        for Thread { waits, handle, ended } in self.0 {
+            let ends = || ended.recv_timeout(ASKING_PATIENCE) == Err(RecvTimeoutError::Disconnected);
+            if waits == Waits::ForWork || ends() {
+                // Every panic inside was caught and answered.
+                drop(handle.join());
+            }
         }
     }
 }
@@ -130,6 +145,7 @@ pub(crate) struct Workers {
     pub(crate) sinks: Sender<SinkWork>,
     pub(crate) acknowledge: Sender<Vec<(SourceId, Positions)>>,
     pub(crate) answers: Receiver<Answer>,
+    /// Asks the sinks, and whoever tells the sources, to give up.
     pub(crate) cancel: Cancel,
 }
 
@@ -141,8 +157,8 @@ impl Workers {
         let sources: Vec<_> = job.sources.iter().map(|source| Arc::clone(&source.source)).collect();
         let acknowledged = sources.clone();
         let (mapper, reducer) = (Arc::clone(&job.engine), Arc::clone(&job.engine));
-        let mut sinks = Sinks { sinks: std::mem::take(&mut job.sinks), opened: 0 };
         let cancel = Cancel::default();
+        let mut sinks = Sinks { sinks: std::mem::take(&mut job.sinks), opened: 0, cancel: cancel.clone() };
         let cancelled = cancel.clone();
         let mut log = log;
         let ask = hire.worker("tidemill-plan", ONE, asked, move |ask| answer_ask(&sources, ask))?;
@@ -153,16 +169,14 @@ impl Workers {
                 log.append(&entry)?;
                 Ok(Answer::Input(Input::Recorded(entry.batch(), entry.kind())))
             })?,
-            map: hire.worker("tidemill-map", ONE, mapping, move |task: Arc<MapTask>| {
-                map(&*mapper, &task, &cancelled)
-            })?,
+            map: hire.worker("tidemill-map", ONE, mapping, move |task| map(&*mapper, &task))?,
             reduce: hire.worker("tidemill-reduce", ONE, reducing, move |work| reduce(&*reducer, work))?,
             sinks: hire.worker("tidemill-sinks", ONE, sunk, move |work| sinks.perform(work))?,
             acknowledge: hire.worker(
                 "tidemill-ack",
                 ONE,
                 |_| Task::Acknowledge,
-                move |positions: Vec<_>| Ok(acknowledge(&acknowledged, &positions)),
+                move |positions: Vec<_>| Ok(acknowledge(&acknowledged, &positions, &cancelled)),
             )?,
             answers,
             cancel,
@@ -265,10 +279,7 @@ fn answer_ask(sources: &[Arc<dyn Source>], ask: Ask) -> Result<Answer> {
     Ok(Answer::Input(input))
 }
 
-fn map(engine: &dyn Engine, task: &MapTask, cancel: &Cancel) -> Result<Answer> {
-    if cancel.is_cancelled() {
-        return Err(Error::internal("the stream was stopped before the batch was mapped"));
-    }
+fn map(engine: &dyn Engine, task: &MapTask) -> Result<Answer> {
     Ok(Answer::Mapped(task.batch, engine.map(task)?))
 }
 
@@ -277,12 +288,12 @@ fn reduce(engine: &dyn Engine, (task, mapped, watermark): ReduceWork) -> Result<
 }
 
 /// Tells every source, also after one has refused.
-fn acknowledge(sources: &[Arc<dyn Source>], positions: &[(SourceId, Positions)]) -> Answer {
+fn acknowledge(sources: &[Arc<dyn Source>], positions: &[(SourceId, Positions)], cancel: &Cancel) -> Answer {
     let told =
         positions.iter().filter_map(|(id, positions)| sources.get(id.0).map(|source| (source, positions)));
     let refuse = |(source, positions): (&Arc<dyn Source>, &Positions)| {
         let place = |error: Error| error.at(format!("source {}", source.name()));
-        source.acknowledge(positions).map_err(place).err()
+        source.acknowledge(positions, cancel).map_err(place).err()
     };
     Answer::Input(Input::Acknowledged(told.filter_map(refuse).collect()))
 }
@@ -291,6 +302,7 @@ fn acknowledge(sources: &[Arc<dyn Source>], positions: &[(SourceId, Positions)])
 struct Sinks {
     sinks: Vec<JobSink>,
     opened: usize,
+    cancel: Cancel,
 }
 
 impl Sinks {
@@ -328,9 +340,10 @@ impl Sinks {
                     .flat_map(|(_, rows)| std::mem::take(rows))
                     .filter(|rows| rows.num_rows() > 0)
                     .collect(),
+                cancel: self.cancel.clone(),
             };
             if !delivery.rows.is_empty() || sink.wants_empty() {
-                at_sink(&mut **sink, |sink| sink.deliver(&delivery))?;
+                at_sink(&mut **sink, |sink| deliver_to(sink, &delivery))?;
             }
         }
         Ok(())
@@ -342,6 +355,15 @@ impl Sinks {
         let closed = opened.map(|JobSink { sink, .. }| at_sink(&mut **sink, |sink| sink.close()));
         closed.fold(Ok(()), Result::and)
     }
+}
+
+/// What a sink does with a batch may not be to be called off, a user's function least of all: so none begins it after
+/// a stop at once.
+fn deliver_to(sink: &mut dyn Sink, delivery: &Delivery) -> Result<()> {
+    if delivery.cancel.is_cancelled() {
+        return Err(delivery.given_up("the sink had not been given the batch"));
+    }
+    sink.deliver(delivery)
 }
 
 fn at_sink(sink: &mut dyn Sink, work: impl FnOnce(&mut dyn Sink) -> Result<()>) -> Result<()> {

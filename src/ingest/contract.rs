@@ -232,10 +232,10 @@ fn what_was_acknowledged_is_where_committed_starts(fixture: &dyn Fixture) -> Res
     let topic = fixture.topic(2)?;
     (0..2).try_for_each(|partition| topic.append(partition, &records(0..10)))?;
     let committed = Bound::Committed { fallback: Box::new(Bound::Latest) };
-    let source = topic.source()?;
+    let (source, cancel) = (topic.source()?, Cancel::default());
     assert_eq!(source.resolve(&committed)?, [(topic.at(0), Offset(10)), (topic.at(1), Offset(10))]);
-    source.acknowledge(&vec![(topic.at(0), Offset(3))])?;
-    source.acknowledge(&vec![(topic.at(0), Offset(6))])?;
+    source.acknowledge(&vec![(topic.at(0), Offset(3))], &cancel)?;
+    source.acknowledge(&vec![(topic.at(0), Offset(6))], &cancel)?;
     drop(source); // at once: what was acknowledged must not be on its way still
     assert_eq!(topic.source()?.resolve(&committed)?, [(topic.at(0), Offset(6)), (topic.at(1), Offset(10))]);
     Ok(())

@@ -78,8 +78,9 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn fetcher(&self, columns: RawColumns, budget: usize) -> Result<Box<dyn Fetcher>>;
 
     /// Tells the outside world what has been processed (a consumer group's offsets), best effort: a refusal is
-    /// returned, reported as a warning, and never fails a batch.
-    fn acknowledge(&self, positions: &Positions) -> Result<()>;
+    /// returned, reported as a warning, and never fails a batch. Once `cancel` is set it waits no longer than an
+    /// answer takes that is on its way.
+    fn acknowledge(&self, positions: &Positions, cancel: &Cancel) -> Result<()>;
 
     /// Asks for `waker` to be called when records may have arrived. Where records arrive at the fetchers, as from
     /// Kafka, nothing calls it for a partition that no fetch has named yet: one with an empty range is enough.

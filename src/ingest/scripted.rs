@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
@@ -16,9 +15,6 @@ use crate::ingest::{Bound, ChunkSink, Fetcher, Head, Source, data_loss, named_of
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::raw::RawColumns;
 use crate::time::Waker;
-
-/// How soon a fetch that waits for records sees that it has been cancelled: [`Cancel`] is a flag, and wakes nobody.
-const CANCEL_CHECK: Duration = Duration::from_millis(5);
 
 /// A record as a test writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,7 +79,8 @@ pub struct ScriptedSource {
 #[derive(Default)]
 struct Shared {
     script: Mutex<Script>, // written by the test, read by the driver and by every fetcher
-    changed: Condvar,
+    changed: Condvar,      // the script, or what a fetch is to do
+    held: Condvar, // one more fetch waits; apart from the other, or two that wait would wake each other for ever
 }
 
 #[derive(Default)]
@@ -214,7 +211,7 @@ impl ScriptedSource {
     pub fn await_waiting_fetch(&self) {
         let mut script = self.shared.lock();
         while script.waiting == 0 {
-            script = self.shared.changed.wait(script).unwrap_or_else(PoisonError::into_inner);
+            script = self.shared.held.wait(script).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -278,14 +275,19 @@ impl Shared {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next change, or until it is time to look at a [`Cancel`] again.
+    /// Waits for the next change.
     fn wait<'a>(&'a self, mut script: MutexGuard<'a, Script>) -> MutexGuard<'a, Script> {
         script.waiting += 1;
-        self.changed.notify_all();
-        let waited = self.changed.wait_timeout(script, CANCEL_CHECK);
-        let (mut script, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        self.held.notify_all();
+        let mut script = self.changed.wait(script).unwrap_or_else(PoisonError::into_inner);
         script.waiting -= 1;
         script
+    }
+
+    /// Wakes every fetch that waits. The lock makes sure that none is between its look and its wait.
+    fn wake(&self) {
+        drop(self.lock());
+        self.changed.notify_all();
     }
 }
 
@@ -333,7 +335,7 @@ impl Source for ScriptedSource {
         Ok(Box::new(ScriptedFetcher { shared: Arc::clone(&self.shared), columns }))
     }
 
-    fn acknowledge(&self, positions: &Positions) -> Result<()> {
+    fn acknowledge(&self, positions: &Positions, _: &Cancel) -> Result<()> {
         let mut script = self.shared.lock();
         script.take_failure(|call| call == Call::Acknowledge)?;
         script.acknowledge(positions);
@@ -360,6 +362,8 @@ enum Next {
 
 impl Fetcher for ScriptedFetcher {
     fn fetch(&mut self, ranges: &[OffsetRange], cancel: &Cancel, sink: &mut ChunkSink<'_>) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let _guard = cancel.on_cancel(Arc::new(move || shared.wake()));
         let mut given = 0;
         self.await_release(cancel);
         for range in ranges {

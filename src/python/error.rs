@@ -64,7 +64,7 @@ fn exception(error: &Error) -> PyErr {
         ErrorKind::MemoryLimit => MemoryLimitError::new_err(text),
         ErrorKind::Checkpoint => CheckpointError::new_err(text),
         ErrorKind::Fenced => FencedError::new_err(text),
-        ErrorKind::User => TidemillError::new_err(text),
+        ErrorKind::User | ErrorKind::Cancelled => TidemillError::new_err(text),
         ErrorKind::Internal => {
             TidemillError::new_err(format!("{text}; this is a defect of tidemill, please report it"))
         }

@@ -4,10 +4,11 @@
 //! a loop that dies with a batch in its hands has not been told that it was safe; and a slow loop holds the stream
 //! back instead of filling memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::callback::EmptyBatches;
 use super::{Delivery, Sink};
@@ -46,6 +47,21 @@ struct Link {
     done: Receiver<()>,
 }
 
+impl Link {
+    /// Waits until the loop comes back for more, or the delivery is cancelled.
+    fn await_return(&self, delivery: &Delivery) -> Result<()> {
+        let (cancel, cancelled) = bounded(1); // a cancel comes once
+        let _guard = delivery.cancel.on_cancel(Arc::new(move || {
+            let _ = cancel.try_send(()); // nobody may be there to hear it any more
+        }));
+        select! {
+            // A closed channel says that the loop was left with this batch in hand: it was seen.
+            recv(self.done) -> _ => Ok(()),
+            recv(cancelled) -> _ => Err(delivery.given_up("the loop has not come back from the batch")),
+        }
+    }
+}
+
 impl Sink for ChannelSink {
     fn name(&self) -> &str {
         &self.name
@@ -59,15 +75,13 @@ impl Sink for ChannelSink {
     }
 
     /// Returns when the loop is done with the batch. A loop that was left takes no more: what was already planned
-    /// then goes to nobody, and that is no error, because its reader chose to leave.
+    /// then goes to nobody, and that is no error, because its reader chose to leave. A batch that the loop has in hand
+    /// when the delivery is cancelled counts as not delivered: nobody knows how far the loop has come with it.
     fn deliver(&mut self, delivery: &Delivery) -> Result<()> {
-        if let Some(link) = &self.link
-            && link.batches.send(delivery.clone()).is_ok()
-        {
-            // A closed channel says that the loop was left with this batch in hand: it was seen.
-            let _ = link.done.recv();
+        match &self.link {
+            Some(link) if link.batches.send(delivery.clone()).is_ok() => link.await_return(delivery),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn wants_empty(&self) -> bool {

@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::{Delivery, Sink};
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::time::{BatchId, BatchTime};
@@ -64,6 +65,7 @@ pub fn delivery(batch: u64, rows: std::ops::Range<i64>) -> Delivery {
         ranges: Arc::from([OffsetRange::new(TopicPartition::new("contract", 0), from, until)]),
         schema: schema(),
         rows: numbers.chunks(1_000).filter_map(chunk).collect(),
+        cancel: Cancel::default(),
     }
 }
 
@@ -83,6 +85,7 @@ pub fn check(fixture: &mut dyn Fixture) {
     takes_a_batch_again(fixture);
     honours_its_word_on_empty_batches(fixture);
     says_so_when_a_delivery_fails(fixture);
+    tells_the_truth_when_it_is_cancelled(fixture);
     closes_at_any_time(fixture);
 }
 
@@ -163,6 +166,26 @@ pub fn says_so_when_a_delivery_fails(fixture: &mut dyn Fixture) {
     let mut again = opened(fixture);
     must(again.deliver(&batch), "deliver after the place is back");
     has_all(&fixture.arrived(), 30_000..30_100);
+    must(again.close(), "close");
+}
+
+/// A delivery that is asked to give up says that the rows are safe only where they are, and fails in no other way; it
+/// can be closed after that, and the next sink takes the batch.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn tells_the_truth_when_it_is_cancelled(fixture: &mut dyn Fixture) {
+    let mut sink = opened(fixture);
+    let batch = delivery(40, 40_000..45_000);
+    batch.cancel.cancel();
+    match sink.deliver(&batch) {
+        Ok(()) => has_all(&fixture.arrived(), 40_000..45_000),
+        Err(error) => assert!(error.is_cancelled(), "a delivery that was cancelled failed: {error}"),
+    }
+    must(sink.close(), "close after a delivery that was cancelled");
+    let mut again = opened(fixture);
+    must(again.deliver(&delivery(40, 40_000..45_000)), "deliver after a delivery that was cancelled");
+    has_all(&fixture.arrived(), 40_000..45_000);
     must(again.close(), "close");
 }
 

@@ -11,10 +11,13 @@ pub mod encode;
 pub mod kafka;
 pub mod pprint;
 
+use std::fmt;
+
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
-use crate::error::Result;
+use crate::cancel::Cancel;
+use crate::error::{Error, Result};
 use crate::offset::OffsetRange;
 use crate::time::{BatchId, BatchTime, EventTime};
 
@@ -33,12 +36,20 @@ pub struct Delivery {
     pub schema: SchemaRef,
     /// The rows, in order; chunks that are never empty.
     pub rows: Vec<RecordBatch>,
+    /// Asks for the delivery to be given up.
+    pub cancel: Cancel,
 }
 
 impl Delivery {
     /// How many rows it brings.
     pub fn num_rows(&self) -> usize {
         self.rows.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// The outcome of a delivery that was given up; `found` says how far it had come.
+    pub fn given_up(&self, found: impl fmt::Display) -> Error {
+        let message = format!("the delivery was given up because the stream was stopped at once: {found}");
+        Error::cancelled(message).help("the batch counts as not delivered, and its rows may come again")
     }
 }
 
@@ -52,6 +63,9 @@ pub trait Sink: Send + std::fmt::Debug {
     fn open(&mut self, schema: &SchemaRef) -> Result<()>;
 
     /// Takes a batch; returns once its rows are safe. An error fails the batch.
+    ///
+    /// A sink that can wait for long gives up soon after [`Delivery::cancel`] is set, with [`Delivery::given_up`] for
+    /// its error, also where some rows are safe already; the driver calls nothing but [`Sink::close`] after that.
     fn deliver(&mut self, delivery: &Delivery) -> Result<()>;
 
     /// Whether it wants to hear of batches without rows.

@@ -19,6 +19,7 @@ use rdkafka::bindings as native;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 use serde_json::{Value, json};
+use tidemill::cancel::Cancel;
 use tidemill::kafka::Cluster;
 use tidemill::sink::encode::{KeySpec, OutputFormat, json_rows};
 use tidemill::sink::kafka::{KafkaSink, KafkaSinkSettings, RecordTime};
@@ -124,6 +125,7 @@ fn delivery(batch: u64, rows: &RecordBatch) -> Delivery {
         ranges: Arc::from([]),
         schema: rows.schema(),
         rows: chunks.collect(),
+        cancel: Cancel::default(),
     }
 }
 

@@ -109,7 +109,7 @@ fn a_scripted_failure_happens_once_and_where_it_was_asked_for() {
     source.fail_next(Call::Acknowledge, Error::source("refused"));
     let at = TopicPartition::new("t", 0);
     assert!(source.heads().unwrap_err().is_retriable());
-    assert!(source.acknowledge(&vec![(at.clone(), Offset(1))]).is_err());
+    assert!(source.acknowledge(&vec![(at.clone(), Offset(1))], &Cancel::default()).is_err());
     let mut fetcher = source.fetcher(RawColumns::default(), BUDGET).unwrap();
     assert!(read(&mut *fetcher, &[range(&at, 0, 5)]).is_err());
     assert_eq!(offsets(&read(&mut *fetcher, &[range(&at, 0, 5)]).unwrap()), [0, 1, 2, 3, 4]);
@@ -499,7 +499,7 @@ fn a_source_without_a_group_commits_nothing_and_says_so() {
     let topic = kafka.create(1, &[]);
     let settings = KafkaSettings::new(&kafka.servers, &topic.name);
     let source = KafkaSource::connect(settings, Arc::new(SystemClock::new())).unwrap();
-    source.acknowledge(&vec![(topic.at(0), Offset(1))]).unwrap();
+    source.acknowledge(&vec![(topic.at(0), Offset(1))], &Cancel::default()).unwrap();
     let error = source.resolve(&Bound::Committed { fallback: Box::new(Bound::Latest) }).unwrap_err();
     assert!(error.is_config() && error.to_string().contains("group_id"), "{error}");
 }
@@ -541,6 +541,25 @@ fn a_fetch_goes_on_when_its_broker_comes_back() {
 }
 
 #[test]
+fn a_commit_that_nobody_answers_is_given_up_once_it_is_cancelled() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let settings =
+        KafkaSettings { group_id: Some("g".into()), ..KafkaSettings::new(&cluster.bootstrap_servers(), "t") };
+    let source = KafkaSource::connect(settings, Arc::new(SystemClock::new())).unwrap();
+    let (cancel, position) =
+        (Cancel::default(), |offset| vec![(TopicPartition::new("t", 0), Offset(offset))]);
+    source.acknowledge(&position(1), &cancel).unwrap();
+    cluster.broker_down(1).unwrap();
+    let (answer, answered) = std::sync::mpsc::channel();
+    let cancelled = cancel.clone();
+    std::thread::spawn(move || answer.send(source.acknowledge(&position(2), &cancelled).is_err()));
+    assert!(answered.try_recv().is_err(), "nobody is there to answer");
+    cancel.cancel();
+    assert_eq!(answered.recv_timeout(Duration::from_secs(8)), Ok(true)); // less than it waits otherwise
+}
+
+#[test]
 fn a_refused_commit_is_returned_and_may_be_tried_again() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("t", 1, 1).unwrap();
@@ -549,7 +568,8 @@ fn a_refused_commit_is_returned_and_may_be_tried_again() {
     let source = KafkaSource::connect(settings, Arc::new(SystemClock::new())).unwrap();
     let refusal = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID;
     cluster.request_errors(rdkafka::types::RDKafkaApiKey::OffsetCommit, &[refusal]);
-    let error = source.acknowledge(&vec![(TopicPartition::new("t", 0), Offset(1))]).unwrap_err();
+    let error =
+        source.acknowledge(&vec![(TopicPartition::new("t", 0), Offset(1))], &Cancel::default()).unwrap_err();
     assert!(error.is_retriable() && error.to_string().contains("group \"g\""), "{error}");
-    source.acknowledge(&vec![(TopicPartition::new("t", 0), Offset(1))]).unwrap();
+    source.acknowledge(&vec![(TopicPartition::new("t", 0), Offset(1))], &Cancel::default()).unwrap();
 }

@@ -160,6 +160,19 @@ fn leaving_the_loop_lets_the_stream_go_on() {
 }
 
 #[test]
+fn a_cancelled_delivery_does_not_wait_for_the_loop_to_come_back() {
+    let (mut sink, mut batches) = channel("loop", EmptyBatches::Skip);
+    let batch = delivery(1, 0..3);
+    let cancel = batch.cancel.clone();
+    let delivering = thread::spawn(move || sink.deliver(&batch));
+    assert!(matches!(batches.next(FOREVER), Next::Batch(_)));
+    cancel.cancel();
+    let error = delivering.join().unwrap().unwrap_err();
+    assert!(error.is_cancelled() && error.to_string().contains("has not come back"), "{error}");
+    assert!(matches!(batches.next(FOREVER), Next::Ended));
+}
+
+#[test]
 fn a_loop_that_waits_in_steps_is_told_that_there_is_nothing_yet() {
     let (sink, mut batches) = channel("loop", EmptyBatches::Skip);
     assert!(matches!(batches.next(Duration::ZERO), Next::Pending));

@@ -36,6 +36,10 @@ use signal::{Signal, Wakers};
 /// of the broker, and longer than a broker's restart takes to be noticed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a commit may take once it has been cancelled: a group's coordinator that is there answers in less, and one
+/// that is not must not hold the end.
+const CANCELLED_PATIENCE: Duration = Duration::from_millis(250);
+
 /// How long the start waits to hear whether the cluster tells the ids of topics: a cluster that has none may not
 /// answer at all. Later answers are taken when they come.
 const IDS_PATIENCE: Duration = Duration::from_secs(1);
@@ -305,9 +309,9 @@ impl Source for KafkaSource {
     }
 
     /// Waits for the answer: once it has returned, no commit is under way that a sudden stop could lose.
-    fn acknowledge(&self, positions: &Positions) -> Result<()> {
+    fn acknowledge(&self, positions: &Positions, cancel: &Cancel) -> Result<()> {
         let Some(group) = &self.shared.settings.group_id else { return Ok(()) };
-        let committed = native::commit(&self.shared.client, positions, PATIENCE);
+        let committed = native::commit(&self.shared.client, positions, PATIENCE, cancel, CANCELLED_PATIENCE);
         committed.map_err(|error| {
             self.shared
                 .explain(&error, &format!("offsets cannot be committed to group {group:?}"))

@@ -17,6 +17,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
+use crate::cancel::Cancel;
 use crate::ingest::kafka::client::Client;
 use crate::ingest::kafka::signal::Signal;
 use crate::offset::{Offset, TopicPartition};
@@ -328,12 +329,14 @@ pub(super) fn waiting_events(client: &Client) -> usize {
     usize::try_from(unsafe { rd::rd_kafka_outq_len(client.native()) }).unwrap_or(0)
 }
 
-/// Commits `positions` to the client's group and waits for the answer, for `timeout` at most: librdkafka's own
-/// blocking commit waits without end for a group coordinator that is gone.
+/// Commits `positions` to the client's group and waits for the answer, for `timeout` at most, and for `grace` at most
+/// once `cancel` is set: librdkafka's own blocking commit waits without end for a group coordinator that is gone.
 pub(super) fn commit(
-    client: &Client,
+    client: &Arc<Client>,
     positions: &[(TopicPartition, Offset)],
     timeout: Duration,
+    cancel: &Cancel,
+    grace: Duration,
 ) -> Result<(), KafkaError> {
     if positions.is_empty() {
         return Ok(());
@@ -345,12 +348,30 @@ pub(super) fn commit(
         rd::rd_kafka_commit_queue(client.native(), list.0.ptr(), queue.0.as_ptr(), None, ptr::null_mut())
     };
     check(error).map_err(KafkaError::ConsumerCommit)?;
-    let Some(event) = queue.poll(timeout) else {
+    let answer = Arc::new(Awaited { answers: queue, _client: Arc::clone(client) });
+    let Some(event) = answer.within(timeout, cancel, grace) else {
         return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::OperationTimedOut));
     };
     check(event.error()).map_err(KafkaError::ConsumerCommit)?;
     let each = event.partitions().iter().try_for_each(|element| check(element.err));
     each.map_err(KafkaError::ConsumerCommit)
+}
+
+/// An answer that is waited for until it is cancelled. The queue stands before the client because it must be freed
+/// before it, also by a waker that is the last to hold it.
+struct Awaited {
+    answers: Answers,
+    _client: Arc<Client>,
+}
+
+impl Awaited {
+    /// The answer, if it comes within `timeout`, or within `grace` once `cancel` is set.
+    fn within(self: Arc<Self>, timeout: Duration, cancel: &Cancel, grace: Duration) -> Option<Event> {
+        let woken = Arc::clone(&self);
+        let _guard = cancel.on_cancel(Arc::new(move || woken.answers.interrupt()));
+        let answer = self.answers.poll(timeout);
+        if answer.is_none() && cancel.is_cancelled() { self.answers.poll(grace) } else { answer }
+    }
 }
 
 /// A topic as its cluster describes it.
@@ -413,6 +434,8 @@ struct Answers(NonNull<rd::rd_kafka_queue_t>);
 
 // SAFETY: librdkafka's queues may be used and freed by any thread.
 unsafe impl Send for Answers {}
+// SAFETY: they have a lock of their own, so that one thread may wake another that waits.
+unsafe impl Sync for Answers {}
 
 impl Answers {
     fn new(client: &Client) -> Self {
@@ -423,6 +446,12 @@ impl Answers {
     fn poll(&self, timeout: Duration) -> Option<Event> {
         // SAFETY: the queue is valid.
         NonNull::new(unsafe { rd::rd_kafka_queue_poll(self.0.as_ptr(), millis(timeout)) }).map(Event)
+    }
+
+    /// Ends the wait of [`Answers::poll`] under way, or the next one.
+    fn interrupt(&self) {
+        // SAFETY: the queue is valid.
+        unsafe { rd::rd_kafka_queue_yield(self.0.as_ptr()) }
     }
 }
 

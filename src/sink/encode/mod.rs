@@ -14,8 +14,8 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema};
 
-pub(crate) use headers::HeaderReader;
 pub use headers::HeaderSpec;
+pub(crate) use headers::{HeaderReader, HeaderRows};
 pub(crate) use key::KeyEncoder;
 pub use key::KeySpec;
 

@@ -17,8 +17,11 @@ use rdkafka::error::RDKafkaErrorCode;
 pub use self::partitioner::Partitioner;
 use self::partitioner::keyless;
 use self::producer::{Connection, Failures, Producer, Record};
-use super::encode::{ByteRows, HeaderReader, HeaderSpec, KeyEncoder, KeySpec, OutputFormat, ValueEncoder};
+use super::encode::{
+    ByteRows, HeaderReader, HeaderRows, HeaderSpec, KeyEncoder, KeySpec, OutputFormat, ValueEncoder,
+};
 use super::{Delivery, Sink};
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kafka::{Cluster, no_such_topic};
 use crate::time::{BatchId, BatchTime};
@@ -173,17 +176,22 @@ impl Sink for KafkaSink {
     }
 
     /// Returns when every record has been acknowledged by all in-sync replicas. Where one fails, the others of the
-    /// batch that were on their way may have been written.
+    /// batch that were on their way may have been written; so may all of one that is cancelled.
     fn deliver(&mut self, delivery: &Delivery) -> Result<()> {
         let Some(open) = &mut self.open else {
             return Err(Error::internal("delivery to a sink that is not open"));
         };
         let sent = open.send(&self.settings, delivery);
         // Also where encoding failed half-way: what was handed over must not show up in the next batch's account.
-        let failures = open.producer.settle();
+        let account = open.producer.settle(&delivery.cancel);
         sent?;
-        if failures.any() {
-            return Err(self.failed(&failures, delivery.num_rows()));
+        let (acknowledged, rows) = (account.acknowledged, delivery.num_rows());
+        if account.failures.any() {
+            return Err(self.failed(&account.failures, rows));
+        }
+        if acknowledged < rows {
+            let found = format!("Kafka had acknowledged {acknowledged} of {rows} rows");
+            return Err(delivery.given_up(found));
         }
         Ok(())
     }
@@ -207,11 +215,15 @@ impl Open {
         Ok(Self { producer, partitions, key, value, headers, keys, values })
     }
 
-    /// Encodes the rows and hands them to the producer; ends early where the producer has seen a failure.
+    /// Encodes the rows and hands them to the producer; ends early where the producer has seen a failure, and where it
+    /// is cancelled.
     fn send(&mut self, settings: &KafkaSinkSettings, delivery: &Delivery) -> Result<()> {
         let mut first = 0;
         for chunk in &delivery.rows {
             for start in (0..chunk.num_rows()).step_by(ENCODE_ROWS) {
+                if !self.producer.goes_on(&delivery.cancel) {
+                    return Ok(());
+                }
                 let rows = chunk.slice(start, ENCODE_ROWS.min(chunk.num_rows() - start));
                 self.encode(&rows)?;
                 self.hand_over(settings, delivery, &rows, first);
@@ -243,9 +255,11 @@ impl Open {
             Record { partition: place.of(key, number), key, value: values.get(row) }
         });
         match settings.time {
-            RecordTime::Sending if headers.is_empty() => producer.send_batch(records),
-            RecordTime::Sending => send_each(producer, records, headers, rows, None),
-            RecordTime::Batch => send_each(producer, records, headers, rows, Some(delivery.time)),
+            RecordTime::Sending if headers.is_empty() => producer.send_batch(records, &delivery.cancel),
+            RecordTime::Sending => send_each(producer, records, headers.of(rows), None, &delivery.cancel),
+            RecordTime::Batch => {
+                send_each(producer, records, headers.of(rows), Some(delivery.time), &delivery.cancel);
+            }
         }
     }
 }
@@ -269,15 +283,14 @@ impl Place {
 fn send_each<'a>(
     producer: &mut Producer,
     records: impl Iterator<Item = Record<'a>>,
-    headers: &HeaderReader,
-    rows: &RecordBatch,
+    headers: HeaderRows<'_>,
     time: Option<BatchTime>,
+    cancel: &Cancel,
 ) {
-    let reader = headers.of(rows);
     let mut row_headers = Vec::new();
     for (row, record) in records.enumerate() {
-        reader.read(row, &mut row_headers);
-        producer.send(&record, time, &row_headers);
+        headers.read(row, &mut row_headers);
+        producer.send(&record, time, &row_headers, cancel);
     }
     producer.tend();
 }

@@ -16,12 +16,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::types::RDKafkaRespErr;
 
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kafka::{Cluster, explain};
 use crate::time::BatchTime;
 
 /// The longest wait for an event: librdkafka wakes the queue at each acknowledgement, so this bounds only how late
-/// a full queue is noticed to have room again.
+/// a full queue is noticed to have room again, and a cancelled delivery that it is.
 const STEP_MS: c_int = 1;
 
 /// librdkafka copies key and value: with the message's own allocation, so it costs one `memcpy`, and no buffer of
@@ -49,7 +50,15 @@ pub(super) struct Failure {
     pub(super) bytes: usize,
 }
 
-/// The failures since the last [`Producer::settle`]: the first of them, and how many there were.
+/// What became of the records sent since the last [`Producer::settle`].
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// How many the cluster has.
+    pub(super) acknowledged: usize,
+    pub(super) failures: Failures,
+}
+
+/// The records that failed: the first of them, and how many there were.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     pub(super) first: Option<Failure>,
@@ -148,7 +157,7 @@ impl Connection {
         let topic = unsafe { native::rd_kafka_topic_new(native, name.as_ptr(), ptr::null_mut()) };
         let topic = Handle::new(topic, native::rd_kafka_topic_destroy);
         let topic = topic.ok_or_else(|| refused(&"librdkafka refuses the name"))?;
-        Ok(Producer { topic, connection: self, unsettled: 0, failures: Failures::default() })
+        Ok(Producer { topic, connection: self, unsettled: 0, account: Account::default() })
     }
 
     /// The next event, if one comes in time; errors of the connection are kept and logged on the way.
@@ -180,25 +189,25 @@ pub(super) struct Producer {
     topic: Handle<native::rd_kafka_topic_t>,
     connection: Connection,
     unsettled: usize,
-    failures: Failures,
+    account: Account,
 }
 
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer")
             .field("unsettled", &self.unsettled)
-            .field("failures", &self.failures)
+            .field("account", &self.account)
             .finish_non_exhaustive()
     }
 }
 
 impl Producer {
     /// Hands records to librdkafka in one call; each is stamped with the time of the call, because the call has no
-    /// place for another. Waits while the queue is full; stops at the first failure.
-    pub(super) fn send_batch<'a>(&mut self, records: impl Iterator<Item = Record<'a>>) {
+    /// place for another. Waits while the queue is full; stops at the first failure, and where it is cancelled.
+    pub(super) fn send_batch<'a>(&mut self, records: impl Iterator<Item = Record<'a>>, cancel: &Cancel) {
         let mut messages: Vec<_> = records.map(|record| message(&record)).collect();
         let mut rest = messages.as_mut_slice();
-        while !rest.is_empty() && !self.failures.any() {
+        while !rest.is_empty() && self.goes_on(cancel) {
             let until = self.enqueue(rest);
             rest = rest.split_at_mut_checked(until).map_or(&mut [], |(_, later)| later);
             self.serve(if rest.is_empty() { 0 } else { STEP_MS });
@@ -216,14 +225,26 @@ impl Producer {
             messages.iter().position(|message| message.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__QUEUE_FULL);
         let until = full.unwrap_or(messages.len());
         let refused = messages.iter().take(until).filter(|message| is_error(message.err));
-        refused.for_each(|message| self.failures.add(message));
+        refused.for_each(|message| self.account.failures.add(message));
         until
     }
 
-    /// Hands one record to librdkafka, with its own time and headers. Waits while the queue is full.
-    pub(super) fn send(&mut self, record: &Record<'_>, time: Option<BatchTime>, headers: &[Header<'_>]) {
+    /// Whether more may be sent.
+    pub(super) fn goes_on(&self, cancel: &Cancel) -> bool {
+        !self.account.failures.any() && !cancel.is_cancelled()
+    }
+
+    /// Hands one record to librdkafka, with its own time and headers. Waits while the queue is full; does nothing
+    /// after a failure, and where it is cancelled.
+    pub(super) fn send(
+        &mut self,
+        record: &Record<'_>,
+        time: Option<BatchTime>,
+        headers: &[Header<'_>],
+        cancel: &Cancel,
+    ) {
         let mut message = message(record);
-        while !self.failures.any() {
+        while self.goes_on(cancel) {
             message.err = self.produce(&message, time, headers);
             match message.err {
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
@@ -231,7 +252,7 @@ impl Producer {
                     return;
                 }
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR__QUEUE_FULL => self.serve(STEP_MS),
-                _ => self.failures.add(&message),
+                _ => self.account.failures.add(&message),
             }
         }
     }
@@ -279,13 +300,27 @@ impl Producer {
         self.serve(0);
     }
 
-    /// Waits until every record sent has been acknowledged or has failed, and says what failed. The wait ends by
-    /// librdkafka's own `delivery.timeout.ms`, which reports each record that it gives up.
-    pub(super) fn settle(&mut self) -> Failures {
-        while self.unsettled > 0 {
+    /// Waits until every record sent has been acknowledged or has failed, and says which. The wait ends by
+    /// librdkafka's own `delivery.timeout.ms`, which reports each record that it gives up; or by `cancel`, which gives
+    /// up all that are left: the producer is then good for nothing more.
+    pub(super) fn settle(&mut self, cancel: &Cancel) -> Account {
+        while self.unsettled > 0 && !cancel.is_cancelled() {
             self.serve(STEP_MS);
         }
-        std::mem::take(&mut self.failures)
+        if self.unsettled > 0 {
+            self.purge();
+        }
+        std::mem::take(&mut self.account)
+    }
+
+    /// Has librdkafka forget what waits to be sent or answered, and waits for nothing: its threads may be looking for a
+    /// broker's name for seconds. What has gone out may still be written by the cluster.
+    fn purge(&mut self) {
+        self.serve(0);
+        let all = native::RD_KAFKA_PURGE_F_QUEUE | native::RD_KAFKA_PURGE_F_INFLIGHT;
+        let client = self.connection.client.client().native_ptr();
+        // SAFETY: the client is alive. The call fails only for flags that do not exist.
+        unsafe { native::rd_kafka_purge(client, all | native::RD_KAFKA_PURGE_F_NON_BLOCKING) };
     }
 
     /// What the connection last complained of.
@@ -311,7 +346,9 @@ impl Producer {
             };
             self.unsettled = self.unsettled.saturating_sub(1);
             if is_error(message.err) {
-                self.failures.add(message);
+                self.account.failures.add(message);
+            } else {
+                self.account.acknowledged += 1;
             }
         }
     }

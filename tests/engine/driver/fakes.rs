@@ -10,6 +10,7 @@ use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
+use tidemill::cancel::Cancel;
 use tidemill::driver::{Job, JobSink, JobSource, Limits, Trigger};
 use tidemill::error::{Error, Result};
 use tidemill::event::{Counts, Event, Positions};
@@ -49,6 +50,7 @@ pub(crate) struct Stage {
     rows: Mutex<Vec<(BatchId, Vec<i64>)>>,
     hook: Mutex<Option<Hook>>,
     cancelled: Mutex<bool>,
+    held: Mutex<Option<Step>>,
     changed: Condvar,
     guard: Mutex<()>,
 }
@@ -63,6 +65,19 @@ impl Stage {
         self.notify();
         let hook = self.hook.lock().unwrap().clone();
         hook.map_or(Ok(()), |hook| hook(step, batch))
+    }
+
+    /// Whoever comes to `step` waits there until it is cancelled, and gives up.
+    pub(crate) fn until_cancelled(&self, step: Step) {
+        *self.held.lock().unwrap() = Some(step);
+    }
+
+    fn may_be_held(&self, step: Step, cancel: &Cancel) -> Result<()> {
+        if *self.held.lock().unwrap() != Some(step) {
+            return Ok(());
+        }
+        assert!(cancel.wait_timeout(LONG), "nobody cancelled {step:?}");
+        Err(Error::cancelled(format!("gave up {step:?}")))
     }
 
     pub(crate) fn notify(&self) {
@@ -210,8 +225,9 @@ impl Source for FakeSource {
         Err(Error::internal("the fake engine reads no bytes"))
     }
 
-    fn acknowledge(&self, positions: &Positions) -> Result<()> {
+    fn acknowledge(&self, positions: &Positions, cancel: &Cancel) -> Result<()> {
         self.stage.at(Step::Acknowledge, None)?;
+        self.stage.may_be_held(Step::Acknowledge, cancel)?;
         self.state.lock().unwrap().told.push(positions.clone());
         Ok(())
     }
@@ -305,6 +321,7 @@ impl Sink for FakeSink {
 
     fn deliver(&mut self, delivery: &Delivery) -> Result<()> {
         self.stage.at(Step::Deliver, Some(delivery.batch))?;
+        self.stage.may_be_held(Step::Deliver, &delivery.cancel)?;
         let rows = delivery
             .rows
             .iter()

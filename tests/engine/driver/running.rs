@@ -166,10 +166,9 @@ fn a_stop_at_once_cancels_the_map() {
 }
 
 #[test]
-fn a_stop_at_once_does_not_wait_for_a_source_that_does_not_answer() {
-    for (step, stop) in
-        [(Step::Heads, Stop::Now), (Step::Resolve, Stop::Now), (Step::Resolve, Stop::Graceful)]
-    {
+fn no_stop_waits_for_a_source_that_does_not_answer() {
+    let cases = [Step::Heads, Step::Resolve].map(|step| [(step, Stop::Now), (step, Stop::Graceful)]);
+    for (step, stop) in cases.into_iter().flatten() {
         let fixture = Fixture::new(&[5]);
         let gate = Arc::new(Gate::default());
         let held = Arc::clone(&gate);
@@ -214,6 +213,68 @@ fn a_stop_at_once_drops_a_batch_that_no_sink_has_and_finishes_one_that_a_sink_ma
         assert_eq!(fixture.stage.offsets().len(), rows, "{phase:?}");
         assert_eq!(fixture.source.told().is_some(), rows > 0, "{phase:?}");
     }
+}
+
+#[test]
+fn a_delivery_that_a_stop_at_once_ends_is_no_failure_and_its_batch_is_neither_committed_nor_told() {
+    let fixture = Fixture::new(&[5]);
+    fixture.stage.until_cancelled(Step::Deliver);
+    let running = start(fixture.job(Trigger::AsSoonAsPossible)).unwrap();
+    fixture.stage.wait_for(Step::Deliver, 0);
+    running.stop(Stop::Now);
+    ends(&running);
+    assert_eq!((fixture.stage.offsets().len(), fixture.stage.completed()), (0, 0));
+    assert!(fixture.source.told().is_none() && running.error().is_none());
+    let events = fixture.stage.events();
+    let told = events.iter().any(|event| matches!(event, Event::Warning(error) if error.is_cancelled()));
+    assert!(told, "{events:?}");
+    assert_eq!(fixture.stage.count(Step::Close), 1);
+}
+
+#[test]
+fn a_graceful_stop_cancels_no_delivery_and_a_stop_at_once_after_it_does() {
+    let fixture = Fixture::new(&[5]);
+    fixture.stage.until_cancelled(Step::Deliver);
+    let running = start(fixture.job(Trigger::AsSoonAsPossible)).unwrap();
+    fixture.stage.wait_for(Step::Deliver, 0);
+    running.stop(Stop::Graceful);
+    assert!(matches!(running.wait(Some(Duration::from_millis(1))), Ok(Waited::TimedOut)));
+    running.stop(Stop::Now);
+    ends(&running);
+}
+
+#[test]
+fn a_sink_that_gives_up_unasked_fails_the_stream() {
+    let fixture = Fixture::new(&[5]);
+    fixture.stage.hook(|at, _| if at == Step::Deliver { Err(Error::cancelled("no")) } else { Ok(()) });
+    assert!(fails(&start(fixture.job(Trigger::AsSoonAsPossible)).unwrap()).is_cancelled());
+}
+
+#[test]
+fn a_sink_that_was_not_given_the_batch_before_a_stop_at_once_is_not_given_it_after() {
+    let fixture = Fixture::new(&[5]);
+    let gate = hold(&fixture.stage, Step::Deliver, 0);
+    let mut job = fixture.job(Trigger::AsSoonAsPossible);
+    job.sinks.push(JobSink { sink: Box::new(fixture.sink(true)), schema: schema() });
+    let running = start(job).unwrap();
+    fixture.stage.wait_for(Step::Deliver, 0);
+    running.stop(Stop::Now);
+    fixture.stage.wait_until("cancel", Stage::cancelled);
+    gate.open();
+    ends(&running);
+    assert_eq!((fixture.stage.count(Step::Deliver), fixture.stage.count(Step::Close)), (1, 2));
+    assert!(fixture.source.told().is_none());
+}
+
+#[test]
+fn a_stop_at_once_cancels_what_the_sources_are_being_told() {
+    let fixture = Fixture::new(&[5]);
+    fixture.stage.until_cancelled(Step::Acknowledge);
+    let running = start(fixture.job(Trigger::AsSoonAsPossible)).unwrap();
+    fixture.stage.wait_until("the telling", |stage| stage.count(Step::Acknowledge) > 0);
+    running.stop(Stop::Now);
+    ends(&running);
+    assert_eq!(fixture.stage.count(Step::Acknowledge), 1, "it is not tried again");
 }
 
 #[test]

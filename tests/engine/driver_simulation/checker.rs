@@ -67,7 +67,8 @@ pub(crate) struct Checker {
     begun: bool,
     ended: Option<Stop>,
     failed_from: Option<BatchId>,
-    first: Option<String>, // the first error that counts
+    called_off: BTreeSet<BatchId>, // by their sinks, which were asked to
+    first: Option<String>,         // the first error that counts
     reported: Option<Error>,
     closed: bool,
 }
@@ -91,6 +92,7 @@ impl Checker {
             begun: false,
             ended: None,
             failed_from: None,
+            called_off: BTreeSet::new(),
             first: None,
             reported: None,
             closed: false,
@@ -167,9 +169,7 @@ impl Checker {
         if self.ended != Some(Stop::Now) {
             self.ended = Some(stop);
         }
-        if stop == Stop::Now || !self.begun {
-            self.asked.remove("ask"); // it may end without the answer, which counts no more
-        }
+        self.asked.remove("ask"); // it may end without the answer, which counts no more
     }
 
     fn fail(&mut self, task: Task, error: &Error) {
@@ -191,6 +191,9 @@ impl Checker {
             }
             _ => None,
         };
+        if let (Task::Deliver(batch), Some(Stop::Now), true) = (task, self.ended, error.is_cancelled()) {
+            self.called_off.insert(batch);
+        }
         let given_up = batch.is_some_and(|batch| self.is_given_up(batch));
         let may_pass = task == Task::Heads && error.is_retriable();
         if given_up || may_pass {
@@ -203,7 +206,8 @@ impl Checker {
 
     fn is_given_up(&self, batch: BatchId) -> bool {
         let stopped = self.ended == Some(Stop::Now) && !self.has(batch, Mark::DeliverAsked);
-        stopped || self.failed_from.is_some_and(|from| batch >= from)
+        let called_off = self.called_off.contains(&batch);
+        stopped || called_off || self.failed_from.is_some_and(|from| batch >= from)
     }
 
     /// What the machine wants done.
@@ -226,7 +230,7 @@ impl Checker {
             Command::Emit(Event::Completed(progress)) => self.report(progress.batch),
             Command::Emit(Event::Failed(error)) => self.report_failure(error),
             Command::Finish(error) => self.finish(error.as_ref()),
-            Command::WakeAt(_) | Command::Emit(_) | Command::Cancel => Ok(()),
+            Command::WakeAt(_) | Command::Emit(_) | Command::CancelMap | Command::CancelAll => Ok(()),
             Command::Discard(batch) => {
                 rule(self.is_given_up(*batch), || format!("batch {batch} was discarded alive"))
             }

@@ -326,6 +326,30 @@ fn a_broker_that_stays_away_fails_the_batch_when_the_time_is_over() {
 }
 
 #[test]
+fn a_cancelled_delivery_to_a_broker_that_is_away_ends_long_before_its_time_out() {
+    let full = [("queue.buffering.max.messages", "100")];
+    for (time, config) in
+        [(RecordTime::Batch, &full[..0]), (RecordTime::Batch, &full), (RecordTime::Sending, &full)]
+    {
+        let kafka = Kafka::mock();
+        let settings = KafkaSinkSettings { cluster: kafka.cluster(config), time, ..settings(&kafka, 1) };
+        let mut sink = opened(&settings, &schema());
+        sink.deliver(&delivery(1, 0..3)).unwrap();
+        kafka.mock.as_ref().unwrap().broker_down(1).unwrap();
+        let batch = delivery(2, 3..5_003);
+        let cancel = batch.cancel.clone();
+        let delivering = thread::spawn(move || (sink.deliver(&batch), sink.close()));
+        assert!(!delivering.is_finished());
+        cancel.cancel();
+        let (delivered, closed) = delivering.join().unwrap();
+        let error = delivered.unwrap_err();
+        assert!(error.is_cancelled(), "{error}");
+        assert!(error.to_string().contains("Kafka had acknowledged 0 of 5000 rows"), "{error}");
+        closed.unwrap();
+    }
+}
+
+#[test]
 fn a_batch_larger_than_the_queue_goes_through_it() {
     for time in [RecordTime::Batch, RecordTime::Sending] {
         let kafka = Kafka::mock();

@@ -305,7 +305,8 @@ class StreamingContext:
         ended the job before, if that was an error, is in `error`.
 
         Args:
-            graceful: finish the batches that have been planned; False gives up at once.
+            graceful: finish the batches that have been planned. False gives up at once: a batch that an output has
+                not taken, or Kafka not acknowledged, counts as not delivered, and its rows may come again.
         """
         self._native.stop(graceful)
 

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     /// So long that a test which waits for it has failed.
-    const FOR_EVER: Duration = Duration::from_secs(3_600);
+    const FOR_EVER: Duration = Duration::from_hours(1);
 
     /// A waker, and how often it has been called.
     fn counted() -> (Waker, Arc<AtomicUsize>) {

@@ -158,7 +158,7 @@ impl Workers {
         let acknowledged = sources.clone();
         let (mapper, reducer) = (Arc::clone(&job.engine), Arc::clone(&job.engine));
         let cancel = Cancel::default();
-        let mut sinks = Sinks { sinks: std::mem::take(&mut job.sinks), opened: 0, cancel: cancel.clone() };
+        let mut sinks = Sinks { all: std::mem::take(&mut job.sinks), opened: 0, cancel: cancel.clone() };
         let cancelled = cancel.clone();
         let mut log = log;
         let ask = hire.worker("tidemill-plan", ONE, asked, move |ask| answer_ask(&sources, ask))?;
@@ -300,7 +300,7 @@ fn acknowledge(sources: &[Arc<dyn Source>], positions: &[(SourceId, Positions)],
 
 /// The sinks on the delivery thread.
 struct Sinks {
-    sinks: Vec<JobSink>,
+    all: Vec<JobSink>,
     opened: usize,
     cancel: Cancel,
 }
@@ -318,7 +318,7 @@ impl Sinks {
     }
 
     fn open(&mut self) -> Result<()> {
-        for JobSink { sink, schema } in &mut self.sinks {
+        for JobSink { sink, schema } in &mut self.all {
             at_sink(&mut **sink, |sink| sink.open(schema))?;
             self.opened += 1;
         }
@@ -328,7 +328,7 @@ impl Sinks {
     fn deliver(&mut self, task: &MapTask, reduced: Reduced) -> Result<()> {
         let ranges: Arc<[_]> = task.ranges.iter().flat_map(|(_, ranges)| ranges.iter().cloned()).collect();
         let mut outputs = reduced.outputs;
-        for (index, JobSink { sink, schema }) in self.sinks.iter_mut().enumerate() {
+        for (index, JobSink { sink, schema }) in self.all.iter_mut().enumerate() {
             let rows = outputs.iter_mut().filter(|(output, _)| *output == OutputId(index));
             let delivery = Delivery {
                 batch: task.batch,
@@ -351,7 +351,7 @@ impl Sinks {
 
     /// Closes every sink that was opened, also after one has failed; the first error counts.
     fn close(&mut self) -> Result<()> {
-        let opened = self.sinks.iter_mut().take(std::mem::take(&mut self.opened));
+        let opened = self.all.iter_mut().take(std::mem::take(&mut self.opened));
         let closed = opened.map(|JobSink { sink, .. }| at_sink(&mut **sink, |sink| sink.close()));
         closed.fold(Ok(()), Result::and)
     }

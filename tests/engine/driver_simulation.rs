@@ -49,7 +49,7 @@ fn the_same_seed_gives_the_same_trace() {
 #[test]
 fn the_world_sees_every_kind_of_end() {
     let mut seen = std::collections::BTreeMap::new();
-    for seed in 0..1_000 {
+    for seed in 0..SEEDS {
         let trace = run(seed, |machine| Box::new(machine)).expect("this seed holds");
         for word in WORDS {
             let found = trace.iter().any(|line| line.contains(word));

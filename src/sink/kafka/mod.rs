@@ -256,9 +256,9 @@ impl Open {
         });
         match settings.time {
             RecordTime::Sending if headers.is_empty() => producer.send_batch(records, &delivery.cancel),
-            RecordTime::Sending => send_each(producer, records, headers.of(rows), None, &delivery.cancel),
+            RecordTime::Sending => send_each(producer, records, &headers.of(rows), None, &delivery.cancel),
             RecordTime::Batch => {
-                send_each(producer, records, headers.of(rows), Some(delivery.time), &delivery.cancel);
+                send_each(producer, records, &headers.of(rows), Some(delivery.time), &delivery.cancel);
             }
         }
     }
@@ -283,7 +283,7 @@ impl Place {
 fn send_each<'a>(
     producer: &mut Producer,
     records: impl Iterator<Item = Record<'a>>,
-    headers: HeaderRows<'_>,
+    headers: &HeaderRows<'_>,
     time: Option<BatchTime>,
     cancel: &Cancel,
 ) {

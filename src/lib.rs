@@ -44,7 +44,7 @@
 //!
 //! # Modules, bottom to top
 //!
-//! Words (leaves, no I/O): [`error`], [`time`], [`cancel`], [`offset`], [`raw`], [`event`].
+//! Words (leaves, no I/O): [`error`], [`time`], [`cancel`], [`offset`], [`raw`], [`types`], [`event`].
 //! Meaning (pure functions over Arrow): [`expr`], [`decode`], [`state`], [`detect`], [`plan`].
 //! Edges (I/O): [`kafka`], and over it [`ingest`] and [`sink`], which never meet.
 //! Work: [`exec`], whose ingest threads own the fetchers of `ingest`; nothing else of it meets I/O.
@@ -57,6 +57,7 @@ pub mod event;
 pub mod offset;
 pub mod raw;
 pub mod time;
+pub mod types;
 
 pub mod decode;
 pub mod detect;

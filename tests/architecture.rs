@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What every module may use: leaves without I/O.
-const WORDS: &[&str] = &["error", "time", "cancel", "offset", "raw", "event"];
+const WORDS: &[&str] = &["error", "time", "cancel", "offset", "raw", "types", "event"];
 /// Pure functions over Arrow; they know words only, and not each other.
 const MEANING: &[&str] = &["expr", "decode", "state", "detect"];
 /// What to do, and how: an executor's ingest threads own their fetchers, and nothing else of `exec` meets I/O.
@@ -22,6 +22,7 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("cancel", &[&["time"]]),
     ("offset", &[&["error", "time"]]),
     ("raw", &[&["error", "time", "offset"]]),
+    ("types", &[&["error"]]),
     ("event", &[&["error", "time", "offset", "raw"]]),
     ("expr", &[WORDS]),
     ("decode", &[WORDS]),

@@ -13,6 +13,7 @@ use crate::decode::schema::Projection;
 use crate::error::{Error, Result};
 use crate::event::Counts;
 use crate::time::{BatchTime, EventTime};
+use crate::types::type_name;
 
 #[derive(Debug)]
 pub(super) struct EventTimes {
@@ -29,7 +30,7 @@ impl EventTimes {
             DataType::Timestamp(unit, _) => Ok(Self { place, unit: *unit, max_future: spec.max_future }),
             other => {
                 let message = format!("expected the event-time column {:?} to be a timestamp", spec.column);
-                Err(Error::config(format!("{message}, found {other}"))
+                Err(Error::config(format!("{message}, found {}", type_name(other)))
                     .help("declare it as, say, \"timestamp[ms]\""))
             }
         }

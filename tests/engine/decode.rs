@@ -129,7 +129,7 @@ fn a_bad_record_is_told_with_its_place_and_the_remedy() {
     let error = Decoder::new(spec(vec![long("a")])).unwrap().decode(&chunk, BatchTime(0)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "bad record: expected a whole number within Int64 in column \"a\", found `\"warm\"}`; \
+        "bad record: expected a whole number within int64 in column \"a\", found `\"warm\"}`; \
          on_bad=\"drop\" drops and counts such records (byte 6 of 13, topic \"readings\", partition 3, offset 101)",
     );
 }
@@ -350,7 +350,7 @@ fn what_cannot_be_decoded_is_refused_before_anything_runs() {
 
     let event_time = Some(EventTimeSpec { column: "a".to_owned(), max_future: Duration::ZERO });
     let timeless = refused(DecodeSpec { event_time, ..spec(vec![long("a")]) });
-    assert!(timeless.message().contains("to be a timestamp, found Int64"), "{timeless}");
+    assert!(timeless.message().contains("to be a timestamp, found int64"), "{timeless}");
 
     let kinds = [nested, unknown, clash, timeless].map(|error| error.kind());
     assert_eq!(kinds, [ErrorKind::Config; 4]);

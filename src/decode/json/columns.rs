@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, GenericStringArray, NullBufferBuilder, OffsetSizeTrait, PrimitiveArray,
+    ArrayRef, BooleanArray, BooleanBufferBuilder, GenericStringArray, OffsetSizeTrait, PrimitiveArray,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
@@ -25,6 +25,7 @@ use crate::decode::json::number::Number;
 use crate::decode::json::text::{LoneSurrogate, unescape};
 use crate::decode::json::timestamp::{Moment, parse_date};
 use crate::error::{Error, Result};
+use crate::types::type_name;
 
 /// The types that [`new_column`] makes, for errors.
 pub(super) const SUPPORTED: &str = "bool, int8 to int64, uint8 to uint64, float32, float64, string, large_string, \
@@ -48,10 +49,10 @@ impl From<LoneSurrogate> for Misfit {
 
 /// The values of one column so far.
 pub(super) trait Column: Debug + Send {
-    /// Appends the value that starts at `at` of `bytes`, which is not `null`, and says where it ends. Appends nothing
-    /// where it does not fit. The cursor comes and goes in its parts, which fit registers: by way of memory it cost
-    /// as much as the reading.
-    fn read(&mut self, bytes: &[u8], at: usize) -> Result<usize, Misfit>;
+    /// Appends the value that `rest` starts with, which is not `null`, and says how many bytes it takes. Appends
+    /// nothing where it does not fit. No cursor is passed, but what fits registers: by way of memory it cost as much
+    /// as the reading.
+    fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit>;
 
     /// Appends a null.
     fn null(&mut self);
@@ -75,7 +76,7 @@ pub(super) trait Column: Debug + Send {
 /// An empty column of `data_type`; none where JSON cannot be read into it.
 pub(super) fn new_column(data_type: &DataType) -> Option<Box<dyn Column>> {
     Some(match data_type {
-        DataType::Boolean => Box::new(Booleans::new()),
+        DataType::Boolean => Fixed::boxed(Boolean),
         DataType::Utf8 => Box::new(Strings::<i32>::new()),
         DataType::LargeUtf8 => Box::new(Strings::<i64>::new()),
         DataType::Int8 => primitive::<Int8Type, _>(data_type, Whole),
@@ -112,15 +113,14 @@ trait Read<N>: Debug + Send {
 #[derive(Debug)]
 struct Whole;
 
-impl<N: TryFrom<i128>> Read<N> for Whole {
+impl<N: TryFrom<u64> + TryFrom<i64>> Read<N> for Whole {
     #[inline(always)]
     fn read(&self, input: &mut Cursor<'_>) -> Result<N, Misfit> {
-        let whole = Number::read(input)?.whole().ok_or(Misfit)?;
-        N::try_from(whole).map_err(|_| Misfit)
+        Number::read(input)?.whole().ok_or(Misfit)
     }
 
     fn expects(&self, data_type: &DataType) -> String {
-        format!("a whole number within {data_type}")
+        format!("a whole number within {}", type_name(data_type))
     }
 }
 
@@ -134,7 +134,7 @@ impl Read<f64> for Float {
     }
 
     fn expects(&self, data_type: &DataType) -> String {
-        format!("a number within {data_type}")
+        format!("a number within {}", type_name(data_type))
     }
 }
 
@@ -145,7 +145,7 @@ impl Read<f32> for Float {
     }
 
     fn expects(&self, data_type: &DataType) -> String {
-        format!("a number within {data_type}")
+        format!("a number within {}", type_name(data_type))
     }
 }
 
@@ -179,7 +179,10 @@ impl Read<i64> for Instants {
     }
 
     fn expects(&self, data_type: &DataType) -> String {
-        format!("ISO 8601 text such as \"2024-02-29T12:00:00Z\", or a whole number, within {data_type}")
+        format!(
+            "ISO 8601 text such as \"2024-02-29T12:00:00Z\", or a whole number, within {}",
+            type_name(data_type)
+        )
     }
 }
 
@@ -195,16 +198,99 @@ fn with_text<T>(input: &mut Cursor<'_>, parse: impl FnOnce(&[u8]) -> Option<T>) 
     parse(&text).ok_or(Misfit)
 }
 
-/// A bitmap without a null is no bitmap: equal rows make equal arrays, whatever was rolled back on the way.
-fn finish_nulls(nulls: &mut NullBufferBuilder) -> Option<NullBuffer> {
-    nulls.finish().filter(|nulls| nulls.null_count() > 0)
+/// The rows of a column that are null. A list, and no bitmap, until the column is finished: so a value, unlike a null,
+/// costs nothing here, and a column without a null has no bitmap, whatever was rolled back on the way.
+#[derive(Debug, Default)]
+struct NullRows(Vec<usize>);
+
+impl NullRows {
+    fn push(&mut self, row: usize) {
+        self.0.push(row);
+    }
+
+    /// Forgets the rows from `rows` on.
+    fn truncate(&mut self, rows: usize) {
+        let kept = self.0.partition_point(|row| *row < rows);
+        self.0.truncate(kept);
+    }
+
+    /// The bitmap of all `rows` rows; there is no null afterwards.
+    fn finish(&mut self, rows: usize) -> Option<NullBuffer> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut valid = BooleanBufferBuilder::new(rows);
+        valid.append_n(rows, true);
+        self.0.drain(..).for_each(|row| valid.set_bit(row, false));
+        Some(NullBuffer::new(valid.finish()))
+    }
+}
+
+/// Values of one width each.
+#[derive(Debug)]
+struct Fixed<K: Kind> {
+    values: Vec<K::Value>,
+    nulls: NullRows,
+    kind: K,
+}
+
+/// What values of one width are: how they are read, and what array they make.
+trait Kind: Debug + Send {
+    type Value: Default + Debug + Send;
+
+    /// Reads a value, which is not `null`.
+    fn read(&self, input: &mut Cursor<'_>) -> Result<Self::Value, Misfit>;
+
+    fn array(&self, values: Vec<Self::Value>, nulls: Option<NullBuffer>) -> Result<ArrayRef>;
+
+    /// What fits, in words that follow "expected".
+    fn expects(&self) -> String;
+}
+
+impl<K: Kind + 'static> Fixed<K> {
+    fn boxed(kind: K) -> Box<dyn Column> {
+        Box::new(Self { values: Vec::new(), nulls: NullRows::default(), kind })
+    }
+}
+
+impl<K: Kind> Column for Fixed<K> {
+    fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+        let mut input = Cursor::new(rest);
+        self.values.push(self.kind.read(&mut input)?);
+        Ok(input.at())
+    }
+
+    fn null(&mut self) {
+        self.nulls.push(self.values.len());
+        self.values.push(K::Value::default());
+    }
+
+    fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.values.truncate(rows);
+        self.nulls.truncate(rows);
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        self.values.reserve(rows);
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef> {
+        let nulls = self.nulls.finish(self.values.len());
+        self.kind.array(std::mem::take(&mut self.values), nulls)
+    }
+
+    fn expects(&self) -> String {
+        self.kind.expects()
+    }
 }
 
 /// Numbers of one width, and what is stored as such.
 #[derive(Debug)]
-struct Primitives<T: ArrowPrimitiveType, R> {
-    values: Vec<T::Native>,
-    nulls: NullBufferBuilder,
+struct Primitive<T, R> {
     read: R,
     data_type: DataType,
     width: PhantomData<fn() -> T>,
@@ -214,44 +300,19 @@ fn primitive<T: ArrowPrimitiveType + Debug, R: Read<T::Native> + 'static>(
     data_type: &DataType,
     read: R,
 ) -> Box<dyn Column> {
-    Box::new(Primitives::<T, R> {
-        values: Vec::new(),
-        nulls: NullBufferBuilder::new(0),
-        read,
-        data_type: data_type.clone(),
-        width: PhantomData,
-    })
+    Fixed::boxed(Primitive::<T, R> { read, data_type: data_type.clone(), width: PhantomData })
 }
 
-impl<T: ArrowPrimitiveType + Debug, R: Read<T::Native>> Column for Primitives<T, R> {
-    fn read(&mut self, bytes: &[u8], at: usize) -> Result<usize, Misfit> {
-        let mut input = Cursor::at_byte(bytes, at);
-        self.values.push(self.read.read(&mut input)?);
-        self.nulls.append_non_null();
-        Ok(input.at())
+impl<T: ArrowPrimitiveType + Debug, R: Read<T::Native>> Kind for Primitive<T, R> {
+    type Value = T::Native;
+
+    #[inline(always)]
+    fn read(&self, input: &mut Cursor<'_>) -> Result<T::Native, Misfit> {
+        self.read.read(input)
     }
 
-    fn null(&mut self) {
-        self.values.push(T::Native::default());
-        self.nulls.append_null();
-    }
-
-    fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        self.values.truncate(rows);
-        self.nulls.truncate(rows);
-    }
-
-    fn reserve(&mut self, rows: usize) {
-        self.values.reserve(rows);
-    }
-
-    fn finish(&mut self) -> Result<ArrayRef> {
-        let values = ScalarBuffer::from(std::mem::take(&mut self.values));
-        let array = PrimitiveArray::<T>::try_new(values, finish_nulls(&mut self.nulls))?;
+    fn array(&self, values: Vec<T::Native>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+        let array = PrimitiveArray::<T>::try_new(ScalarBuffer::from(values), nulls)?;
         Ok(Arc::new(array.with_data_type(self.data_type.clone())))
     }
 
@@ -261,48 +322,20 @@ impl<T: ArrowPrimitiveType + Debug, R: Read<T::Native>> Column for Primitives<T,
 }
 
 #[derive(Debug)]
-struct Booleans {
-    values: Vec<bool>,
-    nulls: NullBufferBuilder,
-}
+struct Boolean;
 
-impl Booleans {
-    fn new() -> Self {
-        Self { values: Vec::new(), nulls: NullBufferBuilder::new(0) }
-    }
-}
+impl Kind for Boolean {
+    type Value = bool;
 
-impl Column for Booleans {
-    fn read(&mut self, bytes: &[u8], at: usize) -> Result<usize, Misfit> {
-        let mut input = Cursor::at_byte(bytes, at);
+    #[inline(always)]
+    fn read(&self, input: &mut Cursor<'_>) -> Result<bool, Misfit> {
         let value = input.peek() == Some(b't');
         input.literal(if value { "true" } else { "false" })?;
-        self.values.push(value);
-        self.nulls.append_non_null();
-        Ok(input.at())
+        Ok(value)
     }
 
-    fn null(&mut self) {
-        self.values.push(false);
-        self.nulls.append_null();
-    }
-
-    fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        self.values.truncate(rows);
-        self.nulls.truncate(rows);
-    }
-
-    fn reserve(&mut self, rows: usize) {
-        self.values.reserve(rows);
-    }
-
-    fn finish(&mut self) -> Result<ArrayRef> {
-        let values = BooleanBuffer::from(std::mem::take(&mut self.values));
-        Ok(Arc::new(BooleanArray::new(values, finish_nulls(&mut self.nulls))))
+    fn array(&self, values: Vec<bool>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+        Ok(Arc::new(BooleanArray::new(BooleanBuffer::from(values), nulls)))
     }
 
     fn expects(&self) -> String {
@@ -310,24 +343,41 @@ impl Column for Booleans {
     }
 }
 
+/// Text up to this long is copied without a call.
+const SHORT: usize = 16;
+
 /// Text, each value after the last in one buffer.
 #[derive(Debug)]
 struct Strings<O> {
     text: Vec<u8>,
     /// Where each value ends in `text`.
     ends: Vec<usize>,
-    nulls: NullBufferBuilder,
+    nulls: NullRows,
     width: PhantomData<fn() -> O>,
 }
 
 impl<O> Strings<O> {
     fn new() -> Self {
-        Self { text: Vec::new(), ends: Vec::new(), nulls: NullBufferBuilder::new(0), width: PhantomData }
+        Self { text: Vec::new(), ends: Vec::new(), nulls: NullRows::default(), width: PhantomData }
     }
 
     /// Where the last value ends.
     fn end(&self) -> usize {
         self.ends.last().copied().unwrap_or_default()
+    }
+
+    /// Appends `body`, the start of `text`. A short one is copied as the sixteen bytes that it lies in, and cut: that
+    /// is two instructions, where a copy of any length is a call.
+    #[inline(always)]
+    fn append(&mut self, body: &[u8], text: &[u8]) {
+        match text.first_chunk::<SHORT>() {
+            Some(chunk) if body.len() <= SHORT => {
+                let end = self.text.len() + body.len();
+                self.text.extend_from_slice(chunk);
+                self.text.truncate(end);
+            }
+            _ => self.text.extend_from_slice(body),
+        }
     }
 
     #[inline(never)]
@@ -341,21 +391,20 @@ impl<O> Strings<O> {
 }
 
 impl<O: OffsetSizeTrait> Column for Strings<O> {
-    fn read(&mut self, bytes: &[u8], at: usize) -> Result<usize, Misfit> {
-        let mut input = Cursor::at_byte(bytes, at);
+    fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+        let mut input = Cursor::new(rest);
         let string = input.string()?;
         match string.escapes {
-            Escapes::None => self.text.extend_from_slice(string.body),
+            Escapes::None => self.append(string.body, rest.get(1..).unwrap_or_default()),
             Escapes::Some => self.unescape(string.body)?,
         }
         self.ends.push(self.text.len());
-        self.nulls.append_non_null();
         Ok(input.at())
     }
 
     fn null(&mut self) {
+        self.nulls.push(self.ends.len());
         self.ends.push(self.text.len());
-        self.nulls.append_null();
     }
 
     fn len(&self) -> usize {
@@ -373,16 +422,15 @@ impl<O: OffsetSizeTrait> Column for Strings<O> {
     }
 
     fn finish(&mut self) -> Result<ArrayRef> {
-        let mut offsets = Vec::with_capacity(self.ends.len() + 1);
-        offsets.push(O::zero());
-        for end in self.ends.drain(..) {
-            offsets.push(O::from_usize(end).ok_or_else(too_much_text)?);
-        }
+        O::from_usize(self.end()).ok_or_else(too_much_text)?; // no end is larger than the last
+        let nulls = self.nulls.finish(self.ends.len());
+        let ends = self.ends.drain(..).map(O::usize_as);
+        let offsets: Vec<O> = std::iter::once(O::zero()).chain(ends).collect();
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
         // The next chunk will hold about as much.
         let room = Vec::with_capacity(self.text.len());
         let text = std::mem::replace(&mut self.text, room);
-        let array = GenericStringArray::try_new(offsets, text.into(), finish_nulls(&mut self.nulls))?;
+        let array = GenericStringArray::try_new(offsets, text.into(), nulls)?;
         Ok(Arc::new(array))
     }
 

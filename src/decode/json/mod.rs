@@ -27,20 +27,22 @@ use crate::decode::json::prediction::{Prediction, Progress, Target};
 use crate::decode::{Kept, OnBad};
 use crate::error::{Error, Result};
 use crate::raw::{Bytes, RawChunk};
+use crate::types::type_name;
 
 /// Refuses a field that JSON cannot be read into.
 pub(super) fn check_supported(field: &Field) -> Result<()> {
-    new_slot(field).map(|_| ())
+    new_slot(0, field).map(|_| ())
 }
 
-fn new_slot(field: &Field) -> Result<Slot> {
+fn new_slot(place: usize, field: &Field) -> Result<Slot> {
     let column = new_column(field.data_type()).ok_or_else(|| {
-        let (name, found) = (field.name(), field.data_type());
+        let (name, found) = (field.name(), type_name(field.data_type()));
         Error::config(format!("column {name:?}: expected a type that JSON can be read into, found {found}"))
             .help(format!("use one of {SUPPORTED}"))
     })?;
     let nulls = if field.is_nullable() { Nulls::Allowed } else { Nulls::Refused };
-    Ok(Slot { name: field.name().clone(), nulls, column })
+    let bit = u32::try_from(place).ok().and_then(|place| 1u64.checked_shl(place)).unwrap_or_default();
+    Ok(Slot { name: field.name().clone(), nulls, column, bit })
 }
 
 /// A column that is read.
@@ -49,6 +51,8 @@ struct Slot {
     name: String,
     nulls: Nulls,
     column: Box<dyn Column>,
+    /// Its bit in [`Record::seen`]; none beyond the 64th column.
+    bit: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,8 @@ enum Utf8 {
 pub(super) struct JsonPayloads {
     slots: Vec<Slot>,
     places: HashMap<Vec<u8>, usize>,
+    /// What [`Record::seen`] is where every column surely has a value; none where the columns are too many to tell.
+    complete: Option<u64>,
     prediction: Prediction,
     record: Record,
     on_bad: OnBad,
@@ -92,28 +98,24 @@ impl Record {
         self.misfits.clear();
     }
 
-    /// Notes that a value of `column` comes; whether it is surely the first.
+    /// Notes that a value of the column with this bit comes; whether it is surely the first.
     #[inline]
-    fn is_first(&mut self, column: usize) -> bool {
-        let bit = u32::try_from(column).ok().and_then(|column| 1u64.checked_shl(column)).unwrap_or(0);
-        let first = bit != 0 && self.seen & bit == 0;
+    fn is_first(&mut self, bit: u64) -> bool {
+        let seen = self.seen;
         self.seen |= bit;
-        first
-    }
-
-    /// Whether each of `columns` columns surely has a value.
-    #[inline]
-    fn is_complete(&self, columns: usize) -> bool {
-        self.seen.count_ones() as usize == columns
+        self.seen != seen
     }
 }
 
 impl JsonPayloads {
     pub(super) fn new(fields: &[FieldRef], on_bad: OnBad) -> Result<Self> {
-        let slots = fields.iter().map(|field| new_slot(field)).collect::<Result<Vec<_>>>()?;
+        let slots = fields.iter().enumerate().map(|(place, field)| new_slot(place, field));
+        let slots = slots.collect::<Result<Vec<_>>>()?;
+        let complete = slots.iter().try_fold(0, |seen, slot| (slot.bit != 0).then_some(seen | slot.bit));
         let places = slots.iter().enumerate().map(|(place, slot)| (slot.name.clone().into_bytes(), place));
         let places = places.collect();
-        Ok(Self { slots, places, prediction: Prediction::default(), record: Record::default(), on_bad })
+        let (prediction, record) = (Prediction::default(), Record::default());
+        Ok(Self { slots, places, complete, prediction, record, on_bad })
     }
 
     pub(super) fn decode(&mut self, chunk: &RawChunk) -> Result<(Kept, Vec<ArrayRef>)> {
@@ -164,7 +166,7 @@ impl JsonPayloads {
         self.record.begin(row);
         let mut input = Cursor::new(payload);
         self.object(&mut input).map_err(|expected| Bad::Syntax { at: input.at(), expected })?;
-        if !self.record.is_complete(self.slots.len()) {
+        if self.complete != Some(self.record.seen) {
             self.fill(payload.len());
         }
         match self.record.misfits.first() {
@@ -188,10 +190,10 @@ impl JsonPayloads {
     #[inline]
     fn object(&mut self, input: &mut Cursor<'_>) -> Result<(), Expected> {
         input.whitespace();
-        input.expect(b'{', "a JSON object")?;
-        if !empty_object(input) {
-            self.members(input)?;
+        if input.peek() != Some(b'{') {
+            return Err(Expected("a JSON object"));
         }
+        self.members(input)?;
         input.whitespace();
         if input.peek().is_some() {
             return Err(Expected("nothing after the object"));
@@ -199,18 +201,17 @@ impl JsonPayloads {
         Ok(())
     }
 
-    /// Reads from behind the opening brace to behind the closing one. The cursor is a copy, which never has an
+    /// Reads from the opening brace to behind the closing one. The cursor is a copy, which never has an
     /// address and so stays in registers.
     #[inline]
     fn members(&mut self, input: &mut Cursor<'_>) -> Result<(), Expected> {
         let mut own = *input;
         let mut progress = Progress::default();
         let result = loop {
-            if let Err(expected) = self.member(&mut progress, &mut own) {
-                break Err(expected);
-            }
-            if !own.eat(b',') {
-                break own.expect(b'}', "a comma or the closing brace of an object");
+            match self.member(&mut progress, &mut own) {
+                Ok(Next::Member) => {}
+                Ok(Next::Ended) => break Ok(()),
+                Err(expected) => break Err(expected),
             }
         };
         *input = own;
@@ -218,27 +219,36 @@ impl JsonPayloads {
         result
     }
 
-    /// Reads a key, its value, and the whitespace behind it.
+    /// Reads the brace or comma that stands here, and the key and the value behind it.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "keeps the cursor in registers")]
-    fn member(&mut self, progress: &mut Progress, input: &mut Cursor<'_>) -> Result<(), Expected> {
+    fn member(&mut self, progress: &mut Progress, input: &mut Cursor<'_>) -> Result<Next, Expected> {
         let target = match self.prediction.follow(progress, input) {
             Some(target) => target,
-            None => input.lend(|input| self.unpredicted(progress, input))?,
+            None => match input.lend(|input| self.unpredicted(progress, input))? {
+                Some(target) => target,
+                None => return Ok(Next::Ended),
+            },
         };
-        input.whitespace();
         match target.and_then(|place| Some((place, self.slots.get_mut(place)?))) {
             Some((place, slot)) => slot.read(place, input, &mut self.record)?,
             None => walk::value(input)?,
         }
-        input.whitespace();
-        Ok(())
+        next(input)
     }
 
-    /// Reads a key the exact way, and learns its lead.
+    /// Reads a key the exact way, and learns its lead; none where the object holds nothing and has been stepped over.
     #[inline(never)]
-    fn unpredicted(&mut self, progress: &mut Progress, input: &mut Cursor<'_>) -> Result<Target, Expected> {
+    fn unpredicted(
+        &mut self,
+        progress: &mut Progress,
+        input: &mut Cursor<'_>,
+    ) -> Result<Option<Target>, Expected> {
+        if empty_object(input) {
+            return Ok(None);
+        }
         let start = input.at();
+        input.skip(1);
         input.whitespace();
         let key = input.string()?;
         input.whitespace();
@@ -246,7 +256,7 @@ impl JsonPayloads {
         input.whitespace();
         let target = self.place_of(key);
         self.prediction.learn(progress, input.since(start), target);
-        Ok(target)
+        Ok(Some(target))
     }
 
     /// The column that `key` names. Half a surrogate pair is in no column's name.
@@ -265,21 +275,39 @@ impl Slot {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "keeps the cursor in registers")]
     fn read(&mut self, place: usize, input: &mut Cursor<'_>, record: &mut Record) -> Result<(), Expected> {
-        if !record.is_first(place) {
-            self.column.truncate(record.row);
-            record.misfits.retain(|misfit| misfit.0 != place);
+        if !record.is_first(self.bit) {
+            self.forget(place, record);
         }
+        match self.column.read(input.rest()) {
+            Ok(bytes) => input.skip(bytes),
+            Err(Misfit) => input.lend(|input| self.unusual(place, input, record))?,
+        }
+        Ok(())
+    }
+
+    /// Forgets what the record under way has said of this column.
+    #[inline(never)]
+    fn forget(&mut self, place: usize, record: &mut Record) {
+        self.column.truncate(record.row);
+        record.misfits.retain(|misfit| misfit.0 != place);
+    }
+
+    /// Reads a value that stands behind whitespace, or is null, or does not fit.
+    #[inline(never)]
+    fn unusual(&mut self, place: usize, input: &mut Cursor<'_>, record: &mut Record) -> Result<(), Expected> {
+        input.whitespace();
         let start = input.at();
         if input.peek() == Some(b'n') {
             input.literal("null")?;
             self.null(place, start, record);
             return Ok(());
         }
-        match self.column.read(input.bytes(), start) {
-            Ok(end) => input.move_to(end),
-            Err(Misfit) => return input.lend(|input| misfit(place, input, record)),
+        if let Ok(bytes) = self.column.read(input.rest()) {
+            input.skip(bytes);
+            return Ok(());
         }
-        Ok(())
+        record.misfits.push((place, start));
+        walk::value(input)
     }
 
     fn null(&mut self, place: usize, at: usize, record: &mut Record) {
@@ -290,19 +318,41 @@ impl Slot {
     }
 }
 
-/// Steps over the value that starts here and does not fit, if it is one.
-#[inline(never)]
-fn misfit(place: usize, input: &mut Cursor<'_>, record: &mut Record) -> Result<(), Expected> {
-    record.misfits.push((place, input.at()));
-    walk::value(input)
+/// What stands at the cursor behind a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The comma before another member.
+    Member,
+    /// Whatever follows the object.
+    Ended,
 }
 
-/// Steps over the end of an object that holds nothing; otherwise the cursor stays behind the opening brace.
-#[inline]
+/// Steps from the end of a value to the comma behind it, or over the closing brace.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "keeps the cursor in registers")]
+fn next(input: &mut Cursor<'_>) -> Result<Next, Expected> {
+    match input.peek() {
+        Some(b',') => Ok(Next::Member),
+        _ => input.lend(closing),
+    }
+}
+
+#[inline(never)]
+fn closing(input: &mut Cursor<'_>) -> Result<Next, Expected> {
+    input.whitespace();
+    match input.peek() {
+        Some(b',') => return Ok(Next::Member),
+        _ => input.expect(b'}', "a comma or the closing brace of an object")?,
+    }
+    Ok(Next::Ended)
+}
+
+/// Steps over an object that holds nothing; otherwise the cursor stays where it is.
 fn empty_object(input: &mut Cursor<'_>) -> bool {
     let start = input.at();
+    let opened = input.eat(b'{');
     input.whitespace();
-    let empty = input.eat(b'}');
+    let empty = opened && input.eat(b'}');
     if !empty {
         input.move_to(start);
     }

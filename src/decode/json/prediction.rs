@@ -1,9 +1,9 @@
 //! Which key comes next, guessed from the records before.
 //!
 //! Producers write the same keys in the same order and with the same spacing, over and over. So the bytes of a key
-//! with its quotes, colon and the whitespace round them (its *lead*) are compared at once, as two or four words,
-//! instead of being scanned and looked up. A guess is never trusted: equal bytes are the same key, and everything
-//! else takes the exact way. This file deliberately parses nothing.
+//! with the brace or comma before it, its quotes, its colon and the whitespace round them (its *lead*) are compared at
+//! once, as two or four words, instead of being scanned and looked up. A guess is never trusted: equal bytes are the
+//! same key, and everything else takes the exact way. This file deliberately parses nothing.
 
 use crate::decode::json::cursor::Cursor;
 
@@ -42,7 +42,8 @@ struct Step {
 }
 
 impl Prediction {
-    /// Steps over the lead at the cursor, if it is known; what it leads to.
+    /// Steps over the lead at the cursor, if it is known; what it leads to. The cursor stands at the brace or comma
+    /// before a key, which of them is not looked at: a key's lead is the same wherever in a record it stands.
     #[inline]
     pub(super) fn follow(&self, progress: &mut Progress, input: &mut Cursor<'_>) -> Option<Target> {
         match self.steps.get(progress.next) {
@@ -91,7 +92,8 @@ impl Step {
         let mut padded = [0; LEAD_BYTES];
         padded.get_mut(..lead.len())?.copy_from_slice(lead);
         let mut mask = [0; LEAD_BYTES];
-        mask.get_mut(..lead.len())?.fill(0xff);
+        mask.get_mut(1..lead.len())?.fill(0xff);
+        padded[0] = 0;
         Some(Self { words: words(&padded), masks: words(&mask), lead: padded, len: lead.len(), target })
     }
 
@@ -108,7 +110,11 @@ impl Step {
         }
         match rest.first_chunk::<LEAD_BYTES>() {
             Some(chunk) => !self.differs(&words::<LEAD_BYTES, WORDS>(chunk)),
-            None => self.lead.get(..self.len).is_some_and(|lead| rest.starts_with(lead)),
+            None => self
+                .lead
+                .get(1..self.len)
+                .zip(rest.get(1..))
+                .is_some_and(|(lead, rest)| rest.starts_with(lead)),
         }
     }
 
@@ -143,16 +149,17 @@ mod tests {
 
     #[test]
     fn a_lead_is_found_in_its_place_and_out_of_it() {
-        let prediction = learnt(&["\"a\":", " \"a key of over 16 bytes\"", "\"c\":"]);
+        let prediction = learnt(&["{\"a\":", ", \"a key of over 16 bytes\"", ",\"c\":"]);
         let mut progress = Progress::default();
         for (text, target) in [
-            ("\"c\":1", Some(Some(2))),
-            ("\"a\":1", Some(Some(0))),
-            (" \"a key of over 16 bytes\"", Some(Some(1))),
-            (" \"a key of over 16 lynxes\"", None),
-            ("\"c\":a long value to come after it", Some(Some(2))),
-            ("\"b\":a long value to come after it", None),
-            ("\"c\"", None),
+            (",\"c\":1", Some(Some(2))),
+            (",\"a\":1", Some(Some(0))),
+            (", \"a key of over 16 bytes\"", Some(Some(1))),
+            (", \"a key of over 16 lynxes\"", None),
+            ("{\"c\":a long value to come after it", Some(Some(2))),
+            (",\"b\":a long value to come after it", None),
+            (",\"c\"", None),
+            (",", None),
             ("", None),
         ] {
             let mut input = Cursor::new(text.as_bytes());
@@ -165,7 +172,7 @@ mod tests {
         let mut prediction = learnt(&[]);
         let mut progress = Progress::default();
         for index in 0..1_000 {
-            prediction.learn(&mut progress, format!("\"{index}\":").as_bytes(), None);
+            prediction.learn(&mut progress, format!(",\"{index}\":").as_bytes(), None);
         }
         assert_eq!(prediction.steps.len(), MAX_STEPS);
         prediction.settle(&progress);

@@ -15,16 +15,16 @@ use crate::decode::json::number;
 /// How deep objects and arrays may nest, the record's own object included.
 pub(super) const MAX_DEPTH: u32 = 128;
 
-/// Steps over the value that starts here.
+/// Steps over the value that starts here, and whitespace before it.
 #[inline(always)]
 pub(super) fn value(input: &mut Cursor<'_>) -> Result<(), Expected> {
     match input.peek() {
-        Some(b'{' | b'[') => input.lend(nested),
-        _ => scalar(input),
+        Some(b'"') => input.string().map(|_| ()),
+        Some(b'-' | b'0'..=b'9') => number::walk(input),
+        _ => input.lend(nested),
     }
 }
 
-#[inline(always)]
 fn scalar(input: &mut Cursor<'_>) -> Result<(), Expected> {
     match input.peek() {
         Some(b'"') => input.string().map(|_| ()),
@@ -49,6 +49,7 @@ fn key(input: &mut Cursor<'_>) -> Result<(), Expected> {
 #[inline(never)]
 fn nested(input: &mut Cursor<'_>) -> Result<(), Expected> {
     let mut open = Open::default();
+    input.whitespace();
     loop {
         let opened = match input.peek() {
             Some(b'{') => open.enter(Kind::Object, input)?,

@@ -73,6 +73,10 @@ class StreamingContext:
     source then starts where `starting` says), and a notebook's cell may be run again. A context that is no longer
     referred to stops by itself and gives its threads back, so keep it in a variable.
 
+    What there is to say of a job goes to ``logging.getLogger("tidemill")``: warnings with what to do, and at debug one
+    line a batch; librdkafka's own lines go to ``"tidemill.kafka"``. Levels are looked at when a job starts and at each
+    of its events. Lines come through a queue: one that logging's handlers are too slow for is left out, and counted.
+
     Args:
         batch_interval: the time between batches: ``"500ms"``, a ``timedelta`` or seconds, in whole milliseconds.
         trigger: another rule than the interval: `interval`, `as_soon_as_possible` or `available_now`.

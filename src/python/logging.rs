@@ -244,7 +244,11 @@ fn hand_on(waiting: &Receiver<Item>) {
                 return;
             }
             Item::Line(line) => {
-                if gil::attach(|py| Ok(tell(py, &line))).is_err() {
+                let told = gil::attach(|py| {
+                    tell(py, &line);
+                    Ok(())
+                });
+                if told.is_err() {
                     return; // the interpreter is ending
                 }
             }

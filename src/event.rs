@@ -2,6 +2,7 @@
 //!
 //! It deliberately holds plain values only: listeners, metrics and the page read events and nothing else.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,32 @@ pub struct Progress {
     pub state_bytes: u64,
     /// The number of keys in all keyed state after the batch.
     pub state_keys: u64,
+}
+
+impl Progress {
+    /// Map, reduce and delivery together.
+    pub fn processing_time(&self) -> Duration {
+        self.map_time + self.reduce_time + self.deliver_time
+    }
+
+    /// The offsets that remained behind the last stable ones, of all partitions.
+    pub fn total_lag(&self) -> u64 {
+        self.lag.iter().map(|(_, lag)| lag).sum()
+    }
+}
+
+/// The line that a log has of each batch.
+///
+/// ```
+/// use tidemill::event::Progress;
+/// assert_eq!(Progress::default().to_string(), "batch 0: 0 records in, 0 rows out, 0.0 ms, lag 0");
+/// ```
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (records, rows) = (self.counts.records, self.counts.output_rows);
+        let (millis, lag) = (self.processing_time().as_secs_f64() * 1e3, self.total_lag());
+        write!(f, "batch {}: {records} records in, {rows} rows out, {millis:.1} ms, lag {lag}", self.batch)
+    }
 }
 
 /// What a batch counted; adding up the parts of a batch gives the whole.

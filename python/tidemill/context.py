@@ -73,6 +73,10 @@ class StreamingContext:
     source then starts where `starting` says), and a notebook's cell may be run again. A context that is no longer
     referred to stops by itself and gives its threads back, so keep it in a variable.
 
+    What there is to say of a job goes to ``logging.getLogger("tidemill")``: warnings with what to do, and at debug one
+    line a batch; librdkafka's own lines go to ``"tidemill.kafka"``. Levels are looked at when a job starts and at each
+    of its events. Lines come through a queue: one that logging's handlers are too slow for is left out, and counted.
+
     Args:
         batch_interval: the time between batches: ``"500ms"``, a ``timedelta`` or seconds, in whole milliseconds.
         trigger: another rule than the interval: `interval`, `as_soon_as_possible` or `available_now`.
@@ -199,23 +203,13 @@ class StreamingContext:
         )
         named, assigned = _topics(topics), _partitions(partitions)
         read = _subscribed(named, assigned)
-        stream = self._native.kafka(
-            named,
-            assigned,
-            bootstrap_servers,
-            {key: _setting(value) for key, value in (config or {}).items()},
-            group_id,
-            name=name or ",".join(read),
-            schema=_schema_of(format),
-            metadata=list(metadata),
-            on_bad=on_bad,
-            event_time=event_time,
-            watermark=watermark,
-            idle_timeout=idle_timeout,
-            starting=_bound("starting", starting, read),
-            ending=_bound("ending", ending, read),
+        reading = _reading(
+            read, name=name or ",".join(read), format=format, event_time=event_time, watermark=watermark,
+            idle_timeout=idle_timeout, starting=starting, ending=ending, on_bad=on_bad, metadata=metadata,
             max_rate_per_partition=max_rate_per_partition,
-        )
+        )  # fmt: skip
+        settings = {key: _setting(value) for key, value in (config or {}).items()}
+        stream = self._native.kafka(named, assigned, bootstrap_servers, settings, group_id, **reading)
         return DStream(self, stream)
 
     def scripted(
@@ -243,20 +237,12 @@ class StreamingContext:
         >>> ctx.scripted(source, format=tm.Raw(), metadata=["offset"]).columns
         ['value', 'kafka_offset']
         """
-        topics = [source.topic]
-        stream = self._native.scripted(
-            source,
-            name=name or source.topic,
-            schema=_schema_of(format),
-            metadata=list(metadata),
-            on_bad=on_bad,
-            event_time=event_time,
-            watermark=watermark,
-            idle_timeout=idle_timeout,
-            starting=_bound("starting", starting, topics),
-            ending=_bound("ending", ending, topics),
+        reading = _reading(
+            [source.topic], name=name or source.topic, format=format, event_time=event_time, watermark=watermark,
+            idle_timeout=idle_timeout, starting=starting, ending=ending, on_bad=on_bad, metadata=metadata,
             max_rate_per_partition=max_rate_per_partition,
-        )
+        )  # fmt: skip
+        stream = self._native.scripted(source, **reading)
         return DStream(self, stream)
 
     def start(self) -> None:
@@ -434,6 +420,35 @@ def _trigger(batch_interval: Duration, trigger: Trigger | None) -> Trigger:
             f"either batch_interval or trigger is expected, found {batch_interval!r} and {trigger!r}"
         )
     return trigger
+
+
+def _reading(
+    topics: list[str],
+    *,
+    name: str,
+    format: Json | Raw,  # noqa: A002
+    event_time: str | None,
+    watermark: Duration,
+    idle_timeout: Duration | None,
+    starting: Position | None,
+    ending: Position | None,
+    on_bad: str,
+    metadata: Sequence[Metadata],
+    max_rate_per_partition: float | None,
+) -> dict[str, Any]:
+    """What every source is told of how to read, in the core's words."""
+    return {
+        "name": name,
+        "schema": _schema_of(format),
+        "event_time": event_time,
+        "watermark": watermark,
+        "idle_timeout": idle_timeout,
+        "starting": _bound("starting", starting, topics),
+        "ending": _bound("ending", ending, topics),
+        "on_bad": on_bad,
+        "metadata": list(metadata),
+        "max_rate_per_partition": max_rate_per_partition,
+    }
 
 
 def _schema_of(given: Json | Raw) -> _native.Schema | None:

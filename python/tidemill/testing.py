@@ -12,6 +12,33 @@ A job that ends by itself needs no clock:
 >>> hot = ctx.scripted(source, format=tm.Json({"t": "float64"})).filter("t > 90")
 >>> [batch["t"].tolist() for batch in hot]
 [[99.0]]
+
+How a job takes a failure is tested by a script too. This one happens after two records, and ends the job with the
+very exception that was given:
+
+>>> ctx = tm.StreamingContext(trigger=tm.available_now())
+>>> ctx.scripted(source, format=tm.Raw()).foreach_batch(print)
+>>> source.fail_next("fetch", OSError("the disk is gone"), after=1)
+>>> ctx.run()
+Traceback (most recent call last):
+    ...
+OSError: the disk is gone
+tidemill: ...
+
+So is what a job does while its source says nothing:
+
+>>> ctx = tm.StreamingContext(trigger=tm.available_now(), name="patient")
+>>> ctx.scripted(source, format=tm.Raw()).foreach_batch(lambda batch: print(batch.num_rows, "rows"))
+>>> source.stall()
+>>> ctx.start()
+>>> source.await_fetch()
+True
+>>> ctx.is_running, ctx.progress
+(True, None)
+>>> source.release()
+>>> ctx.await_termination()
+2 rows
+True
 """
 
 from __future__ import annotations

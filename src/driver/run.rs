@@ -244,7 +244,10 @@ impl Loop {
     fn emit(&self, event: Event) {
         self.listeners.tell(&event);
         match event {
-            Event::Completed(progress) => self.shared.lock().progress = Some(progress),
+            Event::Completed(progress) => {
+                log::debug!("{progress}");
+                self.shared.lock().progress = Some(progress);
+            }
             Event::Failed(error) => self.shared.lock().error = Some(error),
             Event::Started(_) => self.shared.begin(),
             _ => {}

@@ -215,6 +215,13 @@ impl ScriptedSource {
         }
     }
 
+    /// The same for at most `limit`, and says whether a fetch waits.
+    pub fn await_waiting_fetch_for(&self, limit: Duration) -> bool {
+        let (script, idle) = (self.shared.lock(), |script: &mut Script| script.waiting == 0);
+        let waited = self.shared.changed.wait_timeout_while(script, limit, idle);
+        waited.unwrap_or_else(PoisonError::into_inner).0.waiting > 0
+    }
+
     /// What was acknowledged, by partition.
     pub fn acknowledged(&self) -> Positions {
         self.shared.lock().acknowledged.clone()

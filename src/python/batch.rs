@@ -317,7 +317,7 @@ fn column_array<'py>(
     chunks: &[ArrayRef],
     data_type: &DataType,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let array = whole(chunks, data_type)?;
+    let array = whole(py, chunks, data_type)?;
     match data_type {
         DataType::Boolean if array.null_count() == 0 => Ok(booleans(py, array.as_boolean())),
         DataType::Timestamp(_, _) | DataType::Duration(_) | DataType::Date32 => times(py, &array),
@@ -333,11 +333,13 @@ fn column_array<'py>(
     }
 }
 
-fn whole(chunks: &[ArrayRef], data_type: &DataType) -> Result<ArrayRef> {
+fn whole(py: Python<'_>, chunks: &[ArrayRef], data_type: &DataType) -> Result<ArrayRef> {
     match chunks {
         [] => Ok(new_empty_array(data_type)),
         [one] => Ok(Arc::clone(one)),
-        many => Ok(concat(&many.iter().map(|chunk| chunk.as_ref() as &dyn Array).collect::<Vec<_>>())?),
+        many => gil::release(py, || {
+            Ok(concat(&many.iter().map(|chunk| chunk.as_ref() as &dyn Array).collect::<Vec<_>>())?)
+        }),
     }
 }
 

@@ -26,6 +26,7 @@ use crate::python::dstream::Stream;
 use crate::python::event::{Event, Progress};
 use crate::python::functions::Callable;
 use crate::python::gil;
+use crate::python::logging;
 use crate::python::sinks::BatchIterator;
 use crate::python::sources::{KafkaArguments, ReadingArguments};
 use crate::python::testing::{ManualClock, ScriptedSource};
@@ -267,6 +268,7 @@ impl Context {
         py: Python<'_>,
         start: impl FnOnce(&Core, Vec<Listener>) -> Result<()> + Send + 'static,
     ) -> PyResult<()> {
+        logging::refresh(py);
         let _waiting = Waiting::new(&self.waiters);
         let (core, listeners) = (Arc::clone(&self.core), self.listeners());
         let left = Arc::new(AtomicBool::new(false));
@@ -325,6 +327,7 @@ impl Drop for Context {
 /// Tells Python of an event. Nothing is raised: what a listener does wrong is logged by the dispatcher.
 fn tell(dispatch: &Callable, waiters: &AtomicUsize, event: &CoreEvent) {
     let told = gil::attach(|py| {
+        logging::refresh(py);
         if let CoreEvent::Failed(error) = event
             && waiters.load(Ordering::SeqCst) == 0
         {

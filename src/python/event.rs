@@ -3,7 +3,6 @@
 //! Plain values only; it deliberately keeps no reference into the engine, so that an event may be kept for good.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDateTime, PyDict, PyTzInfo};
@@ -197,8 +196,7 @@ impl Progress {
     /// Map, reduce and delivery together.
     #[getter]
     fn processing_time(&self) -> f64 {
-        let parts: Duration = [self.0.map_time, self.0.reduce_time, self.0.deliver_time].iter().sum();
-        parts.as_secs_f64()
+        self.0.processing_time().as_secs_f64()
     }
 
     /// From planned to delivered.
@@ -217,7 +215,7 @@ impl Progress {
     /// The lag of all partitions together.
     #[getter]
     fn total_lag(&self) -> u64 {
-        self.0.lag.iter().map(|(_, lag)| lag).sum()
+        self.0.total_lag()
     }
 
     /// The watermark after the batch (UTC); None without event time.
@@ -251,12 +249,7 @@ impl Progress {
     }
 
     fn __repr__(&self) -> String {
-        let (records, rows) = (self.records(), self.output_rows());
-        let (time, lag) = (self.processing_time() * 1e3, self.total_lag());
-        format!(
-            "Progress(batch {}: {records} records in, {rows} rows out, {time:.1} ms, lag {lag})",
-            self.batch_id()
-        )
+        format!("Progress({})", self.0)
     }
 }
 

@@ -12,9 +12,9 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kafka::{Cluster, explain};
@@ -23,6 +23,10 @@ use crate::python::units::Span;
 
 /// How long a full queue or an unsent record is polled for before it is looked at again.
 const POLL: Duration = Duration::from_millis(1);
+
+/// How long a record may be on its way before it counts as lost: less than the demonstration's last wait, so that
+/// a broker that has gone is told as what it is.
+const DELIVERY: Duration = Duration::from_secs(8);
 
 /// How long a broker may take to make a topic before it counts as not there.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -73,24 +77,66 @@ impl MockBroker {
     }
 }
 
+/// Counts the records that did not arrive, and keeps the first reason.
+#[derive(Default)]
+struct Deliveries {
+    lost: Mutex<Lost>, // written while the producer polls, read by its owner; held for a count
+}
+
+#[derive(Default)]
+struct Lost {
+    records: u64,
+    reason: Option<KafkaError>,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((reason, _)) = result {
+            let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            lost.records += 1;
+            lost.reason.get_or_insert_with(|| reason.clone());
+        }
+    }
+}
+
+impl Deliveries {
+    /// An error where records were lost since it was last asked.
+    fn check(&self) -> Result<()> {
+        let lost = std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(reason) = lost.reason else { return Ok(()) };
+        let text = format!("{} records did not arrive, the first because of: {reason}", lost.records);
+        Err(Error::sink(text).caused_by(reason))
+    }
+}
+
 /// A plain Kafka producer.
 ///
 /// Args:
 ///     `bootstrap_servers`: `host:port`, several separated by commas.
+///     timeout: how long a record may be on its way before it counts as lost; 8 s by default.
+///
+/// A record that is lost is told by the next `send` or `flush`.
 #[pyclass(frozen, module = "tidemill._native")]
 pub(crate) struct DemoProducer {
     /// Taken out by `close`; every other use is short and polls without the GIL.
-    producer: Mutex<Option<BaseProducer>>,
+    producer: Mutex<Option<BaseProducer<Deliveries>>>,
     servers: String,
 }
 
 #[pymethods]
 impl DemoProducer {
     #[new]
-    fn new(bootstrap_servers: &str) -> PyResult<Self> {
+    #[pyo3(signature = (bootstrap_servers, timeout = None))]
+    fn new(bootstrap_servers: &str, timeout: Option<Span>) -> PyResult<Self> {
+        let timeout = timeout.map_or(DELIVERY, |span| span.0).as_millis().to_string();
         let mut config = client(bootstrap_servers);
         config.set("linger.ms", "5").set("acks", "1").set("partitioner", "murmur2_random");
-        let producer = config.create().map_err(refused)?;
+        config.set("message.timeout.ms", timeout);
+        let producer = config.create_with_context(Deliveries::default()).map_err(refused)?;
         Ok(Self { producer: Mutex::new(Some(producer)), servers: bootstrap_servers.to_owned() })
     }
 
@@ -102,17 +148,19 @@ impl DemoProducer {
     /// Hands over (key, value) pairs; waits only while the local queue is full.
     #[expect(clippy::needless_pass_by_value, reason = "pyo3 makes an owned list of Python's")]
     fn send(&self, py: Python<'_>, topic: &str, records: Vec<(Vec<u8>, Vec<u8>)>) -> PyResult<()> {
-        let send = |producer: &BaseProducer| {
-            records.iter().try_for_each(|(key, value)| send_one(producer, topic, key, value))
+        let send = |producer: &BaseProducer<Deliveries>| {
+            records.iter().try_for_each(|(key, value)| send_one(producer, topic, key, value))?;
+            producer.context().check()
         };
         Ok(gil::release(py, || self.with(send))?)
     }
 
     /// Waits until all is sent, `timeout` at most, and says how many records are not.
     fn flush(&self, py: Python<'_>, timeout: Span) -> PyResult<i32> {
-        let flush = |producer: &BaseProducer| {
+        let flush = |producer: &BaseProducer<Deliveries>| {
             // A flush that runs out of time is no error: what is left is the answer.
             let _ = producer.flush(timeout.0);
+            producer.context().check()?;
             Ok(producer.in_flight_count())
         };
         Ok(gil::release(py, || self.with(flush))?)
@@ -125,7 +173,7 @@ impl DemoProducer {
 }
 
 impl DemoProducer {
-    fn with<T>(&self, work: impl FnOnce(&BaseProducer) -> Result<T>) -> Result<T> {
+    fn with<T>(&self, work: impl FnOnce(&BaseProducer<Deliveries>) -> Result<T>) -> Result<T> {
         let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         producer.as_ref().map_or_else(|| Err(Error::sink("the producer has been closed")), work)
     }
@@ -137,7 +185,7 @@ fn client(servers: &str) -> ClientConfig {
     config
 }
 
-fn send_one(producer: &BaseProducer, topic: &str, key: &[u8], value: &[u8]) -> Result<()> {
+fn send_one(producer: &BaseProducer<Deliveries>, topic: &str, key: &[u8], value: &[u8]) -> Result<()> {
     let mut record = BaseRecord::to(topic).key(key).payload(value);
     loop {
         match producer.send(record) {

@@ -12,6 +12,7 @@ mod event;
 mod expressions;
 mod functions;
 mod gil;
+mod logging;
 mod ml;
 mod mock;
 mod schema;
@@ -55,9 +56,11 @@ mod _native {
     use crate::python::testing::{ManualClock, ScriptedSource};
     #[pymodule_export]
     use crate::python::trigger::Trigger;
-    /// The functions that make expressions are of one kind, and are listed in their own file.
+    /// Python's loggers hear from here on. The functions that make expressions are of one kind, and are listed in
+    /// their own file.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::logging::install(module)?;
         super::expressions::register(module)
     }
 

@@ -4,11 +4,14 @@
 
 use std::sync::Arc;
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::ingest::scripted::{ScriptedRecord, ScriptedSource as CoreSource};
+use crate::error::{Error, Result};
+use crate::ingest::scripted::{Call, ScriptedRecord, ScriptedSource as CoreSource};
 use crate::offset::Offset;
+use crate::python::gil;
 use crate::python::units::Span;
 use crate::time::{BatchTime, Clock, ManualClock as CoreClock};
 
@@ -71,6 +74,50 @@ impl ScriptedSource {
         self.source.trim(partition, Offset(earliest));
     }
 
+    /// Makes every fetch wait, before it gives its first record, until `release`.
+    fn stall(&self) {
+        self.source.stall();
+    }
+
+    /// Lets stalled fetches go on.
+    fn release(&self) {
+        self.source.release();
+    }
+
+    /// Waits until a fetch waits: stalled, or for records that are not there yet; `timeout` at most.
+    ///
+    /// Returns:
+    ///     Whether one does.
+    #[pyo3(signature = (timeout = None))]
+    fn await_fetch(&self, py: Python<'_>, timeout: Option<Span>) -> PyResult<bool> {
+        gil::wait(py, timeout.map(|span| span.0), |turn| self.source.await_waiting_fetch_for(turn))
+    }
+
+    /// Makes the next such call fail, once.
+    ///
+    /// Args:
+    ///     call: `"fetch"`, `"heads"` (where the partitions end: asked at the start and before each plan), or
+    ///         `"acknowledge"` (a batch is done).
+    ///     error: the exception; where it ends the job, the job raises this very object.
+    ///     after: of a fetch, how many records come before it.
+    ///     passing: the same call may succeed later: a running job then warns and asks for `"heads"` again.
+    ///
+    /// Raises:
+    ///     `ConfigError`: there is no such call.
+    #[pyo3(signature = (call, error, *, after = 0, passing = false))]
+    fn fail_next(
+        &self,
+        call: &str,
+        error: &Bound<'_, PyBaseException>,
+        after: u64,
+        passing: bool,
+    ) -> PyResult<()> {
+        let exception = PyErr::from_value(error.as_any().clone());
+        let failure = Error::source(exception.to_string()).caused_by(exception);
+        self.source.fail_next(call_of(call, after)?, if passing { failure.retriable() } else { failure });
+        Ok(())
+    }
+
     /// What has been processed: the next offset of each (topic, partition).
     #[getter]
     fn acknowledged(&self) -> Vec<(String, i32, i64)> {
@@ -80,6 +127,17 @@ impl ScriptedSource {
 
     fn __repr__(&self) -> String {
         format!("ScriptedSource({:?})", self.topic)
+    }
+}
+
+fn call_of(name: &str, after: u64) -> Result<Call> {
+    match name {
+        "fetch" => Ok(Call::Fetch { after }),
+        "heads" => Ok(Call::Heads),
+        "acknowledge" => Ok(Call::Acknowledge),
+        other => {
+            Err(Error::config(format!("call is \"fetch\", \"heads\" or \"acknowledge\", found {other:?}")))
+        }
     }
 }
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.bench import imports, jobs, machine, memory, readings, rust, small_batches
+from tests.bench import columns, imports, jobs, machine, memory, readings, rust, small_batches
 from tests.bench.figure import Figure, table
 from tests.bench.settings import Settings
 from tests.kafka.broker import Broker
@@ -23,6 +23,7 @@ Bench = Callable[[Settings], Iterable[Figure]]
 PYTHON: dict[str, Bench] = {
     "imports": imports.figures,
     "small_batches": small_batches.figures,
+    "columns": columns.figures,
     "jobs": jobs.figures,
     "memory": memory.figures,
 }

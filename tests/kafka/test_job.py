@@ -1,7 +1,7 @@
 """The README's job over many records: every alert right, on one executor and on three, also when the broker dies.
 
-`TIDEMILL_JOB_RECORDS` says how many records go through each test, 200,000 by default; with 10,000,000 the figures of
-memory mean something.
+`TIDEMILL_JOB_RECORDS` says how many records go through each test, 200,000 by default; the more
+there are, the less may be held of each.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ PARTITIONS = 4
 BEGIN_MS = 1_750_000_000_000
 STEP_MS = 1000
 MIB = 1 << 20
-# What a job may take more at its end than when a tenth of it was done: the allocators' slack, not a part of the data.
-SLACK_MIB = 200
+# What a job may take more at its end than when a tenth of it was done. The allocators' slack is a few MiB however many
+# the records are; whoever held on to the records, which have 65 bytes each as they are read, would take more than this.
+SLACK_MIB = min(200.0, RECORDS * 60 / MIB)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+import tidemill as tm
+from tidemill._native import DemoProducer
 from tidemill.demo.feed import Feed, encode
 from tidemill.demo.fleet import NOISE_C, REPORTS_PER_SECOND, Fault, FaultKind, Fleet
 from tidemill.demo.score import Alarm, Score
@@ -144,6 +146,26 @@ def test_an_error_of_the_producer_reaches_whoever_stops_the_feed(fleet: Fleet) -
     assert producer.asked.wait(timeout=60)
     with pytest.raises(ConnectionError, match="gone"):
         feed.stop()
+
+
+def test_readings_that_were_not_sent_are_told_to_whoever_stops_the_feed(fleet: Fleet) -> None:
+    class Slow(Collected):
+        def flush(self, timeout: float) -> int:
+            return 3
+
+    feed = Feed(fleet, Slow(), "readings")
+    feed.start(0.0)
+    with pytest.raises(tm.SinkError, match="3 readings were not sent within 10 s"):
+        feed.stop()
+
+
+def test_records_that_did_not_arrive_are_told_once_by_the_demonstrations_producer() -> None:
+    producer = DemoProducer("127.0.0.1:1", timeout="50ms")  # nobody listens there
+    producer.send("readings", [(b"a", b"1"), (b"b", b"2")])
+    with pytest.raises(tm.SinkError, match=r"2 records did not arrive, the first because of: .*timed out"):
+        producer.flush(30)
+    assert producer.flush(0) == 0
+    producer.close()
 
 
 SHIFT = Fault(FaultKind.SHIFT, machine=1, start=100)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import threading
+from typing import Literal
 
 import pytest
 
@@ -30,6 +32,80 @@ def test_a_scripted_source_has_holes_tombstones_and_retention(drained: tm.Stream
         (b"b", 4, b"k"),
     ]
     assert source.acknowledged == [("readings", 0, 5)]
+
+
+def test_a_stalled_source_gives_nothing_until_it_is_released(source: ScriptedSource) -> None:
+    rows: list[int] = []
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    ctx.scripted(source, format=tm.Raw()).foreach_batch(lambda one: rows.append(one.num_rows))
+    source.push(0, [b"a", b"b"])
+    assert not source.await_fetch(timeout=0)
+    source.stall()
+    ctx.start()
+    assert source.await_fetch()
+    assert (rows, ctx.is_running) == ([], True)
+    source.release()
+    assert ctx.await_termination()
+    assert rows == [2]
+
+
+@pytest.mark.parametrize("call", ["fetch", "heads"])
+def test_a_failure_that_was_asked_for_ends_the_job_once_as_the_exception_that_was_given(
+    source: ScriptedSource, call: Literal["fetch", "heads"]
+) -> None:
+    rows: list[int] = []
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    ctx.scripted(source, format=tm.Raw()).foreach_batch(lambda one: rows.append(one.num_rows))
+    source.push(0, [b"a", b"b"])
+    mine = OSError("mine")
+    source.fail_next(call, mine, after=1)
+    with pytest.raises(OSError, match="mine") as caught:
+        ctx.run()
+    assert caught.value is mine
+    ctx.run()
+    assert rows == [2]
+
+
+def test_a_passing_failure_is_a_warning_and_the_job_goes_on(source: ScriptedSource) -> None:
+    heard: list[str] = []
+    warned = threading.Event()
+    ctx = tm.StreamingContext(trigger=tm.as_soon_as_possible())
+
+    def hear(event: tm.Event) -> None:
+        if event.kind == "warning":
+            heard.append(str(event.error))
+            warned.set()
+
+    ctx.listeners.append(hear)
+    ctx.scripted(source, format=tm.Raw()).foreach_batch(lambda one: ctx.stop())
+    ctx.start()
+    source.fail_next("heads", OSError("mine"), passing=True)
+    source.push(0, [b"a"])  # wakes the job, which asks where the partitions end
+    assert warned.wait(30)
+    source.push(0, [b"b"])
+    assert ctx.await_termination()
+    assert "mine" in heard[0]
+
+
+def test_a_failure_to_acknowledge_is_a_warning_and_ends_nothing(
+    source: ScriptedSource, drained: tm.StreamingContext
+) -> None:
+    warnings: list[str] = []
+    drained.listeners.append(lambda event: warnings.append(str(event.error)) if event.error else None)
+    source.push(0, [b"a"])
+    source.fail_next("acknowledge", OSError("mine"))
+    drained.scripted(source, format=tm.Raw()).foreach_batch(lambda one: None)
+    drained.run()
+    assert len(warnings) == 1
+    assert "mine" in warnings[0]
+    assert drained.error is None
+
+
+def test_a_failure_of_a_call_that_does_not_exist_is_refused(source: ScriptedSource) -> None:
+    with pytest.raises(tm.ConfigError, match='"fetch", "heads" or "acknowledge", found "seek"'):
+        source.fail_next("seek", OSError())  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        source.fail_next("heads", "mine")  # type: ignore[arg-type]
 
 
 def test_a_batch_by_hand_tests_a_function() -> None:

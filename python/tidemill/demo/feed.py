@@ -9,6 +9,7 @@ import threading
 import time
 from typing import Protocol
 
+from tidemill import SinkError
 from tidemill.demo.fleet import Fault, Fleet, Readings
 
 STEP_S = 0.01
@@ -19,10 +20,10 @@ class Producer(Protocol):
     """What the feed needs of a producer."""
 
     def send(self, topic: str, records: list[tuple[bytes, bytes]]) -> None:
-        """Hand over (key, value) pairs."""
+        """Hand over (key, value) pairs; raises where earlier ones were lost."""
 
     def flush(self, timeout: float) -> int:
-        """Wait until all is sent; how many records are not."""
+        """Wait until all is sent; how many records are not. Raises where some were lost."""
 
 
 class Feed:
@@ -84,9 +85,16 @@ class Feed:
         try:
             while self.sent < round(seconds * self._fleet.rate) and not self._stop.wait(STEP_S):
                 self.send_due(min(seconds, time.monotonic() - begin))
-            self._producer.flush(FLUSH_LIMIT_S)
+            self._flush()
         except Exception as error:
             self._error = error  # raised by `stop`, in the thread that can tell the user
+
+    def _flush(self) -> None:
+        left = self._producer.flush(FLUSH_LIMIT_S)
+        if left:
+            raise SinkError(
+                f"{left} readings were not sent within {FLUSH_LIMIT_S:g} s; is the broker overloaded?"
+            )
 
     def _send(self, until: int, now_ms: float) -> None:
         # Known before it can be heard of: the alarm comes from another thread.

@@ -160,16 +160,35 @@ impl Connection {
         Ok(Producer { topic, connection: self, unsettled: 0, account: Account::default() })
     }
 
-    /// The next event, if one comes in time; errors of the connection are kept and logged on the way.
+    /// The next event, if one comes in time; errors of the connection are kept on the way, and what librdkafka logs
+    /// goes to the log.
     fn next_event(&mut self, wait_ms: c_int) -> Option<Handle<native::rd_kafka_event_t>> {
         // SAFETY: the queue is alive; the event is ours.
         let event = unsafe { native::rd_kafka_queue_poll(self.events.ptr(), wait_ms) };
         let event = Handle::new(event, native::rd_kafka_event_destroy)?;
         // SAFETY: the event is alive.
-        if unsafe { native::rd_kafka_event_type(event.ptr()) } == native::RD_KAFKA_EVENT_ERROR {
-            self.take_error(&event);
+        match unsafe { native::rd_kafka_event_type(event.ptr()) } {
+            native::RD_KAFKA_EVENT_ERROR => self.take_error(&event),
+            native::RD_KAFKA_EVENT_LOG => Self::pass_on(&event),
+            _ => {}
         }
         Some(event)
+    }
+
+    /// As rust-rdkafka does it for the clients that it polls itself.
+    fn pass_on(event: &Handle<native::rd_kafka_event_t>) {
+        let (mut facility, mut text, mut level) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: the event is alive, and a log line, for which the call fills in all three.
+        let failed = unsafe {
+            native::rd_kafka_event_log(event.ptr(), &raw mut facility, &raw mut text, &raw mut level)
+        };
+        if failed != 0 || facility.is_null() || text.is_null() {
+            return;
+        }
+        // SAFETY: not null, C strings by librdkafka's word, and as long alive as the event.
+        let (facility, text) = unsafe { (CStr::from_ptr(facility), CStr::from_ptr(text)) };
+        let (facility, text) = (facility.to_string_lossy(), text.to_string_lossy());
+        log::log!(target: "librdkafka", level_of(level), "librdkafka: {facility} {text}");
     }
 
     fn take_error(&mut self, event: &Handle<native::rd_kafka_event_t>) {
@@ -181,6 +200,16 @@ impl Connection {
             log::warn!("Kafka producer: {text}");
             self.last_error = Some(text);
         }
+    }
+}
+
+/// librdkafka's levels are those of syslog.
+fn level_of(level: c_int) -> log::Level {
+    match level {
+        ..=3 => log::Level::Error,
+        4 => log::Level::Warn,
+        5 | 6 => log::Level::Info,
+        _ => log::Level::Debug,
     }
 }
 

@@ -145,7 +145,10 @@ def test_committed_needs_a_group(kafka: Clients, numbered: str) -> None:
 
 def test_records_that_retention_took_are_a_data_loss_with_numbers(kafka: Clients, numbered: str) -> None:
     trim(kafka, numbered, 0, 6)
-    with pytest.raises(tm.DataLossError, match=rf"{numbered} partition 0: wanted offset 2, .* available is 6: 4 offsets are lost"):
+    with pytest.raises(
+        tm.DataLossError,
+        match=rf"{numbered} partition 0: wanted offset 2, .* available is 6: 4 offsets are lost",
+    ):
         read(kafka, numbered, starting={0: 2, 1: 0})
     assert read(kafka, numbered) == [6, 7, 8, 9, *range(100, 110)]
 

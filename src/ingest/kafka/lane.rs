@@ -248,8 +248,7 @@ impl Lanes {
     }
 
     fn add(&mut self, at: &TopicPartition, from: Offset) -> Result<(), rdkafka::error::KafkaError> {
-        let queue = PartitionQueue::new(&self.client, at, &self.signal);
-        let queue = queue.ok_or(rdkafka::error::KafkaError::Seek(format!("{at} has no queue")))?;
+        let queue = PartitionQueue::new(&self.client, at, &self.signal)?;
         let cutter = Cutter::new(at.clone(), self.columns);
         let (stands, seen) = (Some(from), from.0);
         let lane =

@@ -360,27 +360,29 @@ impl Shared {
             let remedy = "check the topic's name, or create it first";
             return Err(no_such_topic(ErrorKind::Source, missing, there, &self.settings.cluster, remedy));
         }
-        known.ids = self.ask_for_ids();
-        self.hear_of_ids(known, IDS_PATIENCE);
+        known.ids = self.ask_for_ids()?;
+        self.hear_of_ids(known, IDS_PATIENCE)?;
         self.refresh_topics(known)
     }
 
-    fn ask_for_ids(&self) -> Ids {
-        Ids::Asked(Describing::ask(&self.client, &self.settings.topics.names(), PATIENCE))
+    fn ask_for_ids(&self) -> Result<Ids> {
+        let asked = Describing::ask(&self.client, &self.settings.topics.names(), PATIENCE);
+        asked.map(Ids::Asked).map_err(|error| self.explain(&error, "the topics cannot be described"))
     }
 
     /// Takes the answer whether the cluster tells ids, if it comes within `wait`; asks where nothing is known.
-    fn hear_of_ids(&self, known: &mut Known, wait: Duration) {
+    fn hear_of_ids(&self, known: &mut Known, wait: Duration) -> Result<()> {
         known.ids = match std::mem::take(&mut known.ids) {
-            Ids::Unknown => self.ask_for_ids(),
+            Ids::Unknown => self.ask_for_ids()?,
             Ids::Asked(question) => question.answer(wait).map_or(Ids::Asked(question), Ids::after),
             settled => settled,
         };
+        Ok(())
     }
 
     /// Asks for the partitions of the topics, and for their ids where the cluster tells them.
     fn refresh_topics(&self, known: &mut Known) -> Result<()> {
-        self.hear_of_ids(known, Duration::ZERO);
+        self.hear_of_ids(known, Duration::ZERO)?;
         let described =
             if matches!(known.ids, Ids::Told) { self.describe() } else { self.describe_without_ids() };
         known.topics = described.map_err(|error| self.explain(&error, "the topics cannot be described"))?;

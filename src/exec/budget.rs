@@ -144,6 +144,7 @@ mod tests {
         budget.reserve(BatchId(1), 90, &cancel, "oldest").unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| budget.reserve(BatchId(2), 50, &cancel, "later"));
+            while Arc::strong_count(&budget.held) == 1 {} // until the waiting batch has its waker there
             cancel.cancel();
             waiting.join().unwrap().unwrap();
         });

@@ -11,6 +11,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
 use rdkafka::bindings as rd;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -54,6 +55,12 @@ impl Message {
     #[inline]
     pub(super) fn offset(&self) -> i64 {
         self.raw().offset
+    }
+
+    /// The bytes of its key and payload.
+    pub(super) fn value_bytes(&self) -> usize {
+        let message = self.raw();
+        message.key_len + message.len
     }
 
     #[inline]
@@ -153,14 +160,38 @@ impl Batch {
     }
 
     /// The messages taken last, in order.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Message> {
-        self.0.drain(..).filter_map(NonNull::new).map(Message)
+    fn drain(&mut self) -> Taken<'_> {
+        Taken(self.0.drain(..))
     }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        self.drain().for_each(drop);
+        drop(self.drain());
+    }
+}
+
+/// Messages that have been taken; those that are left when it is dropped are given back.
+pub(super) struct Taken<'a>(vec::Drain<'a, *mut rd::rd_kafka_message_t>);
+
+impl Iterator for Taken<'_> {
+    type Item = Message;
+
+    #[inline]
+    fn next(&mut self) -> Option<Message> {
+        self.0.next().and_then(NonNull::new).map(Message)
+    }
+}
+
+impl ExactSizeIterator for Taken<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.for_each(drop);
     }
 }
 
@@ -200,9 +231,9 @@ impl PartitionQueue {
         Ok(Self { queue, _signal: Arc::clone(signal), _client: Arc::clone(client) })
     }
 
-    /// Takes up to `max` messages that are there now into `batch`; never waits.
-    pub(super) fn take(&self, max: usize, batch: &mut Batch) {
-        batch.drain().for_each(drop);
+    /// Takes up to `max` messages that are there now, by way of `batch`; never waits.
+    pub(super) fn take<'a>(&self, max: usize, batch: &'a mut Batch) -> Taken<'a> {
+        drop(batch.drain());
         let max = max.min(batch.0.capacity());
         // SAFETY: `batch` has room for `max` pointers; librdkafka writes that many at most and says how many, and
         // with time-out 0 it does not wait. An error is a negative number: nothing has been written then.
@@ -210,6 +241,7 @@ impl PartitionQueue {
             let taken = rd::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, batch.0.as_mut_ptr(), max);
             batch.0.set_len(usize::try_from(taken).unwrap_or(0).min(max));
         }
+        batch.drain()
     }
 }
 

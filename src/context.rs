@@ -3,8 +3,9 @@
 //! It wires plan, engine and driver together and deliberately does no work of its own. Several contexts live side
 //! by side in one process, and a stopped one may be started again: sources and sinks are opened anew at each start.
 
+mod memory;
+
 use std::fmt;
-use std::fs;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
@@ -20,6 +21,8 @@ use crate::ingest::{Bound, Source};
 use crate::plan::{CallSite, Checked, Node, NodeId, Operator, Plan, SourceSpec};
 use crate::sink::{Delivery, Sink};
 use crate::time::Clock;
+
+pub use memory::usable_memory;
 
 /// Makes a source at each start.
 pub type OpenSource = Arc<dyn Fn() -> Result<Arc<dyn Source>> + Send + Sync>;
@@ -434,21 +437,4 @@ fn upstream(plan: &Plan, node: NodeId) -> Plan {
     part.nodes = wanted.iter().filter_map(|id| plan.nodes.get(id.0)).map(moved).collect();
     part.add_output(place(&node), None);
     part
-}
-
-/// The memory that this process may use, in bytes: its control group's limit, else the machine's.
-pub fn usable_memory() -> u64 {
-    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let group = limits.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
-    group.chain(machine_memory()).min().unwrap_or(FALLBACK_MEMORY)
-}
-
-/// Assumed where the system does not say how much memory it has.
-const FALLBACK_MEMORY: u64 = 4 << 30;
-
-fn machine_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1_024)
 }

@@ -5,62 +5,103 @@
 //! deliberately measures nothing: callers say how much.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::time::BatchId;
-
-/// How often a waiting batch looks whether it has been cancelled; what it waits for wakes it at once.
-const LOOK: Duration = Duration::from_millis(50);
+use crate::time::{BatchId, Waker};
 
 /// The limit and who holds how much of it.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: u64,
-    held: Mutex<BTreeMap<BatchId, u64>>, // ingest threads add, the thread that finishes a batch removes
+    held: Arc<Held>,
+}
+
+/// What is held, and the news that it has become less; a cancel reaches it after the budget itself may be gone.
+#[derive(Debug, Default)]
+struct Held {
+    by_batch: Mutex<BTreeMap<BatchId, u64>>, // ingest threads add, the thread that finishes a batch removes
     freed: Condvar,
+}
+
+impl Held {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<BatchId, u64>> {
+        self.by_batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes and leaves the lock, so that it comes before a look or after the wait has begun.
+    fn waker(self: &Arc<Self>) -> Waker {
+        let held = Arc::clone(self);
+        Arc::new(move || {
+            drop(held.lock());
+            held.freed.notify_all();
+        })
+    }
+}
+
+/// Bytes that a batch asks for.
+struct Claim<'a> {
+    batch: BatchId,
+    bytes: u64,
+    cancel: &'a Cancel,
+    what: &'a str,
+}
+
+/// What has become of a claim.
+#[derive(PartialEq, Eq)]
+enum Answer {
+    Granted,
+    /// The batches before it must give something back first.
+    Wait,
 }
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Self {
-        Self { limit, held: Mutex::default(), freed: Condvar::new() }
+        Self { limit, held: Arc::default() }
     }
 
     /// Grants `bytes` more to `batch`, once there is room; `what` names who asks.
     pub(crate) fn reserve(&self, batch: BatchId, bytes: u64, cancel: &Cancel, what: &str) -> Result<()> {
-        let mut held = self.lock();
-        loop {
-            let own = held.get(&batch).copied().unwrap_or_default() + bytes;
-            let older: u64 = held.range(..batch).map(|(_, bytes)| bytes).sum();
-            if own.saturating_add(older) <= self.limit || cancel.is_cancelled() {
-                held.insert(batch, own);
-                return Ok(());
-            }
-            if older == 0 {
-                return Err(self.too_large(batch, own, what));
-            }
-            held = self.freed.wait_timeout(held, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        let claim = Claim { batch, bytes, cancel, what };
+        match self.try_grant(&mut self.held.lock(), &claim)? {
+            Answer::Granted => Ok(()),
+            Answer::Wait => self.wait_for(&claim),
         }
+    }
+
+    fn wait_for(&self, claim: &Claim<'_>) -> Result<()> {
+        let _woken = claim.cancel.on_cancel(self.held.waker());
+        let mut held = self.held.lock();
+        while self.try_grant(&mut held, claim)? == Answer::Wait {
+            held = self.held.freed.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// Whoever is cancelled is granted what he asks for: he gives up, and then gives it back.
+    fn try_grant(&self, held: &mut BTreeMap<BatchId, u64>, claim: &Claim<'_>) -> Result<Answer> {
+        let own = held.get(&claim.batch).copied().unwrap_or_default() + claim.bytes;
+        let older: u64 = held.range(..claim.batch).map(|(_, bytes)| bytes).sum();
+        if own.saturating_add(older) <= self.limit || claim.cancel.is_cancelled() {
+            held.insert(claim.batch, own);
+            return Ok(Answer::Granted);
+        }
+        if older == 0 { Err(self.too_large(claim.batch, own, claim.what)) } else { Ok(Answer::Wait) }
     }
 
     /// Gives back `bytes` of what `batch` holds.
     pub(crate) fn give_back(&self, batch: BatchId, bytes: u64) {
-        if let Some(own) = self.lock().get_mut(&batch) {
+        if let Some(own) = self.held.lock().get_mut(&batch) {
             *own = own.saturating_sub(bytes);
         }
-        self.freed.notify_all();
+        self.held.freed.notify_all();
     }
 
     /// Gives back all that `batch` holds.
     pub(crate) fn release(&self, batch: BatchId) {
-        self.lock().remove(&batch);
-        self.freed.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<BatchId, u64>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().remove(&batch);
+        self.held.freed.notify_all();
     }
 
     fn too_large(&self, batch: BatchId, bytes: u64, what: &str) -> Error {
@@ -101,7 +142,12 @@ mod tests {
     fn a_cancelled_batch_waits_no_more() {
         let (budget, cancel) = (Budget::new(100), Cancel::default());
         budget.reserve(BatchId(1), 90, &cancel, "oldest").unwrap();
-        cancel.cancel();
-        budget.reserve(BatchId(2), 50, &cancel, "later").unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| budget.reserve(BatchId(2), 50, &cancel, "later"));
+            while Arc::strong_count(&budget.held) == 1 {} // until the waiting batch has its waker there
+            cancel.cancel();
+            waiting.join().unwrap().unwrap();
+        });
+        budget.reserve(BatchId(3), 50, &cancel, "later still").unwrap();
     }
 }

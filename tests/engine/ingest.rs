@@ -8,10 +8,11 @@
 )]
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use log::Level;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::bindings as rd;
@@ -30,7 +31,7 @@ use tidemill::ingest::scripted::{Call, ScriptedRecord, ScriptedSource};
 use tidemill::ingest::{Bound, Fetcher, Source};
 use tidemill::offset::{Offset, OffsetRange, TopicPartition};
 use tidemill::raw::{RawChunk, RawColumns};
-use tidemill::time::{Clock, SystemClock};
+use tidemill::time::{BatchTime, Clock, ManualClock, SystemClock, Waker};
 
 const BUDGET: usize = 64 << 20;
 
@@ -572,4 +573,142 @@ fn a_refused_commit_is_returned_and_may_be_tried_again() {
         source.acknowledge(&vec![(TopicPartition::new("t", 0), Offset(1))], &Cancel::default()).unwrap_err();
     assert!(error.is_retriable() && error.to_string().contains("group \"g\""), "{error}");
     source.acknowledge(&vec![(TopicPartition::new("t", 0), Offset(1))], &Cancel::default()).unwrap();
+}
+
+/// What the engine has logged, of all tests in this process.
+struct Logged(Mutex<Vec<(Level, String)>>);
+
+impl log::Log for Logged {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target().starts_with("tidemill::ingest")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push((record.level(), record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+static LOGGED: Logged = Logged(Mutex::new(Vec::new())); // the log crate knows one logger a process
+
+/// What was logged at `level` with `part` in it.
+fn logged(level: Level, part: &str) -> Vec<String> {
+    let all = LOGGED.0.lock().unwrap();
+    let mut found: Vec<String> =
+        all.iter().filter(|(at, _)| *at == level).map(|(_, text)| text.clone()).collect();
+    found.retain(|text| text.contains(part));
+    found
+}
+
+fn collect_log() {
+    if log::set_logger(&LOGGED).is_ok() {
+        log::set_max_level(log::LevelFilter::Info);
+    }
+}
+
+/// Calls `again` until it says that what is waited for is there.
+fn until(mut again: impl FnMut() -> bool) {
+    let clock = SystemClock::new();
+    while !again() {
+        assert!(clock.elapsed() < Duration::from_secs(30), "it does not come");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_broker_that_is_gone_is_told_once_and_so_is_its_return() {
+    collect_log();
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let settings = KafkaSettings { name: "gone and back".into(), ..KafkaSettings::new(&servers, "t") };
+    let topic =
+        KafkaTopic { servers: servers.clone(), real: false, name: "t".into(), settings: settings.clone() };
+    let clock = Arc::new(ManualClock::new(BatchTime(0)));
+    topic.append(0, &numbered(10)).unwrap();
+    let source = KafkaSource::connect(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let mut fetcher = source.fetcher(RawColumns::default(), BUDGET).unwrap();
+    read(&mut *fetcher, &[range(&topic.at(0), 0, 10)]).unwrap();
+    cluster.broker_down(1).unwrap();
+    std::thread::scope(|threads| {
+        let fetch = threads
+            .spawn(|| read(&mut *fetcher, &[range(&topic.at(0), 10, 20)]).map(|chunks| offsets(&chunks)));
+        until(|| !logged(Level::Info, &servers).is_empty());
+        assert_eq!(logged(Level::Warn, "gone and back"), [""; 0], "a broker may be gone for a moment");
+        until(|| {
+            clock.advance(Duration::from_secs(2));
+            !logged(Level::Warn, "gone and back").is_empty()
+        });
+        (0..100).for_each(|_| clock.advance(Duration::from_secs(2)));
+        cluster.broker_up(1).unwrap();
+        topic.append(0, &numbered(10)).unwrap();
+        assert_eq!(fetch.join().unwrap().unwrap(), (10..20).collect::<Vec<_>>());
+    });
+    let (warnings, back) = (logged(Level::Warn, "gone and back"), logged(Level::Info, "come again"));
+    assert_eq!((warnings.len(), back.len()), (1, 1), "{warnings:?} {back:?}");
+    for part in ["t[0]", &servers, "failed", "check that the broker runs"] {
+        assert!(warnings[0].contains(part), "{part} is not in {}", warnings[0]);
+    }
+}
+
+/// A clock that stands still, so that no wait ends by itself, and counts how often it is looked at.
+#[derive(Debug, Default)]
+struct Still(AtomicU32);
+
+impl Clock for Still {
+    fn now(&self) -> BatchTime {
+        BatchTime(0)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Duration::ZERO
+    }
+
+    fn sleep_until(&self, _: BatchTime) -> Option<Duration> {
+        None
+    }
+
+    fn subscribe(&self, _: Waker) {}
+}
+
+#[test]
+fn a_fetch_that_waits_ends_when_it_is_cancelled() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let settings = KafkaSettings::new(&cluster.bootstrap_servers(), "t");
+    let clock = Arc::new(Still::default());
+    let source = KafkaSource::connect(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let mut fetcher = source.fetcher(RawColumns::default(), BUDGET).unwrap();
+    let (heard, at) = (Arc::new(AtomicU32::new(0)), TopicPartition::new("t", 0));
+    let ear = Arc::clone(&heard);
+    source.subscribe(Arc::new(move || _ = ear.fetch_add(1, Ordering::SeqCst)));
+    read(&mut *fetcher, &[range(&at, 0, 0)]).unwrap();
+    until(|| heard.load(Ordering::SeqCst) > 0); // else the news of the end would wake the fetch
+    let (cancel, never) = (Cancel::default(), [range(&at, 0, 10)]);
+    let before = clock.0.load(Ordering::SeqCst);
+    std::thread::scope(|threads| {
+        let fetch = threads.spawn(|| fetcher.fetch(&never, &cancel, &mut |_| Ok(())));
+        until(|| clock.0.load(Ordering::SeqCst) > before); // it looks before each wait
+        cancel.cancel();
+        fetch.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_setting_that_would_hold_more_than_the_memory_granted_is_cut_and_told() {
+    collect_log();
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let mut settings =
+        KafkaSettings { name: "greedy".into(), ..KafkaSettings::new(&cluster.bootstrap_servers(), "t") };
+    settings.cluster.config.insert("queued.max.messages.kbytes".into(), "1048576".into());
+    let source = KafkaSource::connect(settings, Arc::new(SystemClock::new())).unwrap();
+    let _two = [0; 2].map(|_| source.fetcher(RawColumns::default(), 5 << 20).unwrap());
+    let told = logged(Level::Warn, "greedy");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("queued.max.messages.kbytes=1048576 counts as 1024"), "{told:?}");
 }

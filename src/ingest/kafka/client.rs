@@ -3,12 +3,13 @@
 //! It deliberately keeps no offsets: where reading starts is said with every assignment.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use log::Level;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
@@ -16,6 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafka;
 
 use crate::ingest::kafka::native;
+use crate::ingest::kafka::signal::Signal;
 use crate::offset::{Offset, TopicPartition};
 
 /// Keeps what librdkafka last complained of, and passes it on to the log.
@@ -27,10 +29,31 @@ pub(super) struct Context {
 impl ClientContext for Context {
     fn stats(&self, _: Statistics) {}
 
-    /// librdkafka heals by itself from what it reports here: it is news, not a failure.
+    /// A connection that fails is told by [`ClientContext::error`] too, which says when it matters.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        let level = match level {
+            _ if ["FAIL", "ERROR"].contains(&facility) => Level::Debug,
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => Level::Error,
+            RDKafkaLogLevel::Warning => Level::Warn,
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => Level::Info,
+            RDKafkaLogLevel::Debug => Level::Debug,
+        };
+        log::log!(target: "tidemill::ingest::kafka", level, "{facility} {text}");
+    }
+
+    /// librdkafka heals by itself from what it reports here: it is news, and a failure only to who waits in vain.
     fn error(&self, error: KafkaError, reason: &str) {
-        log::warn!(target: "tidemill::ingest::kafka", "{error}: {reason}");
-        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        log::info!(target: "tidemill::ingest::kafka", "{error}: {reason}");
+        *self.complaint() = Some(reason.to_owned());
+    }
+}
+
+impl Context {
+    fn complaint(&self) -> MutexGuard<'_, Option<String>> {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -44,6 +67,14 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(config: &ClientConfig) -> KafkaResult<Self> {
         Ok(Self { consumer: BaseConsumer::from_config_and_context(config, Context::default())? })
+    }
+
+    /// One that raises `signal` when there is something to be served.
+    pub(super) fn with_signal(config: &ClientConfig, signal: &Arc<Signal>) -> KafkaResult<Self> {
+        let mut client = Self::new(config)?;
+        let waker = signal.waker();
+        client.consumer.set_nonempty_callback(move || waker());
+        Ok(client)
     }
 
     /// For the calls in [`native`]; valid as long as the client is.
@@ -61,7 +92,12 @@ impl Client {
     /// What librdkafka last complained of, and forgets it.
     pub(super) fn take_complaint(&self) -> Option<String> {
         self.serve();
-        self.consumer.context().complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.consumer.context().complaint().take()
+    }
+
+    /// What librdkafka last complained of since it was last asked to forget it.
+    pub(super) fn complaint(&self) -> Option<String> {
+        self.consumer.context().complaint().clone()
     }
 
     /// Starts to fetch each partition from its offset; one that is assigned already is an error.

@@ -12,20 +12,22 @@ use crate::ingest::ChunkSink;
 use crate::ingest::cutter::{Cutter, Record};
 use crate::ingest::kafka::client::Client;
 use crate::ingest::kafka::native::{self, Batch, Kind, Message, PartitionQueue};
+use crate::ingest::kafka::share::{MESSAGE_OVERHEAD, Share};
 use crate::ingest::kafka::signal::Signal;
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::raw::RawColumns;
 
 /// Messages taken from librdkafka at once: fewer cost a lock each more often, more fall out of the cache.
-pub(super) const TAKE: usize = 10_000;
+pub(super) const TAKE: usize = 1_000;
 
-/// Messages that a look ahead may hold back for one partition, beyond what the memory budget counts.
+/// Messages that a look ahead may hold back for one partition: they are looked at again and again, and a batch needs
+/// no more to be worth its while.
 const LOOK_AHEAD: usize = 1_000;
 
 /// One partition of one fetcher.
 pub(super) struct Lane {
     pub(super) at: TopicPartition,
-    kept: VecDeque<Message>, // before the queue: messages go back to librdkafka before their queue and client do
+    kept: Kept, // before the queue: messages go back to librdkafka before their queue and client do
     queue: PartitionQueue,
     cutter: Cutter,
     /// Where the next range must start for reading to go on; none while a range is being read and after one was
@@ -36,6 +38,47 @@ pub(super) struct Lane {
     /// librdkafka's position tells of transaction markers only beyond this: before the first message its position
     /// is that of the assignment before, and news of an end or an error move it as if it were a record.
     trusted_after: Option<i64>,
+}
+
+/// Messages that were taken and not yet given.
+#[derive(Default)]
+struct Kept {
+    messages: VecDeque<Message>,
+    bytes: usize,
+    /// Of the largest message since there was none: no more are taken than would fit if all were as large.
+    largest: usize,
+}
+
+impl Kept {
+    fn push(&mut self, message: Message) {
+        let size = size(&message);
+        self.bytes += size;
+        self.largest = self.largest.max(size);
+        self.messages.push_back(message);
+    }
+
+    fn pop_before(&mut self, until: i64) -> Option<Message> {
+        let message = self.messages.pop_front_if(|message| !is_beyond(message, until))?;
+        self.bytes -= size(&message);
+        if self.messages.is_empty() {
+            self.largest = 0;
+        }
+        Some(message)
+    }
+
+    /// How many more may be taken so as to keep within `limit` bytes: one, as long as nothing is known of their size.
+    fn room(&self, limit: usize) -> usize {
+        let fit = match self.largest {
+            _ if self.bytes >= limit => 0,
+            0 => 1,
+            largest => ((limit - self.bytes) / largest).max(1),
+        };
+        fit.min(LOOK_AHEAD.saturating_sub(self.messages.len()))
+    }
+}
+
+fn size(message: &Message) -> usize {
+    message.value_bytes() + MESSAGE_OVERHEAD
 }
 
 /// How far one turn of a lane has brought its range.
@@ -67,12 +110,11 @@ impl Lane {
         sink: &mut ChunkSink<'_>,
     ) -> Result<Turn> {
         let until = range.until.0;
-        if self.kept.is_empty() && self.seen < until {
-            // No more than the range may hold: what lies beyond it then stays in librdkafka's own count.
-            let missing = usize::try_from(until - self.seen).unwrap_or(TAKE);
-            self.take(missing.min(TAKE), io);
-        }
-        let moved = self.give(until, columns, sink)?;
+        let moved = if self.kept.messages.is_empty() {
+            self.give_new(until, columns, io, sink)?
+        } else {
+            self.give_kept(until, columns, sink)?
+        };
         if !self.has_reached(until) {
             return Ok(if moved { Turn::Moved } else { Turn::Empty });
         }
@@ -83,31 +125,34 @@ impl Lane {
 
     /// Takes what is there so as to know how far reading could go; says the first offset not known to be there.
     pub(super) fn look_ahead(&mut self, io: &mut Io<'_>) -> Offset {
-        self.take(LOOK_AHEAD.saturating_sub(self.kept.len()), io);
-        Offset(self.seen)
+        loop {
+            let room = self.kept.room(io.look_ahead);
+            if room == 0 || self.keep_some(room, io) < room {
+                return Offset(self.seen);
+            }
+        }
+    }
+
+    /// Takes up to `max` messages and keeps them; says how many there were.
+    fn keep_some(&mut self, max: usize, io: &mut Io<'_>) -> usize {
+        let messages = self.queue.take(max, io.batch);
+        let taken = messages.len();
+        for message in messages {
+            self.note(&message);
+            self.keep(message);
+        }
+        if taken < max {
+            self.note_position(io.client);
+        }
+        taken
     }
 
     /// A message at or after `until`, an end or a position there: records are never counted, since compaction and
     /// transaction markers leave holes.
     fn has_reached(&self, until: i64) -> bool {
-        match self.kept.front() {
-            Some(next) => matches!(next.kind(), Kind::Record) && next.offset() >= until,
+        match self.kept.messages.front() {
+            Some(next) => is_beyond(next, until),
             None => self.seen >= until,
-        }
-    }
-
-    fn take(&mut self, max: usize, io: &mut Io<'_>) {
-        if max == 0 {
-            return;
-        }
-        self.queue.take(max, io.batch);
-        let mut taken = 0;
-        for message in io.batch.drain() {
-            taken += 1;
-            self.note(message);
-        }
-        if taken < max {
-            self.note_position(io.client);
         }
     }
 
@@ -118,35 +163,74 @@ impl Lane {
         self.seen = self.seen.max(position.unwrap_or(self.seen));
     }
 
-    fn note(&mut self, message: Message) {
-        self.trusted_after = match message.kind() {
-            Kind::Record => self.trusted_after.or(Some(-1)),
-            Kind::EndOfPartition | Kind::Failure(_) => Some(message.offset() + 1),
-        };
+    #[inline]
+    fn note(&mut self, message: &Message) {
         match message.kind() {
-            Kind::EndOfPartition => self.seen = self.seen.max(message.offset()),
             Kind::Record => {
+                self.trusted_after = self.trusted_after.or(Some(-1));
                 self.seen = message.offset() + 1;
-                self.kept.push_back(message);
             }
-            Kind::Failure(_) => self.kept.push_back(message),
+            Kind::EndOfPartition => {
+                self.trusted_after = Some(message.offset() + 1);
+                self.seen = self.seen.max(message.offset());
+            }
+            Kind::Failure(_) => self.trusted_after = Some(message.offset() + 1),
         }
     }
 
-    fn give(&mut self, until: i64, columns: RawColumns, sink: &mut ChunkSink<'_>) -> Result<bool> {
-        let mut moved = false;
-        while let Some(message) = self.kept.pop_front_if(|message| !is_beyond(message, until)) {
-            moved = true;
-            if let Kind::Failure(code) = message.kind() {
-                self.fail(code, &message)?;
-                continue;
-            }
-            self.append(&message, columns)?;
-            if let Some(chunk) = self.cutter.take_full() {
-                sink(chunk)?;
+    fn keep(&mut self, message: Message) {
+        if !matches!(message.kind(), Kind::EndOfPartition) {
+            self.kept.push(message);
+        }
+    }
+
+    /// Each message is noted, given and freed while it is in the cache, and kept only where it lies beyond `until`.
+    fn give_new(
+        &mut self,
+        until: i64,
+        columns: RawColumns,
+        io: &mut Io<'_>,
+        sink: &mut ChunkSink<'_>,
+    ) -> Result<bool> {
+        if self.seen >= until {
+            return Ok(false);
+        }
+        // No more than the range may hold: what lies beyond it then stays in librdkafka's own count.
+        let max = usize::try_from(until - self.seen).unwrap_or(TAKE).min(TAKE);
+        let messages = self.queue.take(max, io.batch);
+        let (taken, mut moved) = (messages.len(), false);
+        for message in messages {
+            self.note(&message);
+            if is_beyond(&message, until) || !self.kept.messages.is_empty() {
+                self.keep(message);
+            } else {
+                moved |= self.give(&message, columns, sink)?;
             }
         }
+        if taken < max {
+            self.note_position(io.client);
+        }
         Ok(moved)
+    }
+
+    fn give_kept(&mut self, until: i64, columns: RawColumns, sink: &mut ChunkSink<'_>) -> Result<bool> {
+        let mut moved = false;
+        while let Some(message) = self.kept.pop_before(until) {
+            moved |= self.give(&message, columns, sink)?;
+        }
+        Ok(moved)
+    }
+
+    /// False where `message` is only news.
+    #[inline]
+    fn give(&mut self, message: &Message, columns: RawColumns, sink: &mut ChunkSink<'_>) -> Result<bool> {
+        match message.kind() {
+            Kind::Record => self.append(message, columns)?,
+            Kind::EndOfPartition => return Ok(false),
+            Kind::Failure(code) => self.fail(code, message)?,
+        }
+        self.cutter.take_full().map_or(Ok(()), sink)?;
+        Ok(true)
     }
 
     #[inline]
@@ -195,6 +279,8 @@ impl std::error::Error for Failed {}
 pub(super) struct Io<'a> {
     pub(super) client: &'a Client,
     pub(super) batch: &'a mut Batch,
+    /// The bytes that a look ahead may hold of each partition.
+    pub(super) look_ahead: usize,
 }
 
 /// All lanes of one fetcher.
@@ -202,13 +288,14 @@ pub(super) struct Lanes {
     by_partition: HashMap<TopicPartition, Lane>, // before the client, for the same reason as in a lane
     batch: Batch,
     columns: RawColumns,
+    share: Share,
     signal: Arc<Signal>,
     client: Arc<Client>,
 }
 
 impl Lanes {
-    pub(super) fn new(client: Arc<Client>, signal: Arc<Signal>, columns: RawColumns) -> Self {
-        Self { by_partition: HashMap::new(), batch: Batch::new(TAKE), columns, signal, client }
+    pub(super) fn new(client: Arc<Client>, signal: Arc<Signal>, columns: RawColumns, share: Share) -> Self {
+        Self { by_partition: HashMap::new(), batch: Batch::new(TAKE), columns, share, signal, client }
     }
 
     /// Brings the assignment to what `ranges` name: each partition at its `from`, no other.
@@ -239,21 +326,15 @@ impl Lanes {
 
     fn remove(&mut self, at: &TopicPartition) {
         let Some(lane) = self.by_partition.remove(at) else { return };
-        loop {
-            lane.queue.take(TAKE, &mut self.batch);
-            if self.batch.drain().count() == 0 {
-                return;
-            }
-        }
+        while lane.queue.take(TAKE, &mut self.batch).count() > 0 {}
     }
 
     fn add(&mut self, at: &TopicPartition, from: Offset) -> Result<(), rdkafka::error::KafkaError> {
-        let queue = PartitionQueue::new(&self.client, at, &self.signal);
-        let queue = queue.ok_or(rdkafka::error::KafkaError::Seek(format!("{at} has no queue")))?;
+        let queue = PartitionQueue::new(&self.client, at, &self.signal)?;
         let cutter = Cutter::new(at.clone(), self.columns);
         let (stands, seen) = (Some(from), from.0);
         let lane =
-            Lane { at: at.clone(), kept: VecDeque::new(), queue, cutter, stands, seen, trusted_after: None };
+            Lane { at: at.clone(), kept: Kept::default(), queue, cutter, stands, seen, trusted_after: None };
         self.by_partition.insert(at.clone(), lane);
         Ok(())
     }
@@ -269,7 +350,8 @@ impl Lanes {
 
     /// One turn of each of `open`; those that are done are taken out of it.
     pub(super) fn turn(&mut self, open: &mut Vec<&OffsetRange>, sink: &mut ChunkSink<'_>) -> Result<Turn> {
-        let (columns, mut io) = (self.columns, Io { client: &self.client, batch: &mut self.batch });
+        let (columns, look_ahead) = (self.columns, self.share.look_ahead());
+        let mut io = Io { client: &self.client, batch: &mut self.batch, look_ahead };
         let mut moved = false;
         let mut still_open = Vec::with_capacity(open.len());
         for range in open.drain(..) {
@@ -292,7 +374,71 @@ impl Lanes {
 
     /// How far each partition could be read without asking the cluster.
     pub(super) fn look_ahead(&mut self) -> Vec<(TopicPartition, Offset)> {
-        let mut io = Io { client: &self.client, batch: &mut self.batch };
+        let look_ahead = self.share.look_ahead();
+        let mut io = Io { client: &self.client, batch: &mut self.batch, look_ahead };
         self.by_partition.values_mut().map(|lane| (lane.at.clone(), lane.look_ahead(&mut io))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+    use super::*;
+    use crate::ingest::kafka::KafkaSettings;
+
+    const SIZE: usize = 100_000;
+
+    /// A cluster whose topic `t` has ten large records.
+    fn cluster() -> MockCluster<'static, rdkafka::producer::DefaultProducerContext> {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        let mut config = rdkafka::ClientConfig::new();
+        let producer: BaseProducer =
+            config.set("bootstrap.servers", cluster.bootstrap_servers()).create().unwrap();
+        let large = vec![b'x'; SIZE];
+        for _ in 0..10 {
+            producer.send(BaseRecord::<(), [u8]>::to("t").partition(0).payload(&large)).unwrap();
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+        cluster
+    }
+
+    fn lanes(servers: &str, share: Share) -> Lanes {
+        let signal = Arc::new(Signal::new(Arc::default()));
+        let (config, _) = KafkaSettings::new(servers, "t").fetcher_client(share);
+        let client = Arc::new(Client::with_signal(&config, &signal).unwrap());
+        Lanes::new(client, signal, RawColumns::default(), share)
+    }
+
+    #[test]
+    fn a_look_ahead_holds_no_more_bytes_than_its_share_and_one_record() {
+        let cluster = cluster();
+        let share = Share::of(5 * 300_000, 1);
+        let mut lanes = lanes(&cluster.bootstrap_servers(), share);
+        let at = TopicPartition::new("t", 0);
+        let range = |until| OffsetRange::new(at.clone(), Offset(0), Offset(until));
+        lanes.settle(&[range(0)]).unwrap();
+        while lanes.look_ahead()[0].1 < Offset(3) {
+            lanes.signal.wait(None);
+        }
+        for _ in 0..10 {
+            assert_eq!(lanes.look_ahead()[0].1, Offset(3));
+        }
+        let mut given = 0;
+        let ranges = [range(10)];
+        let mut open = ranges.iter().collect();
+        while lanes
+            .turn(&mut open, &mut |chunk| {
+                given += chunk.len();
+                Ok(())
+            })
+            .unwrap()
+            != Turn::Done
+        {}
+        assert_eq!(given, 10, "what was kept is given all the same");
     }
 }

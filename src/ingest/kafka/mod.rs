@@ -8,11 +8,13 @@
 mod client;
 mod lane;
 mod native;
+mod share;
 mod signal;
+mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -30,7 +32,9 @@ use crate::time::{Clock, Waker};
 use client::Client;
 use lane::{Failed, Lanes, Turn};
 use native::{Answer, Ask, Describing};
+use share::{Cut, Share};
 use signal::{Signal, Wakers};
+use silence::{News, Silence};
 
 /// How long a question to the cluster may take, start included: as long as a user waits before doubting the name
 /// of the broker, and longer than a broker's restart takes to be noticed.
@@ -50,9 +54,6 @@ const HEADS_AGE: Duration = Duration::from_millis(100);
 
 /// How old the list of partitions may be: new ones are rare, and nothing of them is lost by seeing them late.
 const PARTITIONS_AGE: Duration = Duration::from_secs(1);
-
-/// How soon a fetch that waits for records sees that it has been cancelled: [`Cancel`] is a flag, and wakes nobody.
-const CANCEL_CHECK: Duration = Duration::from_millis(20);
 
 /// librdkafka wants a group; this one never commits.
 const INTERNAL_GROUP: &str = "tidemill-internal";
@@ -125,7 +126,6 @@ impl KafkaSettings {
         let mut config = self.cluster.client();
         for (name, value) in [
             ("fetch.queue.backoff.ms", "5"), // at its default a partition whose queue is full sleeps for a second
-            ("queued.min.messages", "100000"),
             ("fetch.wait.max.ms", "100"), // an end that no record tells of is seen when a fetch comes back empty
             ("reconnect.backoff.max.ms", "1000"), // a broker that comes back is found soon
         ] {
@@ -145,22 +145,11 @@ impl KafkaSettings {
         config
     }
 
-    /// The same for a fetcher that may hold `budget` bytes of `partitions` partitions.
-    ///
-    /// librdkafka counts each partition's queue by itself and may exceed it by one fetch; a lane may keep as much
-    /// again: so a partition gets a third of its share.
-    fn fetcher_client(&self, budget: usize, partitions: usize) -> ClientConfig {
-        const KIB: usize = 1024;
-        let share = (budget / (3 * partitions.max(1))).clamp(64 * KIB, 1024 * KIB * KIB);
+    /// The same for a fetcher, which may hold no more than its share; with what that takes from the user's settings.
+    fn fetcher_client(&self, share: Share) -> (ClientConfig, Vec<Cut>) {
         let mut config = self.client();
-        for (name, value) in
-            [("queued.max.messages.kbytes", share / KIB), ("fetch.message.max.bytes", share.min(KIB * KIB))]
-        {
-            if !self.cluster.config.contains_key(name) {
-                config.set(name, value.to_string());
-            }
-        }
-        config
+        let cut = share.limit(&mut config, &self.cluster.config);
+        (config, cut)
     }
 }
 
@@ -186,6 +175,7 @@ struct Shared {
     wakers: Arc<Wakers>,
     known: Mutex<Known>, // asked by the planner's thread, and by an ingest thread that explains a loss
     lanes: Mutex<Vec<Weak<Mutex<Lanes>>>>, // those of the living fetchers: looked at by the planner's thread
+    settings_cut: Once,  // told for the first fetcher only: the others have the same
 }
 
 /// What is known of the topics, and since when.
@@ -259,6 +249,7 @@ impl KafkaSource {
             wakers: Arc::default(),
             known: Mutex::default(),
             lanes: Mutex::default(),
+            settings_cut: Once::new(),
         };
         shared.find_topics(&mut shared.known())?;
         Ok(Self { shared: Arc::new(shared) })
@@ -297,14 +288,18 @@ impl Source for KafkaSource {
 
     fn fetcher(&self, columns: RawColumns, budget: usize) -> Result<Box<dyn Fetcher>> {
         let partitions = self.shared.partitions(&self.shared.known()).len();
-        let client = Client::new(&self.shared.settings.fetcher_client(budget, partitions));
-        let client = Arc::new(client.map_err(|error| self.shared.explain(&error, "no client can be made"))?);
+        let share = Share::of(budget, partitions);
+        let (config, cut) = self.shared.settings.fetcher_client(share);
+        self.shared.settings_cut.call_once(|| self.shared.tell_of(&cut, partitions));
         let signal = Arc::new(Signal::new(Arc::clone(&self.shared.wakers)));
-        let lanes = Lanes::new(Arc::clone(&client), Arc::clone(&signal), columns);
+        let client = Client::with_signal(&config, &signal);
+        let client = Arc::new(client.map_err(|error| self.shared.explain(&error, "no client can be made"))?);
+        let lanes = Lanes::new(Arc::clone(&client), Arc::clone(&signal), columns, share);
         let lanes = Arc::new(Mutex::new(lanes));
         let mut all = self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|lanes| lanes.strong_count() > 0);
         all.push(Arc::downgrade(&lanes));
+        self.shared.clock.subscribe(signal.waker());
         Ok(Box::new(KafkaFetcher { lanes, signal, client, shared: Arc::clone(&self.shared) }))
     }
 
@@ -344,6 +339,17 @@ impl Shared {
         explain(error, ErrorKind::Source, what, &self.settings.cluster)
     }
 
+    fn tell_of(&self, cut: &[Cut], partitions: usize) {
+        let name = &self.settings.name;
+        for Cut { name: setting, wanted, granted } in cut {
+            log::warn!(
+                target: "tidemill::ingest::kafka",
+                "{name}: {setting}={wanted} counts as {granted}: max_memory leaves no more for each of {partitions} \
+                 partitions; raise max_memory, or leave the setting out"
+            );
+        }
+    }
+
     fn partitions(&self, known: &Known) -> Vec<TopicPartition> {
         let of = |(topic, described): (&String, &Described)| -> Vec<TopicPartition> {
             described.partitions.iter().map(|partition| TopicPartition::new(topic, *partition)).collect()
@@ -364,27 +370,29 @@ impl Shared {
             let remedy = "check the topic's name, or create it first";
             return Err(no_such_topic(ErrorKind::Source, missing, there, &self.settings.cluster, remedy));
         }
-        known.ids = self.ask_for_ids();
-        self.hear_of_ids(known, IDS_PATIENCE);
+        known.ids = self.ask_for_ids()?;
+        self.hear_of_ids(known, IDS_PATIENCE)?;
         self.refresh_topics(known)
     }
 
-    fn ask_for_ids(&self) -> Ids {
-        Ids::Asked(Describing::ask(&self.client, &self.settings.topics.names(), PATIENCE))
+    fn ask_for_ids(&self) -> Result<Ids> {
+        let asked = Describing::ask(&self.client, &self.settings.topics.names(), PATIENCE);
+        asked.map(Ids::Asked).map_err(|error| self.explain(&error, "the topics cannot be described"))
     }
 
     /// Takes the answer whether the cluster tells ids, if it comes within `wait`; asks where nothing is known.
-    fn hear_of_ids(&self, known: &mut Known, wait: Duration) {
+    fn hear_of_ids(&self, known: &mut Known, wait: Duration) -> Result<()> {
         known.ids = match std::mem::take(&mut known.ids) {
-            Ids::Unknown => self.ask_for_ids(),
+            Ids::Unknown => self.ask_for_ids()?,
             Ids::Asked(question) => question.answer(wait).map_or(Ids::Asked(question), Ids::after),
             settled => settled,
         };
+        Ok(())
     }
 
     /// Asks for the partitions of the topics, and for their ids where the cluster tells them.
     fn refresh_topics(&self, known: &mut Known) -> Result<()> {
-        self.hear_of_ids(known, Duration::ZERO);
+        self.hear_of_ids(known, Duration::ZERO)?;
         let described =
             if matches!(known.ids, Ids::Told) { self.describe() } else { self.describe_without_ids() };
         known.topics = described.map_err(|error| self.explain(&error, "the topics cannot be described"))?;
@@ -553,14 +561,17 @@ impl Fetcher for KafkaFetcher {
         lanes.settle(ranges).map_err(|error| self.shared.explain(&error, "partitions cannot be assigned"))?;
         lanes.begin(ranges);
         let mut open: Vec<&OffsetRange> = ranges.iter().collect();
+        let mut silence = Silence::default();
+        let _woken = cancel.on_cancel(self.signal.waker());
         while !cancel.is_cancelled() {
-            match lanes.turn(&mut open, sink).map_err(|error| self.explain(error))? {
-                Turn::Done => return Ok(()),
-                Turn::Moved => {}
-                Turn::Empty => {
-                    self.client.serve();
-                    self.signal.wait(CANCEL_CHECK);
-                }
+            let turn = lanes.turn(&mut open, sink).map_err(|error| self.explain(error))?;
+            match turn {
+                Turn::Done | Turn::Moved => self.records_came(&mut silence, ranges),
+                Turn::Empty => self.wait(&mut silence, &open),
+            }
+            if turn == Turn::Done {
+                drop(self.client.take_complaint()); // of what has healed
+                return Ok(());
             }
         }
         Ok(())
@@ -568,6 +579,39 @@ impl Fetcher for KafkaFetcher {
 }
 
 impl KafkaFetcher {
+    fn records_came(&self, silence: &mut Silence, ranges: &[OffsetRange]) {
+        let Some(News::Over(lasted)) = silence.something_came(|| self.shared.clock.elapsed()) else { return };
+        let (name, seconds) = (&self.shared.settings.name, lasted.as_secs());
+        log::info!(
+            target: "tidemill::ingest::kafka",
+            "{name}: records come again after {seconds} s ({})",
+            named(ranges.iter())
+        );
+    }
+
+    /// Waits for librdkafka to have something, for a cancel, or until the silence is to be told.
+    fn wait(&self, silence: &mut Silence, open: &[&OffsetRange]) {
+        self.client.serve();
+        let now = self.shared.clock.elapsed();
+        if let Some(News::Silent(lasted)) = silence.nothing_came(now) {
+            self.tell_of_silence(lasted, open);
+        }
+        self.signal.wait(silence.next_look(now));
+    }
+
+    fn tell_of_silence(&self, lasted: Duration, open: &[&OffsetRange]) {
+        let KafkaSettings { name, cluster, .. } = &self.shared.settings;
+        let seconds = lasted.as_secs();
+        let complaint = self.client.complaint();
+        let complaint = complaint.as_deref().unwrap_or("no connection has failed: the broker may hang");
+        log::warn!(
+            target: "tidemill::ingest::kafka",
+            "{name}: nothing has come for {seconds} s of {}, though records are there: {complaint} (Kafka at {cluster}); \
+             check that the broker runs and can be reached from this machine; reading goes on by itself when it does",
+            named(open.iter().copied())
+        );
+    }
+
     /// Offsets that are out of range are a loss, and only the cluster knows which offsets there are.
     fn explain(&self, error: Error) -> Error {
         let Some(Failed { code, at, seen }) = error.cause::<Failed>() else { return error };
@@ -581,6 +625,12 @@ impl KafkaFetcher {
             }
         }
     }
+}
+
+/// Partitions by name, and from where on they are read.
+fn named<'a>(ranges: impl Iterator<Item = &'a OffsetRange>) -> String {
+    let names: Vec<String> = ranges.map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
 use rdkafka::bindings as rd;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -55,6 +56,12 @@ impl Message {
     #[inline]
     pub(super) fn offset(&self) -> i64 {
         self.raw().offset
+    }
+
+    /// The bytes of its key and payload.
+    pub(super) fn value_bytes(&self) -> usize {
+        let message = self.raw();
+        message.key_len + message.len
     }
 
     #[inline]
@@ -154,14 +161,38 @@ impl Batch {
     }
 
     /// The messages taken last, in order.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Message> {
-        self.0.drain(..).filter_map(NonNull::new).map(Message)
+    fn drain(&mut self) -> Taken<'_> {
+        Taken(self.0.drain(..))
     }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        self.drain().for_each(drop);
+        drop(self.drain());
+    }
+}
+
+/// Messages that have been taken; those that are left when it is dropped are given back.
+pub(super) struct Taken<'a>(vec::Drain<'a, *mut rd::rd_kafka_message_t>);
+
+impl Iterator for Taken<'_> {
+    type Item = Message;
+
+    #[inline]
+    fn next(&mut self) -> Option<Message> {
+        self.0.next().and_then(NonNull::new).map(Message)
+    }
+}
+
+impl ExactSizeIterator for Taken<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.for_each(drop);
     }
 }
 
@@ -180,12 +211,16 @@ unsafe impl Send for PartitionQueue {}
 
 impl PartitionQueue {
     /// The queue of `at`, which raises `signal` whenever something comes into it while it is empty.
-    pub(super) fn new(client: &Arc<Client>, at: &TopicPartition, signal: &Arc<Signal>) -> Option<Self> {
-        let topic = CString::new(at.topic.as_str()).ok()?;
+    pub(super) fn new(
+        client: &Arc<Client>,
+        at: &TopicPartition,
+        signal: &Arc<Signal>,
+    ) -> Result<Self, KafkaError> {
+        let topic = c_name(at.topic.as_str())?;
         // SAFETY: the client is alive, and the name is a C string for the length of the call.
         let queue =
             unsafe { rd::rd_kafka_queue_get_partition(client.native(), topic.as_ptr(), at.partition.0) };
-        let queue = NonNull::new(queue)?;
+        let queue = NonNull::new(queue).ok_or_else(|| KafkaError::Seek(format!("{at} has no queue")))?;
         let opaque = Arc::as_ptr(signal).cast_mut().cast::<c_void>();
         // SAFETY: the queue is valid. Forwarding it nowhere, as the application's wish, stops librdkafka from
         // forwarding it to the consumer's queue on assignment. The signal lives until `drop` takes the callback
@@ -194,12 +229,12 @@ impl PartitionQueue {
             rd::rd_kafka_queue_forward(queue.as_ptr(), ptr::null_mut());
             rd::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(raise), opaque);
         }
-        Some(Self { queue, _signal: Arc::clone(signal), _client: Arc::clone(client) })
+        Ok(Self { queue, _signal: Arc::clone(signal), _client: Arc::clone(client) })
     }
 
-    /// Takes up to `max` messages that are there now into `batch`; never waits.
-    pub(super) fn take(&self, max: usize, batch: &mut Batch) {
-        batch.drain().for_each(drop);
+    /// Takes up to `max` messages that are there now, by way of `batch`; never waits.
+    pub(super) fn take<'a>(&self, max: usize, batch: &'a mut Batch) -> Taken<'a> {
+        drop(batch.drain());
         let max = max.min(batch.0.capacity());
         // SAFETY: `batch` has room for `max` pointers; librdkafka writes that many at most and says how many, and
         // with time-out 0 it does not wait. An error is a negative number: nothing has been written then.
@@ -207,6 +242,7 @@ impl PartitionQueue {
             let taken = rd::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, batch.0.as_mut_ptr(), max);
             batch.0.set_len(usize::try_from(taken).unwrap_or(0).min(max));
         }
+        batch.drain()
     }
 }
 
@@ -265,21 +301,27 @@ pub(super) fn list_offsets(
         Ask::Latest => -1,
         Ask::Since(time) => time.max(0),
     };
-    let list = Partitions::new(partitions.iter().map(|at| (at, time)));
+    let list = Partitions::new(partitions.iter().map(|at| (at, time)))?;
     // SAFETY: client and list are valid; the call blocks for the time-out at most and writes into the list.
     let error = unsafe { rd::rd_kafka_offsets_for_times(client.native(), list.0.ptr(), millis(timeout)) };
     check(error).map_err(KafkaError::OffsetFetch)?;
     list.answers()
 }
 
+/// A topic's name as librdkafka takes it: without a NUL, which no topic's name can hold.
+fn c_name(topic: &str) -> Result<CString, KafkaError> {
+    let refused = |_| KafkaError::Subscription(format!("{topic:?} cannot be a topic's name: it holds a NUL"));
+    CString::new(topic).map_err(refused)
+}
+
 /// A list of partitions as librdkafka takes it.
 struct Partitions(TopicPartitionList);
 
 impl Partitions {
-    fn new<'a>(entries: impl Iterator<Item = (&'a TopicPartition, i64)>) -> Self {
+    fn new<'a>(entries: impl Iterator<Item = (&'a TopicPartition, i64)>) -> Result<Self, KafkaError> {
         let list = Self(TopicPartitionList::new());
         for (at, offset) in entries {
-            let Ok(topic) = CString::new(at.topic.as_str()) else { continue };
+            let topic = c_name(at.topic.as_str())?;
             // SAFETY: the list is valid, librdkafka copies the name and answers with the new element.
             unsafe {
                 let element =
@@ -287,7 +329,7 @@ impl Partitions {
                 (*element).offset = offset;
             }
         }
-        list
+        Ok(list)
     }
 
     fn elements(&self) -> &[rd::rd_kafka_topic_partition_t] {
@@ -316,7 +358,7 @@ fn answer(element: &rd::rd_kafka_topic_partition_t) -> Result<Answer, KafkaError
 /// The offset after the last message, transaction markers included, that was taken of `at` since its assignment;
 /// `None` before the first.
 pub(super) fn position(client: &Client, at: &TopicPartition) -> Option<i64> {
-    let list = Partitions::new(std::iter::once((at, -1)));
+    let list = Partitions::new(std::iter::once((at, -1))).ok()?;
     // SAFETY: client and list are valid; the call does not wait and writes into the list.
     let error = unsafe { rd::rd_kafka_position(client.native(), list.0.ptr()) };
     check(error).ok()?;
@@ -341,7 +383,7 @@ pub(super) fn commit(
     if positions.is_empty() {
         return Ok(());
     }
-    let list = Partitions::new(positions.iter().map(|(at, offset)| (at, offset.0)));
+    let list = Partitions::new(positions.iter().map(|(at, offset)| (at, offset.0)))?;
     let queue = Answers::new(client);
     // SAFETY: client, list and queue are valid; librdkafka copies the list, and the answer goes to the queue.
     let error = unsafe {
@@ -390,10 +432,10 @@ pub(super) struct Describing {
 
 impl Describing {
     /// Asks about `topics`; librdkafka gives up after `timeout`, and says so.
-    pub(super) fn ask(client: &Arc<Client>, topics: &[&str], timeout: Duration) -> Self {
+    pub(super) fn ask(client: &Arc<Client>, topics: &[&str], timeout: Duration) -> Result<Self, KafkaError> {
         let answers = Answers::new(client);
-        describe_topics(client, topics, timeout, &answers);
-        Self { answers, _client: Arc::clone(client) }
+        describe_topics(client, topics, timeout, &answers)?;
+        Ok(Self { answers, _client: Arc::clone(client) })
     }
 
     /// The answer, if it comes within `wait`; an error where one of the topics does not exist.
@@ -410,11 +452,16 @@ pub(super) fn describe(
     timeout: Duration,
 ) -> Result<Vec<Description>, KafkaError> {
     let late = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
-    Describing::ask(client, topics, timeout).answer(timeout).unwrap_or(Err(late))
+    Describing::ask(client, topics, timeout)?.answer(timeout).unwrap_or(Err(late))
 }
 
-fn describe_topics(client: &Client, topics: &[&str], timeout: Duration, answers: &Answers) {
-    let names: Vec<CString> = topics.iter().filter_map(|name| CString::new(*name).ok()).collect();
+fn describe_topics(
+    client: &Client,
+    topics: &[&str],
+    timeout: Duration,
+    answers: &Answers,
+) -> Result<(), KafkaError> {
+    let names = topics.iter().map(|name| c_name(name)).collect::<Result<Vec<CString>, KafkaError>>()?;
     let mut names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     // SAFETY: all pointers are valid for the calls, librdkafka copies names and options, and what it made for us
     // is destroyed here. A null error buffer of length 0 is allowed.
@@ -427,6 +474,7 @@ fn describe_topics(client: &Client, topics: &[&str], timeout: Duration, answers:
         rd::rd_kafka_AdminOptions_destroy(options);
         rd::rd_kafka_TopicCollection_destroy(wanted);
     }
+    Ok(())
 }
 
 /// A queue of its own for the answer to one request.
@@ -550,4 +598,18 @@ fn check(error: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
 
 fn millis(timeout: Duration) -> c_int {
     c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_librdkafka_cannot_take_is_an_error_and_not_left_out() {
+        let (good, bad) = (TopicPartition::new("good", 0), TopicPartition::new("b\0d", 0));
+        let list = Partitions::new([&good, &bad].into_iter().map(|at| (at, 0)));
+        let error = list.err().unwrap().to_string();
+        assert!(error.contains(r#""b\0d" cannot be a topic's name"#), "{error}");
+        assert_eq!(Partitions::new(std::iter::once((&good, 0))).unwrap().elements().len(), 1);
+    }
 }

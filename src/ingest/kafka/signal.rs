@@ -41,16 +41,36 @@ impl Signal {
         Self { raised: Mutex::new(false), changed: Condvar::new(), wakers }
     }
 
+    /// Tells the fetcher and everyone who asked to hear of arrivals.
     pub(super) fn raise(&self) {
-        *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
+        self.wake();
         self.wakers.wake();
     }
 
-    /// Waits until raised since it last returned, or until `timeout` has passed.
-    pub(super) fn wait(&self, timeout: Duration) {
+    /// Has the fetcher look around, though nothing has arrived.
+    pub(super) fn wake(&self) {
+        *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// Calls [`Signal::wake`] as long as the signal is there.
+    pub(super) fn waker(self: &Arc<Self>) -> Waker {
+        let signal = Arc::downgrade(self);
+        Arc::new(move || signal.upgrade().iter().for_each(|signal| signal.wake()))
+    }
+
+    /// Waits until raised or woken since it last returned, or until `timeout` has passed where there is one.
+    pub(super) fn wait(&self, timeout: Option<Duration>) {
         let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(raised, timeout, |raised| !*raised);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+        let mut raised = match timeout {
+            Some(timeout) => {
+                let waited = self.changed.wait_timeout_while(raised, timeout, |raised| !*raised);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => {
+                self.changed.wait_while(raised, |raised| !*raised).unwrap_or_else(PoisonError::into_inner)
+            }
+        };
+        *raised = false;
     }
 }

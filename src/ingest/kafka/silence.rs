@@ -1,0 +1,77 @@
+//! Notices that nothing comes of records that are there to be read, and that they come again.
+//!
+//! It deliberately neither knows why nor ends anything: librdkafka heals by itself, so whoever waits is told once, and
+//! told again when it is over.
+
+use std::time::Duration;
+
+/// How long nothing may come before it is told: longer than a broker takes to restart under a leader's hand-over,
+/// shorter than a user looks at a stream that stands still.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a fetch has been waiting in vain.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    since: Option<Duration>,
+    is_told: bool,
+}
+
+/// What is to be told, with how long it has lasted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    Silent(Duration),
+    Over(Duration),
+}
+
+impl Silence {
+    /// Nothing is there at `now`.
+    pub(super) fn nothing_came(&mut self, now: Duration) -> Option<News> {
+        let lasted = now.saturating_sub(*self.since.get_or_insert(now));
+        if self.is_told || lasted < PATIENCE {
+            return None;
+        }
+        self.is_told = true;
+        Some(News::Silent(lasted))
+    }
+
+    /// Records have come at `now`, or the end of what was asked for.
+    pub(super) fn something_came(&mut self, now: impl FnOnce() -> Duration) -> Option<News> {
+        let since = self.since.take()?;
+        std::mem::take(&mut self.is_told).then(|| News::Over(now().saturating_sub(since)))
+    }
+
+    /// When at the latest it is to be looked at again; `None` where only news of records counts.
+    pub(super) fn next_look(&self, now: Duration) -> Option<Duration> {
+        let due = self.since.unwrap_or(now) + PATIENCE;
+        (!self.is_told).then(|| due.saturating_sub(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_silence_is_told_once_and_so_is_its_end() {
+        let mut silence = Silence::default();
+        assert_eq!(silence.nothing_came(at(100)), None);
+        assert_eq!((silence.nothing_came(at(104)), silence.next_look(at(104))), (None, Some(at(1))));
+        assert_eq!(silence.nothing_came(at(106)), Some(News::Silent(at(6))));
+        assert_eq!((silence.nothing_came(at(200)), silence.next_look(at(200))), (None, None));
+        assert_eq!(silence.something_came(|| at(210)), Some(News::Over(at(110))));
+        assert_eq!(silence.something_came(|| at(211)), None);
+    }
+
+    #[test]
+    fn a_short_wait_is_no_silence_and_the_next_counts_anew() {
+        let mut silence = Silence::default();
+        silence.nothing_came(at(0));
+        assert_eq!(silence.something_came(|| at(4)), None);
+        assert_eq!(silence.nothing_came(at(6)), None);
+        assert_eq!(silence.next_look(at(6)), Some(PATIENCE));
+    }
+}

@@ -44,7 +44,7 @@
 //!
 //! # Modules, bottom to top
 //!
-//! Words (leaves, no I/O): [`error`], [`time`], [`offset`], [`raw`], [`event`].
+//! Words (leaves, no I/O): [`error`], [`types`], [`time`], [`offset`], [`raw`], [`event`].
 //! Meaning (pure functions over Arrow): [`expr`], [`decode`], [`state`], [`detect`], [`plan`].
 //! Edges (I/O): [`kafka`], and over it [`ingest`] and [`sink`], which never meet.
 //! Work: [`exec`], whose ingest threads own the fetchers of `ingest`; nothing else of it meets I/O.
@@ -56,6 +56,7 @@ pub mod event;
 pub mod offset;
 pub mod raw;
 pub mod time;
+pub mod types;
 
 pub mod decode;
 pub mod detect;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What every module may use: leaves without I/O.
-const WORDS: &[&str] = &["error", "time", "offset", "raw", "event"];
+const WORDS: &[&str] = &["error", "types", "time", "offset", "raw", "event"];
 /// Pure functions over Arrow; they know words only, and not each other.
 const MEANING: &[&str] = &["expr", "decode", "state", "detect"];
 /// What to do, and how: an executor's ingest threads own their fetchers, and nothing else of `exec` meets I/O.
@@ -18,6 +18,7 @@ const EDGES: &[&str] = &["kafka", "ingest", "sink"];
 /// One row a module, bottom to top: its name, and what it may import besides itself.
 const TABLE: &[(&str, &[&[&str]])] = &[
     ("error", &[]),
+    ("types", &[&["error"]]),
     ("time", &[&["error"]]),
     ("offset", &[&["error", "time"]]),
     ("raw", &[&["error", "time", "offset"]]),

@@ -13,9 +13,9 @@ use crate::error::{Error, Result};
 use crate::exec::pipeline::{Rows, Run, batch_of, pick};
 use crate::exec::program::{FunctionShape, FunctionStep, Side};
 use crate::exec::{BatchContext, Slot};
-use crate::expr::types::type_name;
 use crate::offset::Partition;
 use crate::plan::BatchInfo;
+use crate::types::type_name;
 
 impl FunctionStep {
     /// Calls the function over all rows of the run's slot and has what it made go on.

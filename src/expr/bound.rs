@@ -29,8 +29,8 @@ use datafusion_physical_expr::expressions::{
 use crate::error::{Error, Result};
 use crate::expr::Expression;
 use crate::expr::check::{check, column_names};
-use crate::expr::types::type_name;
 use crate::time::BatchTime;
+use crate::types::type_name;
 
 /// Where fewer than one row in this many is left, copying those rows costs less than looking at all.
 const SPARSE: usize = 16;

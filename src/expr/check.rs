@@ -16,7 +16,7 @@ use crate::error::{Error, Result, nearest};
 use crate::expr::functions::{arities, syntax};
 use crate::expr::literal::{Fit, Rounding, fit, fit_number, is_text};
 use crate::expr::text::Text;
-use crate::expr::types::type_name;
+use crate::types::type_name;
 
 /// The expression with every type settled, or all its mistakes.
 pub(super) fn check(tree: &Expr, schema: &DFSchema) -> Result<Expr, Vec<Error>> {

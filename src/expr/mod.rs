@@ -20,7 +20,6 @@ mod functions;
 mod literal;
 mod sql;
 mod text;
-pub mod types;
 
 use std::fmt;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};

@@ -19,7 +19,7 @@ use datafusion_sql::sqlparser::ast::{self, Expr as Ast, visit_expressions};
 
 use crate::error::{Error, Result};
 use crate::expr::functions;
-use crate::expr::types::parse_type;
+use crate::types::parse_type;
 
 /// The tree that `text` stands for, or everything that is wrong with it.
 pub(super) fn parse(text: &str) -> Result<Expr, Vec<Error>> {

@@ -10,7 +10,7 @@ use datafusion_common::ScalarValue;
 use datafusion_expr::expr::{Case, InList, ScalarFunction};
 use datafusion_expr::{Between, BinaryExpr, Expr, Like, Operator};
 
-use crate::expr::types::type_name;
+use crate::types::type_name;
 
 /// How tightly `NOT` binds, between `AND` and the comparisons; the scale is that of DataFusion's operators.
 const NOT: u8 = 12;

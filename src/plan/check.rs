@@ -11,9 +11,9 @@ use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
 use crate::decode::full_schema;
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
-use crate::expr::types::type_name;
 use crate::expr::unknown_column;
 use crate::plan::{FunctionSchema, Named, Node, NodeId, Operator, OutputId, Plan, SourceId, SourceSpec};
+use crate::types::type_name;
 
 /// A plan without mistakes, and what is known of each of its operators.
 #[derive(Clone, Debug)]

@@ -7,8 +7,8 @@ use std::fmt::Write;
 use arrow::datatypes::{FieldRef, Schema};
 
 use crate::error::Result;
-use crate::expr::types::type_name;
 use crate::plan::{Checked, FunctionSchema, Named, Node, Operator};
+use crate::types::type_name;
 
 impl Checked {
     /// One line an operator: its number, its inputs, what it does, where an exchange or a barrier lies, and the

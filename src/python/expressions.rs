@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 
 use crate::error::Error;
-use crate::expr::types::parse_type;
 use crate::expr::{Expression, FunctionInfo, function_info, function_names};
+use crate::types::parse_type;
 
 /// An inert expression.
 #[pyclass(frozen, subclass, from_py_object, module = "tidemill._native")]

@@ -12,7 +12,7 @@ use pyo3_arrow::PySchema;
 use pyo3_arrow::ffi::to_schema_pycapsule;
 
 use crate::error::{Error, nearest};
-use crate::expr::types::{parse_type, type_name};
+use crate::types::{parse_type, type_name};
 
 /// Names and types of columns, in order.
 #[pyclass(frozen, eq, module = "tidemill")]

@@ -66,7 +66,7 @@ const COMPOSED_WORDS: &[&str] =
 ///
 /// ```
 /// use arrow::datatypes::{DataType, TimeUnit};
-/// use tidemill::expr::types::{parse_type, type_name};
+/// use tidemill::types::{parse_type, type_name};
 /// let kind = parse_type("timestamp[us, Europe/Rome]").unwrap();
 /// assert_eq!(kind, DataType::Timestamp(TimeUnit::Microsecond, Some("Europe/Rome".into())));
 /// assert_eq!(type_name(&kind), "timestamp[us, Europe/Rome]");

@@ -45,7 +45,7 @@
 //! # Modules, bottom to top
 //!
 //! Words (leaves, no I/O): [`error`], [`types`], [`time`], [`offset`], [`raw`], [`event`].
-//! Meaning (pure functions over Arrow): [`expr`], [`decode`], [`state`], [`detect`], [`plan`].
+//! Meaning (pure functions over Arrow): [`aggregate`], [`expr`], [`decode`], [`state`], [`detect`], [`plan`].
 //! Edges (I/O): [`kafka`], and over it [`ingest`] and [`sink`], which never meet.
 //! Work: [`exec`], whose ingest threads own the fetchers of `ingest`; nothing else of it meets I/O.
 //! Order (the one place that knows everyone): [`driver`].
@@ -58,6 +58,7 @@ pub mod raw;
 pub mod time;
 pub mod types;
 
+pub mod aggregate;
 pub mod decode;
 pub mod detect;
 pub mod expr;

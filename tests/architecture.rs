@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// What every module may use: leaves without I/O.
 const WORDS: &[&str] = &["error", "types", "time", "offset", "raw", "event"];
 /// Pure functions over Arrow; they know words only, and not each other.
-const MEANING: &[&str] = &["expr", "decode", "state", "detect"];
+const MEANING: &[&str] = &["aggregate", "expr", "decode", "state", "detect"];
 /// What to do, and how: an executor's ingest threads own their fetchers, and nothing else of `exec` meets I/O.
 const WORK: &[&str] = &["plan", "exec"];
 /// I/O: the sources and the sinks never meet.
@@ -23,6 +23,7 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("offset", &[&["error", "time"]]),
     ("raw", &[&["error", "time", "offset"]]),
     ("event", &[&["error", "time", "offset", "raw"]]),
+    ("aggregate", &[WORDS]),
     ("expr", &[WORDS]),
     ("decode", &[WORDS]),
     ("state", &[WORDS]),

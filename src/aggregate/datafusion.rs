@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt32Array, new_empty_array};
-use arrow::compute::{concat, take};
+use arrow::compute::{concat, take, take_arrays};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_expr::type_coercion::functions::fields_with_udf;
@@ -21,8 +21,8 @@ use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctio
 use datafusion_physical_expr::expressions::{Column, Literal};
 
 use crate::aggregate::collect::{Keep, computed, needs_all_values};
-use crate::aggregate::column::{argument, check, check_slots};
-use crate::aggregate::log::{NOWHERE, Numbered, Numbering, Rows};
+use crate::aggregate::column::{argument, canonical, check, check_slots, retyped};
+use crate::aggregate::log::{NOWHERE, Numbered, Numbering, Rows, nulls};
 use crate::aggregate::{Accumulator, Call, Function, Scope, unknown};
 use crate::error::{Error, Result};
 
@@ -86,8 +86,20 @@ pub(super) fn merged(call: &Call<'_>) -> Result<Arc<dyn Function>> {
     let all = all_default_aggregate_functions();
     let function = all.into_iter().find(|function| function.name() == *inner);
     let function = function.ok_or_else(|| unknown(call.name))?;
-    let bound = Bound::new(call, function).map_err(|error| misfit(call, error))?;
-    Ok(Arc::new(bound))
+    let arguments: Vec<Field> = call.arguments.iter().map(|field| hashable(inner, field)).collect();
+    let bound = Bound::new(call, &arguments, function);
+    Ok(Arc::new(bound.map_err(|error| misfit(call, error))?))
+}
+
+/// DataFusion hashes no floats for `approx_distinct`; their bits are as distinct, once there is one NaN.
+fn hashable(function: &str, field: &Field) -> Field {
+    let bits = match field.data_type() {
+        DataType::Float16 => DataType::UInt16,
+        DataType::Float32 => DataType::UInt32,
+        DataType::Float64 => DataType::UInt64,
+        _ => return field.clone(),
+    };
+    if function == "approx_distinct" { field.clone().with_data_type(bits) } else { field.clone() }
 }
 
 fn not_windowed(name: &str) -> Error {
@@ -118,19 +130,24 @@ fn misfit(call: &Call<'_>, error: DataFusionError) -> Error {
 struct Bound {
     field: Field,
     expression: AggregateFunctionExpr,
-    /// What the argument columns are converted to.
+    /// The types of the argument columns.
+    arguments: Vec<DataType>,
+    /// What they are converted to.
     columns: Vec<DataType>,
     literals: Vec<ScalarValue>,
     state: Vec<Field>,
-    /// The state and the result of nothing: one row each.
-    empty: Vec<ArrayRef>,
-    empty_result: ArrayRef,
+    /// The result of nothing, in one row: it may be null or not, and that of a group without rows differs at times.
+    of_nothing: ArrayRef,
 }
 
 impl Bound {
-    fn new(call: &Call<'_>, function: Arc<AggregateUDF>) -> Result<Self, DataFusionError> {
+    fn new(
+        call: &Call<'_>,
+        hashable: &[Field],
+        function: Arc<AggregateUDF>,
+    ) -> Result<Self, DataFusionError> {
         let literals = call.literals.iter().map(|value| Field::new("literal", value.data_type(), true));
-        let fields: Vec<FieldRef> = call.arguments.iter().cloned().chain(literals).map(Arc::new).collect();
+        let fields: Vec<FieldRef> = hashable.iter().cloned().chain(literals).map(Arc::new).collect();
         let types: Vec<DataType> = fields_with_udf(&fields, function.as_ref())?
             .iter()
             .map(|field| field.data_type().clone())
@@ -140,11 +157,12 @@ impl Bound {
         let literals =
             pairs.map(|(value, data_type)| value.cast_to(data_type)).collect::<Result<Vec<_>, _>>()?;
         let expression = expression(call.name, function, &columns, &literals)?;
-        let (empty, empty_result) = empty(&expression, &columns, &literals)?;
+        let of_nothing = expression.create_accumulator()?.evaluate()?.to_array()?;
         let state = expression.state_fields()?;
         let state = state.iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
         let field = Field::new(call.name, result_type(expression.field().data_type()), true);
-        Ok(Self { field, expression, columns, literals, state, empty, empty_result })
+        let arguments = call.arguments.iter().map(|field| field.data_type().clone()).collect();
+        Ok(Self { field, expression, arguments, columns, literals, state, of_nothing })
     }
 }
 
@@ -198,18 +216,6 @@ fn with_literals(
     Ok(columns)
 }
 
-fn empty(
-    expression: &AggregateFunctionExpr,
-    columns: &[DataType],
-    literals: &[ScalarValue],
-) -> Result<(Vec<ArrayRef>, ArrayRef), DataFusionError> {
-    let none = || with_literals(columns.iter().map(new_empty_array).collect(), literals, 0);
-    let (mut of_state, mut of_result) = (groups(expression)?, groups(expression)?);
-    of_state.update_batch(&none()?, &[], None, 1)?;
-    of_result.update_batch(&none()?, &[], None, 1)?;
-    Ok((of_state.state(EmitTo::All)?, of_result.evaluate(EmitTo::All)?))
-}
-
 impl Function for Bound {
     fn field(&self) -> Field {
         self.field.clone()
@@ -220,16 +226,29 @@ impl Function for Bound {
     }
 
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
-        let states = self.conformed(self.empty.clone())?;
+        // The state of nothing is nulls: what DataFusion gives for it is 16 KiB for some functions.
+        let none = nulls(self.state.iter().map(Field::data_type));
         Ok(Box::new(Merged {
             function: self.clone(),
             numbering: Numbering::default(),
-            states: Rows::new(states),
+            states: Rows::new(none),
         }))
     }
 }
 
 impl Bound {
+    /// The columns of arguments in the types that DataFusion takes.
+    fn arguments(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+        let plain =
+            self.arguments.iter().enumerate().map(|(index, data_type)| argument(columns, index, data_type));
+        let taken = plain.zip(&self.columns).map(|(column, data_type)| {
+            let column = column?;
+            let is_bits = column.data_type().is_floating() && data_type.is_unsigned_integer();
+            if is_bits { retyped(canonical(&column), data_type) } else { argument(&[column], 0, data_type) }
+        });
+        taken.collect()
+    }
+
     /// The states in the types that were announced: nested fields differ in their names at times.
     fn conformed(&self, state: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
         let types = self.state.iter().map(Field::data_type).enumerate();
@@ -267,6 +286,27 @@ impl Merged {
             merged.map_err(|error| self.function.failed(error))?;
         }
         Ok(groups)
+    }
+
+    /// Gives each slot that has no state the first of these as it is: to merge a sketch into nothing would change it,
+    /// and what goes on after a checkpoint with it. The rows that are left, and their slots.
+    fn adopt(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<(Vec<u32>, Vec<u32>)> {
+        let (mut adopted, mut left) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+        let Numbered { slots: distinct, numbers } = self.numbering.number(slots);
+        let mut is_taken: Vec<bool> = distinct.iter().map(|slot| self.states.has(*slot)).collect();
+        for (row, (slot, number)) in (0_u32..).zip(slots.iter().zip(numbers)) {
+            if state.iter().all(|column| column.is_null(row as usize)) {
+                continue;
+            }
+            let Some(is_taken) = is_taken.get_mut(number as usize) else { continue };
+            let to = if *is_taken { &mut left } else { &mut adopted };
+            to.0.push(row);
+            to.1.push(*slot);
+            *is_taken = true;
+        }
+        let (rows, slots) = adopted;
+        self.states.put(&slots, take_arrays(state, &UInt32Array::from(rows), None)?)?;
+        Ok(left)
     }
 
     fn closed(&mut self, slots: &[u32], mut groups: Groups) -> Result<()> {
@@ -310,7 +350,9 @@ impl Accumulator for Merged {
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
         check(slots, state, self.states.len())?;
         let state = self.function.conformed(state.to_vec())?;
-        self.take(slots, |groups, numbers, count| groups.merge_batch(&state, numbers, count))
+        let (rows, slots) = self.adopt(slots, &state)?;
+        let state = take_arrays(&state, &UInt32Array::from(rows), None)?;
+        self.take(&slots, |groups, numbers, count| groups.merge_batch(&state, numbers, count))
     }
 
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -321,19 +363,22 @@ impl Accumulator for Merged {
         check_slots(slots, self.states.len())?;
         let held: Vec<u32> = slots.iter().copied().filter(|slot| self.states.has(*slot)).collect();
         let mut groups = self.opened(&held)?;
-        let nothing = || Ok(new_empty_array(self.function.empty_result.data_type()));
+        let nothing = || Ok(new_empty_array(self.function.field.data_type()));
         let results = if held.is_empty() { nothing() } else { groups.evaluate(EmitTo::All) };
         let results = results.map_err(|error| self.function.failed(error))?;
-        let all = concat(&[results.as_ref(), self.function.empty_result.as_ref()])?;
+        let results = [results, Arc::clone(&self.function.of_nothing)];
+        let results: Vec<ArrayRef> = (0..2)
+            .map(|index| argument(&results, index, self.function.field.data_type()))
+            .collect::<Result<_>>()?;
+        let all = concat(&results.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
         let mut next = 0_u32;
-        let of_nothing = u32::try_from(results.len()).unwrap_or(NOWHERE);
+        let of_nothing = u32::try_from(held.len()).unwrap_or(NOWHERE);
         let rows = slots.iter().map(|slot| {
             let row = if self.states.has(*slot) { next } else { of_nothing };
             next += u32::from(self.states.has(*slot));
             row
         });
-        let results = take(&all, &UInt32Array::from(rows.collect::<Vec<u32>>()), None)?;
-        argument(&[results], 0, self.function.field.data_type())
+        Ok(take(&all, &UInt32Array::from(rows.collect::<Vec<u32>>()), None)?)
     }
 
     fn bytes(&self) -> usize {

@@ -268,7 +268,7 @@ impl Accumulator for Collected {
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
         let lists = self.values.lists(slots)?;
         let Some(inner) = &self.inner else {
-            let is_set = NullBuffer::from_iter(lists.offsets().lengths().map(|length| length > 0));
+            let is_set = lists.offsets().lengths().map(|length| length > 0).collect::<NullBuffer>();
             let (item, offsets, values, _) = lists.into_parts();
             return Ok(Arc::new(ListArray::new(item, offsets, values, Some(is_set))));
         };

@@ -53,7 +53,7 @@ impl Accumulator for Counts {
 
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
         check(slots, arguments, self.0.len())?;
-        match arguments.first().and_then(|values| values.logical_nulls()) {
+        match arguments.first().and_then(Array::logical_nulls) {
             Some(nulls) if nulls.null_count() > 0 => {
                 nulls
                     .valid_indices()

@@ -250,9 +250,9 @@ impl Bound {
     }
 
     /// The states in the types that were announced: nested fields differ in their names at times.
-    fn conformed(&self, state: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
+    fn conformed(&self, state: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
         let types = self.state.iter().map(Field::data_type).enumerate();
-        types.map(|(index, data_type)| argument(&state, index, data_type)).collect()
+        types.map(|(index, data_type)| argument(state, index, data_type)).collect()
     }
 
     fn failed(&self, error: DataFusionError) -> Error {
@@ -311,7 +311,7 @@ impl Merged {
 
     fn closed(&mut self, slots: &[u32], mut groups: Groups) -> Result<()> {
         let state = groups.state(EmitTo::All).map_err(|error| self.function.failed(error))?;
-        let state = self.function.conformed(state)?;
+        let state = self.function.conformed(&state)?;
         self.states.put(slots, state)
     }
 
@@ -339,9 +339,7 @@ impl Accumulator for Merged {
 
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
         check(slots, arguments, self.states.len())?;
-        let types = self.function.columns.iter().enumerate();
-        let columns =
-            types.map(|(index, data_type)| argument(arguments, index, data_type)).collect::<Result<_>>()?;
+        let columns = self.function.arguments(arguments)?;
         let values = with_literals(columns, &self.function.literals, slots.len());
         let values = values.map_err(|error| self.function.failed(error))?;
         self.take(slots, |groups, numbers, count| groups.update_batch(&values, numbers, None, count))
@@ -349,7 +347,7 @@ impl Accumulator for Merged {
 
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
         check(slots, state, self.states.len())?;
-        let state = self.function.conformed(state.to_vec())?;
+        let state = self.function.conformed(state)?;
         let (rows, slots) = self.adopt(slots, &state)?;
         let state = take_arrays(&state, &UInt32Array::from(rows), None)?;
         self.take(&slots, |groups, numbers, count| groups.merge_batch(&state, numbers, count))

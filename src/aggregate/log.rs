@@ -49,7 +49,7 @@ impl Log {
 
     /// Appends rows; gives the position of the first.
     pub(super) fn push(&mut self, columns: Vec<ArrayRef>) -> Result<u32> {
-        let rows = columns.first().map_or(0, |column| column.len());
+        let rows = columns.first().map_or(0, Array::len);
         let start = u32::try_from(self.rows).map_err(|_| full())?;
         if self.rows + rows >= NOWHERE as usize {
             return Err(full());
@@ -86,7 +86,7 @@ impl Log {
 
     pub(super) fn bytes(&self) -> usize {
         let columns = self.chunks.iter().flat_map(|chunk| &chunk.columns);
-        columns.map(|column| column.get_array_memory_size()).sum::<usize>() + bytes_of(&self.chunks)
+        columns.map(Array::get_array_memory_size).sum::<usize>() + bytes_of(&self.chunks)
     }
 }
 

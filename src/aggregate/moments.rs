@@ -1,6 +1,6 @@
 //! var and stddev: count, mean and the sum of squared deviations, kept without cancellation.
 //!
-//! Rows come in by Welford's rule, partials by that of Chan, Golub and LeVeque (1979). It deliberately keeps no
+//! Rows come in by Welford's rule, partials by that of Chan and others (1979). It deliberately keeps no
 //! higher moments.
 
 use std::sync::Arc;

@@ -103,22 +103,22 @@ impl Term for f64 {
 #[derive(Debug)]
 struct Sums<T: ArrowPrimitiveType> {
     data_type: DataType,
-    sums: Vec<T::Native>,
+    totals: Vec<T::Native>,
     /// Whether there was any term; a sum of nothing is null.
     is_set: Vec<bool>,
 }
 
 impl<T: ArrowPrimitiveType<Native: Term>> Sums<T> {
     fn new(data_type: DataType) -> Self {
-        Self { data_type, sums: Vec::new(), is_set: Vec::new() }
+        Self { data_type, totals: Vec::new(), is_set: Vec::new() }
     }
 
     fn add(&mut self, slots: &[u32], terms: &[ArrayRef]) -> Result<()> {
-        check(slots, terms, self.sums.len())?;
+        check(slots, terms, self.totals.len())?;
         let terms = primitive::<T>(terms, 0, &self.data_type)?;
         let mut overflows = false;
         each(slots, &terms, |slot, term| {
-            if let (Some(sum), Some(is_set)) = (self.sums.get_mut(slot), self.is_set.get_mut(slot)) {
+            if let (Some(sum), Some(is_set)) = (self.totals.get_mut(slot), self.is_set.get_mut(slot)) {
                 let (total, overflow) = sum.plus(term);
                 *sum = total;
                 *is_set = true;
@@ -136,8 +136,8 @@ fn overflow(data_type: &DataType) -> Error {
 
 impl<T: ArrowPrimitiveType<Native: Term> + fmt::Debug> Accumulator for Sums<T> {
     fn grow(&mut self, slots: usize) {
-        let slots = slots.max(self.sums.len());
-        self.sums.resize(slots, T::Native::NOTHING);
+        let slots = slots.max(self.totals.len());
+        self.totals.resize(slots, T::Native::NOTHING);
         self.is_set.resize(slots, false);
     }
 
@@ -150,8 +150,8 @@ impl<T: ArrowPrimitiveType<Native: Term> + fmt::Debug> Accumulator for Sums<T> {
     }
 
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        check_slots(slots, self.sums.len())?;
-        let sums = gathered(&self.sums, slots);
+        check_slots(slots, self.totals.len())?;
+        let sums = gathered(&self.totals, slots);
         let sums = PrimitiveArray::<T>::new(sums.into(), Some(validity(&self.is_set, slots)));
         Ok(vec![retyped(Arc::new(sums), &self.data_type)?])
     }
@@ -169,6 +169,6 @@ impl<T: ArrowPrimitiveType<Native: Term> + fmt::Debug> Accumulator for Sums<T> {
     }
 
     fn bytes(&self) -> usize {
-        bytes_of(&self.sums) + bytes_of(&self.is_set)
+        bytes_of(&self.totals) + bytes_of(&self.is_set)
     }
 }

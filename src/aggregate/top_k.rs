@@ -98,7 +98,7 @@ impl Largest {
             length.filter(keeps).map(|length| *length += 1).is_some()
         });
         let kept = UInt32Array::from(kept.collect::<Vec<u32>>());
-        let is_set = NullBuffer::from_iter(lengths.iter().map(|length| *length > 0));
+        let is_set = lengths.iter().map(|length| *length > 0).collect::<NullBuffer>();
         let offsets = OffsetBuffer::from_lengths(lengths);
         Ok(ListArray::new(Arc::clone(&self.item), offsets, take(values, &kept, None)?, Some(is_set)))
     }

@@ -148,25 +148,37 @@ fn cases() -> Vec<(Aggregate, Vec<DataType>)> {
     };
     for data_type in numeric_types() {
         let names = ["sum", "mean", "var", "var_pop", "stddev", "stddev_pop", "median", "approx_median"];
-        names.iter().for_each(|name| add(name, std::slice::from_ref(&data_type), &[]));
+        for name in names {
+            add(name, std::slice::from_ref(&data_type), &[]);
+        }
         add("approx_quantile", &[data_type], &[ScalarValue::from(0.9)]);
     }
     for data_type in ordered_types() {
-        ["min", "max"].iter().for_each(|name| add(name, std::slice::from_ref(&data_type), &[]));
+        for name in ["min", "max"] {
+            add(name, std::slice::from_ref(&data_type), &[]);
+        }
         add("top_k", &[data_type], &[ScalarValue::from(3_i64)]);
     }
     for data_type in every_type() {
         let names = ["count", "first", "last", "collect", "any_value"];
-        names.iter().for_each(|name| add(name, std::slice::from_ref(&data_type), &[]));
+        for name in names {
+            add(name, std::slice::from_ref(&data_type), &[]);
+        }
     }
     for data_type in [DataType::Int32, DataType::Utf8, DataType::Float64, DataType::Boolean] {
         add("approx_distinct", &[data_type], &[]);
     }
     let pairs = ["corr", "covar", "covar_pop", "regr_slope", "regr_intercept", "regr_count", "regr_r2"];
     let more = ["regr_avgx", "regr_avgy", "regr_sxx", "regr_syy", "regr_sxy"];
-    pairs.iter().chain(&more).for_each(|name| add(name, &[number.clone(), number.clone()], &[]));
-    ["bool_and", "bool_or"].iter().for_each(|name| add(name, &[DataType::Boolean], &[]));
-    ["bit_and", "bit_or", "bit_xor"].iter().for_each(|name| add(name, &[DataType::Int32], &[]));
+    for name in pairs.iter().chain(&more) {
+        add(name, &[number.clone(), number.clone()], &[]);
+    }
+    for name in ["bool_and", "bool_or"] {
+        add(name, &[DataType::Boolean], &[]);
+    }
+    for name in ["bit_and", "bit_or", "bit_xor"] {
+        add(name, &[DataType::Int32], &[]);
+    }
     add("string_agg", &[DataType::Utf8], &[ScalarValue::from(", ")]);
     add("percentile_cont", &[DataType::Float64], &[ScalarValue::from(0.25)]);
     add(
@@ -283,7 +295,7 @@ fn states_have_the_announced_types_and_slots_are_read_in_any_order() {
         let name = format!("{} {types:?}", aggregate.name());
         let columns: Vec<ArrayRef> = types.iter().map(|kind| column(&mut random, kind, 50)).collect();
         let mut states = aggregate.accumulator().unwrap();
-        assert!(states.state(&[]).unwrap().iter().all(|column| column.is_empty()), "{name}");
+        assert!(states.state(&[]).unwrap().iter().all(Array::is_empty), "{name}");
         states.grow(5);
         states.grow(2);
         let slots: Vec<u32> = (0..50).map(|_| random.u32(..3)).collect();
@@ -527,6 +539,15 @@ fn sketches_are_near_the_truth() {
     assert!(count.abs_diff(10_000) < 300, "{count}");
     let median = whole(&aggregate("median", &[DataType::Float64], &[]), &[values]);
     assert_eq!(float(&median), Some(4_999.5));
+}
+
+#[test]
+fn floats_are_counted_as_distinct_whatever_their_sign_and_nan_once() {
+    let values =
+        floats(&[Some(-1.5), Some(-2.5), Some(1.5), Some(f64::NAN), Some(-f64::NAN), None, Some(1.5)]);
+    let count = whole(&aggregate("approx_distinct", &[DataType::Float64], &[]), &[Arc::clone(&values)]);
+    assert_eq!(count.as_primitive::<UInt64Type>().value(0), 4);
+    assert_eq!(int(&whole(&distinct("count", DataType::Float64), &[values])), Some(4));
 }
 
 #[test]

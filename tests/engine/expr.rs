@@ -289,7 +289,7 @@ fn sql_that_is_no_scalar_expression_is_refused() {
         ("t >", "expected an SQL expression, found \"t >\""),
         ("", "expected an SQL expression"),
         ("t > 1; DROP TABLE x", "expected an SQL expression"),
-        ("sum(t) > 5", "expected a function of one row, found sum"),
+        ("sum(t) > 5", "found sum(t), which needs many rows"),
         ("t > (SELECT max(t) FROM batch)", "a subquery"),
         ("i IN (SELECT 1)", "a subquery"),
         ("EXISTS (SELECT 1)", "a subquery"),

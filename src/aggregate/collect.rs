@@ -56,7 +56,7 @@ pub(super) fn computed(call: &Call<'_>, keep: Keep) -> Result<Arc<dyn Function>>
     let inner = Call { distinct: false, scope: crate::aggregate::Scope::Batch, ..*call };
     let inner = crate::aggregate::plain_function(&inner)?;
     let lists = Lists::new(argument.data_type(), keep)?;
-    Ok(Arc::new(Computed { inner: Aggregate { function: inner }, lists }))
+    Ok(Arc::new(Computed { inner: Aggregate { name: call.name.to_owned(), function: inner }, lists }))
 }
 
 /// Which values are kept.

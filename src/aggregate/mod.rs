@@ -73,6 +73,7 @@ pub enum Scope {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Aggregate {
+    name: String,
     function: Arc<dyn Function>,
 }
 
@@ -162,7 +163,8 @@ impl Aggregate {
         let name = name.to_lowercase();
         let arguments: Vec<Field> = arguments.iter().map(column::plain).collect();
         let call = Call { name: &name, arguments: &arguments, literals, distinct, scope };
-        function(&call).map(|function| Self { function })
+        let function = function(&call)?;
+        Ok(Self { name, function })
     }
 
     /// The type of the result, and whether it may be null; its name is the function's.
@@ -171,8 +173,8 @@ impl Aggregate {
     }
 
     /// The function's name in lower case, as it was called.
-    pub fn name(&self) -> String {
-        self.function.field().name().clone()
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The columns of the state: a partial, a pane and a checkpoint have them alike.
@@ -197,7 +199,7 @@ impl Aggregate {
     #[must_use]
     pub fn with_order(self) -> Self {
         match self.function.ordered() {
-            Some(function) => Self { function },
+            Some(function) => Self { function, ..self },
             None => self,
         }
     }

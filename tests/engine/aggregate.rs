@@ -255,7 +255,7 @@ fn partials_merged_in_order_equal_the_whole() {
         let (whole, merged) = (whole.evaluate(&all).unwrap(), merged.evaluate(&all).unwrap());
         assert_eq!(whole.data_type(), aggregate.field().data_type(), "{name}");
         assert!(
-            is_approximate(&aggregate.name()) || is_close(&whole, &merged),
+            is_approximate(aggregate.name()) || is_close(&whole, &merged),
             "{name}\n{whole:?}\n{merged:?}"
         );
     }
@@ -336,7 +336,7 @@ fn a_slot_comes_several_times_in_one_merge_in_order() {
             states.evaluate(&[0]).unwrap()
         };
         let (at_once, one_by_one) = (merged(&[&[3, 0, 1, 2]]), merged(&[&[3], &[0], &[1], &[2]]));
-        assert!(is_approximate(&aggregate.name()) || is_close(&at_once, &one_by_one), "{name}");
+        assert!(is_approximate(aggregate.name()) || is_close(&at_once, &one_by_one), "{name}");
     }
 }
 
@@ -388,7 +388,7 @@ fn an_empty_group_counts_zero_and_is_null_otherwise() {
         let mut states = aggregate.accumulator().unwrap();
         states.grow(1);
         let result = states.evaluate(&[0]).unwrap();
-        match aggregate.name().as_str() {
+        match aggregate.name() {
             "count" => assert_eq!(int(&result), Some(0)),
             "approx_distinct" | "regr_count" => assert_eq!(result.as_primitive::<UInt64Type>().value(0), 0),
             name => assert!(result.is_null(0), "{name} {types:?}: {result:?}"),

@@ -44,8 +44,8 @@
 //!
 //! # Modules, bottom to top
 //!
-//! Words (leaves, no I/O): [`error`], [`time`], [`cancel`], [`offset`], [`raw`], [`types`], [`event`].
-//! Meaning (pure functions over Arrow): [`expr`], [`decode`], [`state`], [`detect`], [`plan`].
+//! Words (leaves, no I/O): [`error`], [`types`], [`time`], [`cancel`], [`offset`], [`raw`], [`event`].
+//! Meaning (pure functions over Arrow): [`aggregate`], [`expr`], [`decode`], [`state`], [`detect`], [`plan`].
 //! Edges (I/O): [`kafka`], and over it [`ingest`] and [`sink`], which never meet.
 //! Work: [`exec`], whose ingest threads own the fetchers of `ingest`; nothing else of it meets I/O.
 //! Order (the one place that knows everyone): [`driver`].
@@ -59,6 +59,7 @@ pub mod raw;
 pub mod time;
 pub mod types;
 
+pub mod aggregate;
 pub mod decode;
 pub mod detect;
 pub mod expr;

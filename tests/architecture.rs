@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What every module may use: leaves without I/O.
-const WORDS: &[&str] = &["error", "time", "cancel", "offset", "raw", "types", "event"];
+const WORDS: &[&str] = &["error", "types", "time", "cancel", "offset", "raw", "event"];
 /// Pure functions over Arrow; they know words only, and not each other.
-const MEANING: &[&str] = &["expr", "decode", "state", "detect"];
+const MEANING: &[&str] = &["aggregate", "expr", "decode", "state", "detect"];
 /// What to do, and how: an executor's ingest threads own their fetchers, and nothing else of `exec` meets I/O.
 const WORK: &[&str] = &["plan", "exec"];
 /// I/O: the sources and the sinks never meet.
@@ -18,12 +18,13 @@ const EDGES: &[&str] = &["kafka", "ingest", "sink"];
 /// One row a module, bottom to top: its name, and what it may import besides itself.
 const TABLE: &[(&str, &[&[&str]])] = &[
     ("error", &[]),
+    ("types", &[&["error"]]),
     ("time", &[&["error"]]),
     ("cancel", &[&["time"]]),
     ("offset", &[&["error", "time"]]),
     ("raw", &[&["error", "time", "offset"]]),
-    ("types", &[&["error"]]),
     ("event", &[&["error", "time", "offset", "raw"]]),
+    ("aggregate", &[WORDS]),
     ("expr", &[WORDS]),
     ("decode", &[WORDS]),
     ("state", &[WORDS]),

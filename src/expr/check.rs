@@ -13,6 +13,7 @@ use datafusion_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable, Like, Oper
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 
 use crate::error::{Error, Result, nearest};
+use crate::expr::aggregate::misplaced;
 use crate::expr::functions::{arities, syntax};
 use crate::expr::literal::{Fit, Rounding, fit, fit_number, is_text};
 use crate::expr::text::Text;
@@ -138,6 +139,7 @@ impl Checker<'_> {
                 self.castable(&cast.expr, cast.field.data_type(), written).map(|()| Expr::TryCast(cast))
             }
             Expr::ScalarFunction(call) => self.call(call, written),
+            Expr::AggregateFunction(_) => Err(misplaced(written)),
             other => Ok(other),
         }
     }

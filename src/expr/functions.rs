@@ -9,28 +9,11 @@ use std::sync::Arc;
 use datafusion_expr::{ScalarUDF, TypeSignature, Volatility};
 
 use crate::error::{Error, Result, nearest};
+use crate::expr::aggregate::is_aggregate;
 use crate::expr::arithmetic::{FloorDivide, FloorMod};
 
-/// What people write for an aggregate, and would otherwise be told is unknown.
-const AGGREGATES: &[&str] = &[
-    "sum",
-    "avg",
-    "mean",
-    "count",
-    "min",
-    "max",
-    "median",
-    "stddev",
-    "var",
-    "first_value",
-    "last_value",
-    "array_agg",
-    "approx_distinct",
-    "row_number",
-    "lag",
-    "lead",
-    "rank",
-];
+/// What people write of SQL's window functions, and would otherwise be told is unknown.
+const OF_WINDOWS: &[&str] = &["row_number", "lag", "lead", "rank", "dense_rank", "ntile"];
 
 /// Every function, volatile ones included.
 fn all() -> impl Iterator<Item = Arc<ScalarUDF>> {
@@ -59,9 +42,13 @@ fn volatile(name: &str) -> Error {
 }
 
 fn unknown(name: &str, lower: &str) -> Error {
-    if AGGREGATES.contains(&lower) {
-        return Error::config(format!("expected a function of one row, found {name}, which needs many rows"))
-            .help("aggregates belong into group_by(...).agg(...)");
+    let many_rows =
+        || Error::config(format!("expected a function of one row, found {name}, which needs many rows"));
+    if is_aggregate(lower) {
+        return many_rows().help("it is an aggregate: write it as one, in agg(...)");
+    }
+    if OF_WINDOWS.contains(&lower) {
+        return many_rows().help("use group_by(...).agg(...), or window(...) before it");
     }
     let error = Error::config(format!("there is no function {name}"));
     let names = function_names();

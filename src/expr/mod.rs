@@ -2,7 +2,8 @@
 //!
 //! An [`Expression`] is inert: it is built without knowing any column, and every mistake in it waits until
 //! [`Expression::bind`], which reports all of them at once. A [`Bound`] expression is evaluated batch by batch. Parsing, typing and evaluation are DataFusion's; what is settled here is the meaning of operators and the
-//! wording of mistakes. It deliberately knows no aggregates, windows or subqueries: an expression sees one row.
+//! wording of mistakes. It deliberately knows no windows or subqueries: an expression sees one row. An aggregate may stand
+//! in one all the same; [`split_all`] takes it out, and what is left sees one row a group.
 //!
 //! What a reader may not expect:
 //! * Column names are case-sensitive, also in SQL text.
@@ -13,6 +14,7 @@
 //!   float that of a float32. Text in a column is never read as a number: that needs a cast.
 //! * NaN is larger than every other number and equal to itself, as in sorting.
 
+mod aggregate;
 mod arithmetic;
 mod bound;
 mod check;
@@ -31,6 +33,7 @@ use datafusion_expr::{Between, BinaryExpr, Cast, Expr, Operator, TryCast};
 
 use crate::error::{Error, Result};
 
+pub use aggregate::{Call, Split, aggregate_column, aggregate_names, split_all};
 pub use bound::{Bound, Predicate};
 pub(crate) use check::unknown_column;
 pub use functions::{FunctionInfo, function_info, function_names};

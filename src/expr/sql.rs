@@ -1,6 +1,7 @@
 //! SQL text to an expression, without a schema: columns are taken as written and looked up when it is bound.
 //!
-//! Only scalar expressions: aggregates, windows, subqueries and placeholders are refused with what to use instead.
+//! Scalar expressions and aggregates over them: windows, subqueries, placeholders and the clauses of aggregates are
+//! refused with what to use instead.
 //! It deliberately normalises no identifier, so `Temp` and `temp` are two columns.
 
 use std::ops::ControlFlow;
@@ -18,6 +19,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{self, Expr as Ast, visit_expressions};
 
 use crate::error::{Error, Result};
+use crate::expr::aggregate;
 use crate::expr::functions;
 use crate::types::parse_type;
 
@@ -41,7 +43,23 @@ fn plan(ast: Ast, columns: &[String]) -> datafusion_common::Result<Expr> {
     let options = ParserOptions { enable_ident_normalization: false, ..ParserOptions::default() };
     let planner = SqlToRel::new_with_options(&provider, options.with_map_string_types_to_utf8view(false));
     let tree = planner.sql_to_expr(ast, &names_only(columns)?, &mut PlannerContext::new())?;
-    Ok(tree.transform_up(|node| Ok(without_alias(node)))?.data)
+    Ok(tree.transform_up(|node| Ok(every_row(without_alias(node))))?.data)
+}
+
+/// `count(*)` has no argument.
+fn every_row(node: Transformed<Expr>) -> Transformed<Expr> {
+    match node.data {
+        Expr::AggregateFunction(mut call) if call.params.args.iter().any(is_wildcard) => {
+            call.params.args.clear();
+            Transformed::yes(Expr::AggregateFunction(call))
+        }
+        data => Transformed { data, ..node },
+    }
+}
+
+#[expect(deprecated, reason = "the SQL planner still gives the star of count(*) this form")]
+fn is_wildcard(argument: &Expr) -> bool {
+    matches!(argument, Expr::Wildcard { .. })
 }
 
 /// The planner names a function that is called by its second name; such names are of no use inside a tree.
@@ -125,8 +143,36 @@ impl<'a> Survey<'a> {
                 "an expression sees one row; use window(...) of the stream",
             );
         }
+        if aggregate::is_aggregate(&name) {
+            return self.aggregate(&name, call);
+        }
         if let Err(mistake) = functions::lookup(&name) {
             self.mistakes.push(mistake.at(format!("in the SQL expression {:?}", self.text)));
+        }
+    }
+
+    fn aggregate(&mut self, name: &str, call: &ast::Function) {
+        let ast::FunctionArguments::List(list) = &call.args else {
+            return self.refuse(name, &format!("write its arguments in parentheses, as in {name}(x)"));
+        };
+        let has_clauses =
+            !list.clauses.is_empty() || call.null_treatment.is_some() || !call.within_group.is_empty();
+        if call.filter.is_some() {
+            let help = "filter the stream first, or aggregate CASE WHEN condition THEN value END, which is null elsewhere";
+            self.refuse(&format!("{name}(...) FILTER"), help);
+        }
+        if has_clauses {
+            let help = "write arguments alone: first and last go by event time, approx_quantile(x, 0.9) takes no order";
+            self.refuse(&format!("{name}(...) with a clause of order or nulls"), help);
+        }
+        let is_star = |argument: &ast::FunctionArg| {
+            matches!(argument, ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Wildcard))
+        };
+        if list.args.iter().any(is_star) && !(name.eq_ignore_ascii_case("count") && list.args.len() == 1) {
+            self.refuse(
+                &format!("{name}(*)"),
+                &format!("only count takes *: write a column, as in {name}(x)"),
+            );
         }
     }
 
@@ -173,8 +219,8 @@ impl ContextProvider for Provider {
         None
     }
 
-    fn get_aggregate_meta(&self, _name: &str) -> Option<Arc<AggregateUDF>> {
-        None
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        aggregate::lookup(name)
     }
 
     fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
@@ -198,7 +244,7 @@ impl ContextProvider for Provider {
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        Vec::new()
+        aggregate::aggregate_names().iter().map(ToString::to_string).collect()
     }
 
     fn udwf_names(&self) -> Vec<String> {

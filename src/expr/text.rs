@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Formatter};
 
 use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
-use datafusion_expr::expr::{Case, InList, ScalarFunction};
+use datafusion_expr::expr::{AggregateFunction, Case, InList, ScalarFunction};
 use datafusion_expr::{Between, BinaryExpr, Expr, Like, Operator};
 
 use crate::types::type_name;
@@ -49,6 +49,7 @@ fn write(f: &mut Formatter<'_>, expr: &Expr) -> fmt::Result {
         Expr::Cast(cast) => write_cast(f, "CAST", &cast.expr, cast.field.data_type()),
         Expr::TryCast(cast) => write_cast(f, "TRY_CAST", &cast.expr, cast.field.data_type()),
         Expr::ScalarFunction(call) => write_call(f, call),
+        Expr::AggregateFunction(call) => write_aggregate(f, call),
         Expr::Placeholder(placeholder) => f.write_str(&placeholder.id),
         other => other.human_display().fmt(f),
     }
@@ -169,6 +170,16 @@ fn write_cast(f: &mut Formatter<'_>, word: &str, inner: &Expr, data_type: &DataT
 fn write_call(f: &mut Formatter<'_>, call: &ScalarFunction) -> fmt::Result {
     write!(f, "{}(", call.func.name())?;
     write_list(f, &call.args)?;
+    f.write_str(")")
+}
+
+fn write_aggregate(f: &mut Formatter<'_>, call: &AggregateFunction) -> fmt::Result {
+    write!(f, "{}(", call.func.name())?;
+    f.write_str(if call.params.distinct { "DISTINCT " } else { "" })?;
+    match call.params.args.as_slice() {
+        [] => f.write_str("*")?,
+        arguments => write_list(f, arguments)?,
+    }
     f.write_str(")")
 }
 

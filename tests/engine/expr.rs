@@ -8,8 +8,11 @@ use arrow::array::{
 };
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit};
+use datafusion_common::ScalarValue;
 use tidemill::error::{Error, ErrorKind};
-use tidemill::expr::{Bound, Expression, function_info, function_names};
+use tidemill::expr::{
+    Bound, Expression, Split, aggregate_column, aggregate_names, function_info, function_names, split_all,
+};
 use tidemill::time::BatchTime;
 
 /// 2026-01-02T03:04:05Z
@@ -286,7 +289,7 @@ fn sql_that_is_no_scalar_expression_is_refused() {
         ("t >", "expected an SQL expression, found \"t >\""),
         ("", "expected an SQL expression"),
         ("t > 1; DROP TABLE x", "expected an SQL expression"),
-        ("sum(t) > 5", "expected a function of one row, found sum"),
+        ("sum(t) > 5", "found sum(t), which needs many rows"),
         ("t > (SELECT max(t) FROM batch)", "a subquery"),
         ("i IN (SELECT 1)", "a subquery"),
         ("EXISTS (SELECT 1)", "a subquery"),
@@ -483,4 +486,122 @@ fn numbers_keep_their_exact_values() {
     assert!((sum.as_primitive::<Float64Type>().value(0) - 80.75).abs() < f64::EPSILON);
     assert_eq!(shown(&lit(i64::MAX).equal(col("i"))), ["false", "false", "-"]);
     assert_eq!(value(&col("byte").modulo(Expression::lit(2_u8))).data_type(), &DataType::UInt8);
+}
+
+fn texts(split: &Split) -> Vec<&str> {
+    split.calls.iter().map(|call| call.text.as_str()).collect()
+}
+
+fn split_mistake(expression: &Expression, keys: &[&str]) -> Error {
+    let mistakes = expression.split_aggregates(keys).expect_err(&expression.to_string());
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    mistakes[0].clone()
+}
+
+#[test]
+fn aggregates_come_out_of_an_expression_and_equal_ones_are_one_call() {
+    let expression = Expression::sql("(sum(n) + AVG(t * 2)) / (count(*) + sum(n)) AS m");
+    let split = expression.split_aggregates(&["s"]).unwrap();
+    assert_eq!(texts(&split), ["sum(n)", "avg(t * 2)", "count(*)"]);
+    assert_eq!(
+        split.result.to_string(),
+        "(__aggregate_0 + __aggregate_1) / (__aggregate_2 + __aggregate_0) AS m"
+    );
+    assert_eq!(split.result.output_name().as_deref(), Some("m"));
+    assert_eq!(split.calls[1].arguments[0].to_string(), "t * 2");
+    assert!(split.calls[2].arguments.is_empty());
+}
+
+#[test]
+fn aggregates_are_written_as_trees_too_and_mean_the_same() {
+    let tree = (Expression::aggregate("Mean", vec![col("t")]) + Expression::lit(1)).alias("m");
+    assert_eq!(tree.to_string(), Expression::sql("mean(t) + 1 AS m").to_string());
+    let unique = Expression::aggregate_distinct("count", vec![col("s")]);
+    assert_eq!(unique.to_string(), "count(DISTINCT s)");
+    let split = Expression::sql("count(distinct s)").split_aggregates(&["s"; 0]).unwrap();
+    assert!(split.calls[0].distinct);
+    assert_eq!(texts(&split), [unique.to_string()]);
+    assert!(tree.has_aggregate() && !col("t").has_aggregate());
+    assert_eq!(Expression::sql("sum(t)").output_name(), None);
+    assert_eq!(tree.columns(), ["t"]);
+}
+
+#[test]
+fn constants_after_an_argument_are_parameters_of_the_aggregate() {
+    let split = Expression::sql("top_k(t, 3)").split_aggregates(&["s"; 0]).unwrap();
+    assert_eq!(split.calls[0].arguments.len(), 1);
+    assert_eq!(split.calls[0].literals, [ScalarValue::from(3_i64)]);
+    let split = Expression::sql("count(1)").split_aggregates(&["s"; 0]).unwrap();
+    assert_eq!((split.calls[0].arguments.len(), split.calls[0].literals.len()), (1, 0));
+    let split = Expression::sql("corr(t, n)").split_aggregates(&["s"; 0]).unwrap();
+    assert_eq!(split.calls[0].arguments.len(), 2);
+}
+
+#[test]
+fn calls_are_shared_among_several_expressions_and_each_has_a_column_of_its_own() {
+    let expressions = [Expression::sql("max(t) - min(t)"), Expression::sql("max(t)"), col("s")];
+    let (calls, results) = split_all(&expressions, &["s"]).unwrap();
+    assert_eq!(calls.iter().map(|call| call.text.as_str()).collect::<Vec<_>>(), ["max(t)", "min(t)"]);
+    let results: Vec<String> = results.iter().map(ToString::to_string).collect();
+    let (largest, smallest) = (aggregate_column(0), aggregate_column(1));
+    assert_eq!(results, [format!("{largest} - {smallest}"), largest, "s".into()]);
+}
+
+#[test]
+fn a_column_beside_an_aggregate_is_a_key_or_a_mistake() {
+    let expression = col("n") + Expression::aggregate("sum", vec![col("t")]);
+    assert!(expression.split_aggregates(&["n"]).is_ok());
+    let error = split_mistake(&expression, &["s"]);
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let expected = "the column \"n\" in n + sum(t) is neither a key (they are s) nor within an aggregate";
+    assert!(error.to_string().contains(expected), "{error}");
+    assert!(error.to_string().contains("last(n)"), "{error}");
+}
+
+#[test]
+fn an_aggregate_within_an_aggregate_is_a_mistake() {
+    let nested = Expression::aggregate("sum", vec![Expression::aggregate("mean", vec![col("t")])]);
+    assert!(split_mistake(&nested, &[]).to_string().contains("within an aggregate in sum(mean(t))"));
+}
+
+#[test]
+fn mistakes_in_an_expression_are_told_when_it_is_split() {
+    let unknown = Expression::aggregate("summ", vec![col("t")]);
+    assert!(split_mistake(&unknown, &[]).to_string().contains("did you mean sum?"));
+    let scalar = Expression::function("sum", vec![col("t")]);
+    assert!(split_mistake(&scalar, &[]).to_string().contains("needs many rows"));
+}
+
+#[test]
+fn an_aggregate_among_rows_is_a_mistake_that_names_its_place() {
+    for text in ["sum(t)", "t > avg(t)", "coalesce(count(*), 0)"] {
+        let error = only_mistake(&Expression::sql(text));
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("an aggregate has its place in agg(...)"), "{error}");
+    }
+    let condition = Expression::sql("max(t) > 3");
+    assert_eq!(condition.bind_predicate(&batch().schema()).unwrap_err().len(), 1);
+}
+
+#[test]
+fn clauses_of_aggregates_are_refused_with_what_to_write_instead() {
+    let clauses = [
+        ("sum(t) FILTER (WHERE n > 1)", "CASE WHEN condition"),
+        ("collect(t ORDER BY n)", "arguments alone"),
+        ("first_value(t) IGNORE NULLS", "arguments alone"),
+        ("percentile_cont(0.5) WITHIN GROUP (ORDER BY t)", "arguments alone"),
+        ("sum(*)", "only count takes *"),
+        ("sum(t) OVER ()", "use window(...)"),
+    ];
+    for (text, help) in clauses {
+        let error = only_mistake(&Expression::sql(text));
+        assert!(error.to_string().contains(help), "{text}: {error}");
+    }
+}
+
+#[test]
+fn no_name_is_both_a_function_and_an_aggregate() {
+    let functions = function_names();
+    let both: Vec<_> = aggregate_names().iter().filter(|name| functions.iter().any(|f| f == *name)).collect();
+    assert!(both.is_empty(), "{both:?}");
 }

@@ -1,0 +1,174 @@
+//! sum: of integers exact and never wrapped round, of floats in the order in which rows and partials come.
+//!
+//! It deliberately corrects no rounding (no Kahan): the caller fixes the order, and so the bits.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray};
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, DecimalType, Field, Float64Type, Int64Type,
+    UInt64Type,
+};
+
+use crate::aggregate::column::{bytes_of, check, check_slots, each, gathered, primitive, retyped, validity};
+use crate::aggregate::{Accumulator, Call, Function};
+use crate::error::{Error, Result};
+use crate::types::type_name;
+
+/// How many digits more a sum of decimals may have than its terms, as in DataFusion.
+const MORE_DIGITS: u8 = 10;
+
+pub(super) fn function(call: &Call<'_>) -> Result<Arc<dyn Function>> {
+    let takes = "one column of integers, floats, decimals of at most 38 digits, or durations";
+    let argument = call.only_argument(takes)?;
+    let data_type = sum_type(argument.data_type()).ok_or_else(|| call.misfit(takes))?;
+    Ok(Arc::new(Sum(call.result(data_type, true))))
+}
+
+/// The type of the sum of values of a type.
+fn sum_type(data_type: &DataType) -> Option<DataType> {
+    match data_type {
+        number if number.is_signed_integer() => Some(DataType::Int64),
+        number if number.is_unsigned_integer() => Some(DataType::UInt64),
+        number if number.is_floating() => Some(DataType::Float64),
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale) => {
+            let precision = (*precision + MORE_DIGITS).min(DECIMAL128_MAX_PRECISION);
+            Some(DataType::Decimal128(precision, *scale))
+        }
+        DataType::Duration(_) => Some(data_type.clone()),
+        _ => None,
+    }
+}
+
+#[derive(Debug)]
+struct Sum(Field);
+
+impl Function for Sum {
+    fn field(&self) -> Field {
+        self.0.clone()
+    }
+
+    fn state_fields(&self) -> Vec<Field> {
+        vec![Field::new("sum", self.0.data_type().clone(), true)]
+    }
+
+    fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
+        let data_type = self.0.data_type().clone();
+        Ok(match data_type {
+            DataType::UInt64 => Box::new(Sums::<UInt64Type>::new(data_type)),
+            DataType::Float64 => Box::new(Sums::<Float64Type>::new(data_type)),
+            DataType::Decimal128(..) => Box::new(Sums::<Decimal128Type>::new(data_type)),
+            _ => Box::new(Sums::<Int64Type>::new(data_type)),
+        })
+    }
+}
+
+/// A number that sums are made of.
+trait Term: Copy + fmt::Debug + Send {
+    /// What changes no sum.
+    const NOTHING: Self;
+
+    /// The sum, and whether it has wrapped round.
+    fn plus(self, other: Self) -> (Self, bool);
+}
+
+macro_rules! integer_terms {
+    ($($type:ty),*) => {$(
+        impl Term for $type {
+            const NOTHING: Self = 0;
+
+            #[inline]
+            fn plus(self, other: Self) -> (Self, bool) {
+                self.overflowing_add(other)
+            }
+        }
+    )*};
+}
+
+integer_terms!(i64, u64, i128);
+
+impl Term for f64 {
+    /// Added to it, -0.0 stays -0.0.
+    const NOTHING: Self = -0.0;
+
+    #[inline]
+    fn plus(self, other: Self) -> (Self, bool) {
+        (self + other, false)
+    }
+}
+
+#[derive(Debug)]
+struct Sums<T: ArrowPrimitiveType> {
+    data_type: DataType,
+    totals: Vec<T::Native>,
+    /// Whether there was any term; a sum of nothing is null.
+    is_set: Vec<bool>,
+}
+
+impl<T: ArrowPrimitiveType<Native: Term>> Sums<T> {
+    fn new(data_type: DataType) -> Self {
+        Self { data_type, totals: Vec::new(), is_set: Vec::new() }
+    }
+
+    fn add(&mut self, slots: &[u32], terms: &[ArrayRef]) -> Result<()> {
+        check(slots, terms, self.totals.len())?;
+        let terms = primitive::<T>(terms, 0, &self.data_type)?;
+        let mut overflows = false;
+        each(slots, &terms, |slot, term| {
+            if let (Some(sum), Some(is_set)) = (self.totals.get_mut(slot), self.is_set.get_mut(slot)) {
+                let (total, overflow) = sum.plus(term);
+                *sum = total;
+                *is_set = true;
+                overflows |= overflow;
+            }
+        });
+        if overflows { Err(overflow(&self.data_type)) } else { Ok(()) }
+    }
+}
+
+fn overflow(data_type: &DataType) -> Error {
+    Error::data(format!("a sum does not fit into {}", type_name(data_type)))
+        .help("cast the column to float64, or integers to decimal(38, 0), before it is summed")
+}
+
+impl<T: ArrowPrimitiveType<Native: Term> + fmt::Debug> Accumulator for Sums<T> {
+    fn grow(&mut self, slots: usize) {
+        let slots = slots.max(self.totals.len());
+        self.totals.resize(slots, T::Native::NOTHING);
+        self.is_set.resize(slots, false);
+    }
+
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
+        self.add(slots, arguments)
+    }
+
+    fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
+        self.add(slots, state)
+    }
+
+    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        check_slots(slots, self.totals.len())?;
+        let sums = gathered(&self.totals, slots);
+        let sums = PrimitiveArray::<T>::new(sums.into(), Some(validity(&self.is_set, slots)));
+        Ok(vec![retyped(Arc::new(sums), &self.data_type)?])
+    }
+
+    fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
+        let sums = self.state(slots)?.swap_remove(0);
+        if let DataType::Decimal128(precision, scale) = self.data_type {
+            let sums = primitive::<Decimal128Type>(std::slice::from_ref(&sums), 0, &self.data_type)?;
+            let fits = |sum| Decimal128Type::validate_decimal_precision(sum, precision, scale).is_ok();
+            if !sums.iter().flatten().all(fits) {
+                return Err(overflow(&self.data_type));
+            }
+        }
+        Ok(sums)
+    }
+
+    fn bytes(&self) -> usize {
+        bytes_of(&self.totals) + bytes_of(&self.is_set)
+    }
+}

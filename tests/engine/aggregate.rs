@@ -1,0 +1,665 @@
+//! Aggregates: what they compute, that partials add up to the whole, and that a state is all that there is to keep.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::*;
+use arrow::compute::{cast, concat, take};
+use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, TimeUnit, UInt64Type};
+use datafusion_common::ScalarValue;
+use fastrand::Rng;
+use tidemill::aggregate::{Accumulator, Aggregate, Scope, names};
+use tidemill::error::{Error, ErrorKind};
+use tidemill::expr::aggregate_names;
+
+fn field(data_type: DataType) -> Field {
+    Field::new("x", data_type, true)
+}
+
+fn aggregate(name: &str, types: &[DataType], literals: &[ScalarValue]) -> Aggregate {
+    let fields: Vec<Field> = types.iter().cloned().map(field).collect();
+    Aggregate::new(name, &fields, literals, false, Scope::Window)
+        .unwrap_or_else(|error| panic!("{name}: {error:?}"))
+}
+
+fn distinct(name: &str, data_type: DataType) -> Aggregate {
+    Aggregate::new(name, &[field(data_type)], &[], true, Scope::Window).unwrap()
+}
+
+fn refused(name: &str, types: &[DataType], literals: &[ScalarValue]) -> Error {
+    let fields: Vec<Field> = types.iter().cloned().map(field).collect();
+    Aggregate::new(name, &fields, literals, false, Scope::Window).expect_err(name)
+}
+
+/// The result over all rows in one slot.
+fn whole(aggregate: &Aggregate, columns: &[ArrayRef]) -> ArrayRef {
+    let mut states = aggregate.accumulator().unwrap();
+    states.grow(1);
+    states.update(&vec![0; columns[0].len()], columns).unwrap();
+    states.evaluate(&[0]).unwrap()
+}
+
+fn floats(values: &[Option<f64>]) -> ArrayRef {
+    Arc::new(Float64Array::from(values.to_vec()))
+}
+
+fn ints(values: &[Option<i64>]) -> ArrayRef {
+    Arc::new(Int64Array::from(values.to_vec()))
+}
+
+fn float(result: &ArrayRef) -> Option<f64> {
+    result.as_primitive::<Float64Type>().iter().next().unwrap()
+}
+
+fn int(result: &ArrayRef) -> Option<i64> {
+    result.as_primitive::<Int64Type>().iter().next().unwrap()
+}
+
+/// Random values of a type, some of them null.
+fn column(random: &mut Rng, data_type: &DataType, rows: usize) -> ArrayRef {
+    let none = |random: &mut Rng| random.u8(..8) == 0;
+    match data_type {
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+            let value = |random: &mut Rng| match random.u8(..40) {
+                0 => f64::NAN,
+                1 => -f64::NAN,
+                2 => -0.0,
+                _ => f64::from(random.i32(-1000..1000)) / 8.0,
+            };
+            let values: Float64Array = (0..rows).map(|_| (!none(random)).then(|| value(random))).collect();
+            cast(&values, data_type).unwrap()
+        }
+        DataType::Boolean => {
+            Arc::new((0..rows).map(|_| (!none(random)).then(|| random.bool())).collect::<BooleanArray>())
+        }
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::Utf8View => {
+            let text = |random: &mut Rng| format!("text {}", random.u8(..30));
+            let values: StringArray = (0..rows).map(|_| (!none(random)).then(|| text(random))).collect();
+            cast(&values, data_type).unwrap()
+        }
+        DataType::Dictionary(_, values) => cast(&column(random, values, rows), data_type).unwrap(),
+        DataType::List(_) => {
+            let lists =
+                (0..rows).map(|_| (!none(random)).then(|| vec![Some(random.i32(..9)); random.usize(..3)]));
+            Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists))
+        }
+        _ => {
+            let values: Int64Array = (0..rows).map(|_| (!none(random)).then(|| random.i64(0..100))).collect();
+            let time = matches!(data_type, DataType::Date32 | DataType::Time32(_));
+            let values: ArrayRef = Arc::new(values);
+            let values = if time { cast(&values, &DataType::Int32).unwrap() } else { values };
+            cast(&values, data_type).unwrap()
+        }
+    }
+}
+
+fn every_type() -> Vec<DataType> {
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let mut types = ordered_types();
+    types.extend([dictionary, DataType::new_list(DataType::Int32, true)]);
+    types
+}
+
+fn numeric_types() -> Vec<DataType> {
+    vec![
+        DataType::Int8,
+        DataType::Int16,
+        DataType::Int32,
+        DataType::Int64,
+        DataType::UInt8,
+        DataType::UInt16,
+        DataType::UInt32,
+        DataType::UInt64,
+        DataType::Float16,
+        DataType::Float32,
+        DataType::Float64,
+        DataType::Decimal128(10, 2),
+        DataType::Dictionary(Box::new(DataType::Int16), Box::new(DataType::Float64)),
+    ]
+}
+
+fn ordered_types() -> Vec<DataType> {
+    let mut types = numeric_types();
+    types.extend([
+        DataType::Decimal256(50, 3),
+        DataType::Decimal64(10, 1),
+        DataType::Boolean,
+        DataType::Utf8,
+        DataType::LargeUtf8,
+        DataType::Utf8View,
+        DataType::Binary,
+        DataType::Date32,
+        DataType::Date64,
+        DataType::Time32(TimeUnit::Second),
+        DataType::Time64(TimeUnit::Microsecond),
+        DataType::Timestamp(TimeUnit::Millisecond, Some("Europe/Rome".into())),
+        DataType::Timestamp(TimeUnit::Nanosecond, None),
+        DataType::Duration(TimeUnit::Millisecond),
+    ]);
+    types
+}
+
+/// Every aggregate with every type that it takes, and columns of arguments.
+fn cases() -> Vec<(Aggregate, Vec<DataType>)> {
+    let number = DataType::Float64;
+    let mut cases: Vec<(Aggregate, Vec<DataType>)> = vec![(aggregate("count", &[], &[]), vec![])];
+    let mut add = |name: &str, types: &[DataType], literals: &[ScalarValue]| {
+        cases.push((aggregate(name, types, literals), types.to_vec()));
+    };
+    for data_type in numeric_types() {
+        let names = ["sum", "mean", "var", "var_pop", "stddev", "stddev_pop", "median", "approx_median"];
+        for name in names {
+            add(name, std::slice::from_ref(&data_type), &[]);
+        }
+        add("approx_quantile", &[data_type], &[ScalarValue::from(0.9)]);
+    }
+    for data_type in ordered_types() {
+        for name in ["min", "max"] {
+            add(name, std::slice::from_ref(&data_type), &[]);
+        }
+        add("top_k", &[data_type], &[ScalarValue::from(3_i64)]);
+    }
+    for data_type in every_type() {
+        let names = ["count", "first", "last", "collect", "any_value"];
+        for name in names {
+            add(name, std::slice::from_ref(&data_type), &[]);
+        }
+    }
+    for data_type in [DataType::Int32, DataType::Utf8, DataType::Float64, DataType::Boolean] {
+        add("approx_distinct", &[data_type], &[]);
+    }
+    let pairs = ["corr", "covar", "covar_pop", "regr_slope", "regr_intercept", "regr_count", "regr_r2"];
+    let more = ["regr_avgx", "regr_avgy", "regr_sxx", "regr_syy", "regr_sxy"];
+    for name in pairs.iter().chain(&more) {
+        add(name, &[number.clone(), number.clone()], &[]);
+    }
+    for name in ["bool_and", "bool_or"] {
+        add(name, &[DataType::Boolean], &[]);
+    }
+    for name in ["bit_and", "bit_or", "bit_xor"] {
+        add(name, &[DataType::Int32], &[]);
+    }
+    add("string_agg", &[DataType::Utf8], &[ScalarValue::from(", ")]);
+    add("percentile_cont", &[DataType::Float64], &[ScalarValue::from(0.25)]);
+    add(
+        "approx_percentile_cont_with_weight",
+        &[DataType::Float64, DataType::Float64],
+        &[ScalarValue::from(0.5)],
+    );
+    for name in ["count", "sum", "mean", "var", "median", "collect", "bit_xor", "min"] {
+        cases.push((distinct(name, DataType::Int32), vec![DataType::Int32]));
+    }
+    for name in ["count", "collect"] {
+        cases.push((distinct(name, DataType::Utf8), vec![DataType::Utf8]));
+    }
+    let order = DataType::Timestamp(TimeUnit::Millisecond, None);
+    for name in ["first", "last"] {
+        for data_type in [DataType::Float64, DataType::Utf8] {
+            let ordered = aggregate(name, std::slice::from_ref(&data_type), &[]).with_order();
+            cases.push((ordered, vec![data_type, order.clone()]));
+        }
+    }
+    cases
+}
+
+/// What is compared with a tolerance: floats that are sums, in which the places of brackets show.
+fn is_close(left: &ArrayRef, right: &ArrayRef) -> bool {
+    if left.data_type() != &DataType::Float64 || left.data_type() != right.data_type() {
+        return left == right;
+    }
+    let pairs = left.as_primitive::<Float64Type>().iter().zip(right.as_primitive::<Float64Type>());
+    pairs.into_iter().all(|pair| match pair {
+        (Some(left), Some(right)) => {
+            (left.is_nan() && right.is_nan())
+                || (left - right).abs() <= 1e-12 * left.abs().max(right.abs()).max(1.0)
+        }
+        (left, right) => left.is_none() && right.is_none(),
+    })
+}
+
+/// A sketch of partials is another sketch than that of the whole.
+fn is_approximate(name: &str) -> bool {
+    name.starts_with("approx") && name != "approx_distinct"
+}
+
+fn rows_of(columns: &[ArrayRef], from: usize, to: usize) -> Vec<ArrayRef> {
+    columns.iter().map(|column| column.slice(from, to - from)).collect()
+}
+
+#[test]
+fn partials_merged_in_order_equal_the_whole() {
+    const ROWS: usize = 600;
+    const SLOTS: u32 = 7;
+    let mut random = Rng::with_seed(1);
+    for (aggregate, types) in cases() {
+        let name = format!("{} {types:?}", aggregate.name());
+        let columns: Vec<ArrayRef> = types.iter().map(|kind| column(&mut random, kind, ROWS)).collect();
+        let slots: Vec<u32> = (0..ROWS).map(|_| random.u32(..SLOTS - 1)).collect();
+        let all: Vec<u32> = (0..SLOTS).collect();
+        let mut whole = aggregate.accumulator().unwrap();
+        whole.grow(SLOTS as usize);
+        whole.update(&slots, &columns).unwrap();
+        let mut merged = aggregate.accumulator().unwrap();
+        merged.grow(SLOTS as usize);
+        let mut from = 0;
+        while from < ROWS {
+            let to = (from + random.usize(1..200)).min(ROWS);
+            let mut partial = aggregate.accumulator().unwrap();
+            partial.grow(SLOTS as usize);
+            let middle = random.usize(from..=to);
+            partial.update(&slots[from..middle], &rows_of(&columns, from, middle)).unwrap();
+            partial.update(&slots[middle..to], &rows_of(&columns, middle, to)).unwrap();
+            merged.merge(&all, &partial.state(&all).unwrap()).unwrap();
+            from = to;
+        }
+        let (whole, merged) = (whole.evaluate(&all).unwrap(), merged.evaluate(&all).unwrap());
+        assert_eq!(whole.data_type(), aggregate.field().data_type(), "{name}");
+        assert!(
+            is_approximate(aggregate.name()) || is_close(&whole, &merged),
+            "{name}\n{whole:?}\n{merged:?}"
+        );
+    }
+}
+
+#[test]
+fn a_state_taken_out_and_merged_goes_on_with_the_same_bits() {
+    let mut random = Rng::with_seed(2);
+    for (aggregate, types) in cases() {
+        let name = format!("{} {types:?}", aggregate.name());
+        let all = [0, 1, 2, 3];
+        let fresh = || {
+            let mut states = aggregate.accumulator().unwrap();
+            states.grow(4);
+            states
+        };
+        let (mut steady, mut restored) = (fresh(), fresh());
+        for _ in 0..6 {
+            let rows = random.usize(1..80);
+            let columns: Vec<ArrayRef> = types.iter().map(|kind| column(&mut random, kind, rows)).collect();
+            let slots: Vec<u32> = (0..rows).map(|_| random.u32(..3)).collect();
+            let mut next = fresh();
+            next.merge(&all, &restored.state(&all).unwrap()).unwrap();
+            restored = next;
+            steady.update(&slots, &columns).unwrap();
+            restored.update(&slots, &columns).unwrap();
+            assert_eq!(steady.state(&all).unwrap(), restored.state(&all).unwrap(), "{name}");
+        }
+        assert_eq!(&steady.evaluate(&all).unwrap(), &restored.evaluate(&all).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn states_have_the_announced_types_and_slots_are_read_in_any_order() {
+    let mut random = Rng::with_seed(3);
+    for (aggregate, types) in cases() {
+        let name = format!("{} {types:?}", aggregate.name());
+        let columns: Vec<ArrayRef> = types.iter().map(|kind| column(&mut random, kind, 50)).collect();
+        let mut states = aggregate.accumulator().unwrap();
+        assert!(states.state(&[]).unwrap().iter().all(Array::is_empty), "{name}");
+        states.grow(5);
+        states.grow(2);
+        let slots: Vec<u32> = (0..50).map(|_| random.u32(..3)).collect();
+        states.update(&slots, &columns).unwrap();
+        let order = [4, 1, 0, 1];
+        let state = states.state(&order).unwrap();
+        let fields = aggregate.state_fields();
+        assert_eq!(state.len(), fields.len(), "{name}");
+        for (column, field) in state.iter().zip(&fields) {
+            assert_eq!(column.data_type(), field.data_type(), "{name}");
+            assert!(field.is_nullable() || column.null_count() == 0, "{name}");
+        }
+        let results = states.evaluate(&[0, 1, 2, 3, 4]).unwrap();
+        let some = states.evaluate(&order).unwrap();
+        let picked = take(&results, &UInt32Array::from(order.to_vec()), None).unwrap();
+        assert_eq!(&some, &picked, "{name}");
+        assert!(aggregate.field().is_nullable() || results.null_count() == 0, "{name}");
+        assert!(states.bytes() > 0, "{name}");
+    }
+}
+
+#[test]
+fn a_slot_comes_several_times_in_one_merge_in_order() {
+    for (aggregate, types) in cases() {
+        let name = format!("{} {types:?}", aggregate.name());
+        let mut random = Rng::with_seed(4);
+        let columns: Vec<ArrayRef> = types.iter().map(|kind| column(&mut random, kind, 60)).collect();
+        let slots: Vec<u32> = (0..60).map(|row| row / 20).collect();
+        let mut parts = aggregate.accumulator().unwrap();
+        parts.grow(4);
+        parts.update(&slots, &columns).unwrap();
+        let merged = |calls: &[&[u32]]| {
+            let mut states = aggregate.accumulator().unwrap();
+            states.grow(1);
+            for call in calls {
+                states.merge(&vec![0; call.len()], &parts.state(call).unwrap()).unwrap();
+            }
+            states.evaluate(&[0]).unwrap()
+        };
+        let (at_once, one_by_one) = (merged(&[&[3, 0, 1, 2]]), merged(&[&[3], &[0], &[1], &[2]]));
+        assert!(is_approximate(aggregate.name()) || is_close(&at_once, &one_by_one), "{name}");
+    }
+}
+
+/// The plainest way to say it.
+fn model(name: &str, values: &[Option<f64>]) -> Option<f64> {
+    let some: Vec<f64> = values.iter().copied().flatten().collect();
+    let count = some.len() as f64;
+    let mean = some.iter().sum::<f64>() / count;
+    let squares: f64 = some.iter().map(|value| (value - mean).powi(2)).sum();
+    match name {
+        "first" => values[0],
+        "last" => *values.last().unwrap(),
+        _ if some.is_empty() => None,
+        "sum" => Some(some.iter().sum()),
+        "mean" => Some(mean),
+        "min" => some.iter().copied().reduce(f64::min),
+        "max" => some.iter().copied().reduce(f64::max),
+        "var_pop" => Some(squares / count),
+        "stddev_pop" => Some((squares / count).sqrt()),
+        _ if some.len() < 2 => None,
+        "var" => Some(squares / (count - 1.0)),
+        "stddev" => Some((squares / (count - 1.0)).sqrt()),
+        _ => panic!("no model of {name}"),
+    }
+}
+
+#[test]
+fn the_common_functions_equal_their_plain_definition() {
+    let mut random = Rng::with_seed(5);
+    let names = ["sum", "mean", "min", "max", "var", "var_pop", "stddev", "stddev_pop", "first", "last"];
+    for name in names {
+        for rows in [1, 2, 3, 10, 1000] {
+            let value = |random: &mut Rng| (random.u8(..4) > 0).then(|| 1e3 + random.f64());
+            let values: Vec<Option<f64>> = (0..rows).map(|_| value(&mut random)).collect();
+            let found = whole(&aggregate(name, &[DataType::Float64], &[]), &[floats(&values)]);
+            let expected = floats(&[model(name, &values)]);
+            let close = match (float(&found), float(&expected)) {
+                (Some(found), Some(expected)) => (found - expected).abs() <= 1e-9 * expected.abs().max(1.0),
+                (found, expected) => found == expected,
+            };
+            assert!(close, "{name} of {rows}: {found:?}, expected {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_group_counts_zero_and_is_null_otherwise() {
+    for (aggregate, types) in cases() {
+        let mut states = aggregate.accumulator().unwrap();
+        states.grow(1);
+        let result = states.evaluate(&[0]).unwrap();
+        match aggregate.name() {
+            "count" => assert_eq!(int(&result), Some(0)),
+            "approx_distinct" | "regr_count" => assert_eq!(result.as_primitive::<UInt64Type>().value(0), 0),
+            name => assert!(result.is_null(0), "{name} {types:?}: {result:?}"),
+        }
+    }
+}
+
+#[test]
+fn variance_survives_a_large_mean() {
+    let values: Vec<Option<f64>> = (0..1000).map(|row| Some(1e9 + f64::from(row % 2))).collect();
+    let found = float(&whole(&aggregate("var_pop", &[DataType::Float64], &[]), &[floats(&values)])).unwrap();
+    assert!((found - 0.25).abs() < 1e-6, "{found}");
+}
+
+#[test]
+fn nan_is_larger_than_all_numbers_whatever_its_sign() {
+    let values = floats(&[Some(1.0), Some(-f64::NAN), Some(f64::INFINITY), Some(-1.0)]);
+    let of = |name: &str| whole(&aggregate(name, &[DataType::Float64], &[]), &[Arc::clone(&values)]);
+    assert_eq!(float(&of("min")), Some(-1.0));
+    assert!(float(&of("max")).unwrap().is_nan());
+    let top =
+        whole(&aggregate("top_k", &[DataType::Float64], &[ScalarValue::from(2_i64)]), &[Arc::clone(&values)]);
+    let top = top.as_list::<i32>().value(0);
+    let top = top.as_primitive::<Float64Type>().values();
+    assert!(top[0].is_nan());
+    assert_eq!(top[1].to_bits(), f64::INFINITY.to_bits());
+    let only = floats(&[Some(-f64::NAN)]);
+    assert!(float(&whole(&aggregate("min", &[DataType::Float64], &[]), &[only])).unwrap().is_nan());
+}
+
+#[test]
+fn integers_sum_to_the_widest_of_their_kind() {
+    let kinds = [
+        (DataType::Int8, DataType::Int64),
+        (DataType::UInt16, DataType::UInt64),
+        (DataType::Float32, DataType::Float64),
+        (DataType::Decimal128(10, 2), DataType::Decimal128(20, 2)),
+        (DataType::Duration(TimeUnit::Second), DataType::Duration(TimeUnit::Second)),
+    ];
+    for (from, to) in kinds {
+        assert_eq!(aggregate("sum", &[from], &[]).field().data_type(), &to);
+    }
+}
+
+#[test]
+fn a_sum_that_overflows_is_a_data_error_that_says_what_to_do() {
+    let columns: [ArrayRef; 3] = [
+        ints(&[Some(i64::MAX), Some(1)]),
+        Arc::new(UInt64Array::from(vec![u64::MAX, 1])),
+        Arc::new(
+            Decimal128Array::from(vec![10_i128.pow(38) - 1, 1]).with_precision_and_scale(38, 0).unwrap(),
+        ),
+    ];
+    for column in columns {
+        let sum = aggregate("sum", &[column.data_type().clone()], &[]);
+        let mut states = sum.accumulator().unwrap();
+        states.grow(1);
+        let error = states.update(&[0, 0], &[column]).and_then(|()| states.evaluate(&[0])).unwrap_err();
+        assert!(error.is_data(), "{error:?}");
+        assert!(error.to_string().contains("cast the column to float64"), "{error}");
+    }
+}
+
+#[test]
+fn merged_sums_overflow_too() {
+    let sum = aggregate("sum", &[DataType::Int64], &[]);
+    let mut states = sum.accumulator().unwrap();
+    states.grow(1);
+    let error = states.merge(&[0, 0], &[ints(&[Some(i64::MIN), Some(-1)])]).unwrap_err();
+    assert!(error.is_data(), "{error:?}");
+}
+
+#[test]
+fn first_and_last_keep_nulls_and_go_by_arrival() {
+    let values = ints(&[None, Some(1), Some(2), None]);
+    let of = |name: &str, values: &ArrayRef| {
+        int(&whole(&aggregate(name, &[DataType::Int64], &[]), &[Arc::clone(values)]))
+    };
+    assert_eq!(of("first", &values), None);
+    assert_eq!(of("last", &values), None);
+    assert_eq!(of("first_value", &values.slice(1, 2)), Some(1));
+    assert_eq!(of("last_value", &values.slice(0, 3)), Some(2));
+}
+
+#[test]
+fn first_and_last_by_order_take_ties_by_arrival_and_no_row_without_order() {
+    let values: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c", "d", "e"]));
+    let order: ArrayRef =
+        Arc::new(TimestampMillisecondArray::from(vec![Some(5), Some(3), Some(3), Some(5), None]));
+    for (name, expected) in [("first", "b"), ("last", "d")] {
+        let ordered = aggregate(name, &[DataType::Utf8], &[]).with_order();
+        assert!(ordered.takes_order() && ordered.is_ordered());
+        let found = whole(&ordered, &[Arc::clone(&values), Arc::clone(&order)]);
+        assert_eq!(found.as_string::<i32>().value(0), expected, "{name}");
+        let backwards =
+            |array: &ArrayRef| take(array, &UInt32Array::from(vec![4, 3, 2, 1, 0]), None).unwrap();
+        let expected = if name == "first" { "c" } else { "a" };
+        let found = whole(&ordered, &[backwards(&values), backwards(&order)]);
+        assert_eq!(found.as_string::<i32>().value(0), expected, "{name} backwards");
+    }
+    assert!(!aggregate("sum", &[DataType::Int64], &[]).with_order().takes_order());
+}
+
+#[test]
+fn order_holds_across_partials_in_any_order_of_merging() {
+    let last = aggregate("last", &[DataType::Int64], &[]).with_order();
+    let partial = |value: i64, order: i64| {
+        let mut states = last.accumulator().unwrap();
+        states.grow(1);
+        states.update(&[0], &[ints(&[Some(value)]), ints(&[Some(order)])]).unwrap();
+        states.state(&[0]).unwrap()
+    };
+    let mut states = last.accumulator().unwrap();
+    states.grow(1);
+    states.merge(&[0], &partial(7, 100)).unwrap();
+    states.merge(&[0], &partial(8, 50)).unwrap();
+    assert_eq!(int(&states.evaluate(&[0]).unwrap()), Some(7));
+}
+
+#[test]
+fn top_k_gives_the_largest_descending_and_collect_gives_all_in_order() {
+    let values = ints(&[Some(3), None, Some(9), Some(1), Some(9)]);
+    let list = |result: ArrayRef| result.as_list::<i32>().value(0);
+    let top = aggregate("top_k", &[DataType::Int64], &[ScalarValue::from(3_i64)]);
+    assert_eq!(&list(whole(&top, &[Arc::clone(&values)])), &ints(&[Some(9), Some(9), Some(3)]));
+    let all = aggregate("collect", &[DataType::Int64], &[]);
+    assert_eq!(&list(whole(&all, &[Arc::clone(&values)])), &values);
+    let once = distinct("array_agg", DataType::Int64);
+    assert_eq!(&list(whole(&once, &[values])), &ints(&[Some(3), None, Some(9), Some(1)]));
+}
+
+#[test]
+fn distinct_counts_equal_values_once() {
+    let values = ints(&[Some(3), None, Some(3), Some(4), None]);
+    assert_eq!(int(&whole(&distinct("count", DataType::Int64), &[Arc::clone(&values)])), Some(2));
+    assert_eq!(int(&whole(&distinct("sum", DataType::Int64), &[Arc::clone(&values)])), Some(7));
+    assert_eq!(int(&whole(&distinct("max", DataType::Int64), &[values])), Some(4));
+}
+
+#[test]
+fn sketches_are_near_the_truth() {
+    let values = floats(&(0..10_000).map(|value| Some(f64::from(value * 7919 % 10_000))).collect::<Vec<_>>());
+    let quantile = aggregate("approx_quantile", &[DataType::Float64], &[ScalarValue::from(0.99)]);
+    let found = float(&whole(&quantile, &[Arc::clone(&values)])).unwrap();
+    assert!((found - 9_900.0).abs() < 30.0, "{found}");
+    let count = whole(&aggregate("approx_distinct", &[DataType::Float64], &[]), &[Arc::clone(&values)]);
+    let count = count.as_primitive::<UInt64Type>().value(0);
+    assert!(count.abs_diff(10_000) < 300, "{count}");
+    let median = whole(&aggregate("median", &[DataType::Float64], &[]), &[values]);
+    assert_eq!(float(&median), Some(4_999.5));
+}
+
+#[test]
+fn floats_are_counted_as_distinct_whatever_their_sign_and_nan_once() {
+    let values =
+        floats(&[Some(-1.5), Some(-2.5), Some(1.5), Some(f64::NAN), Some(-f64::NAN), None, Some(1.5)]);
+    let count = whole(&aggregate("approx_distinct", &[DataType::Float64], &[]), &[Arc::clone(&values)]);
+    assert_eq!(count.as_primitive::<UInt64Type>().value(0), 4);
+    assert_eq!(int(&whole(&distinct("count", DataType::Float64), &[values])), Some(4));
+}
+
+#[test]
+fn quantiles_of_integers_are_floats() {
+    let quantile = aggregate("approx_quantile", &[DataType::Int32], &[ScalarValue::from(0.5)]);
+    assert_eq!(quantile.field().data_type(), &DataType::Float64);
+}
+
+#[test]
+fn many_updates_keep_the_rows_that_are_replaced_few() {
+    for (name, literals) in
+        [("max", vec![]), ("top_k", vec![ScalarValue::from(2_i64)]), ("any_value", vec![])]
+    {
+        let aggregate = aggregate(name, &[DataType::Utf8], &literals);
+        let mut states = aggregate.accumulator().unwrap();
+        states.grow(100);
+        let slots: Vec<u32> = (0..100).collect();
+        let mut bytes = Vec::new();
+        for round in 0..200 {
+            let values: ArrayRef =
+                Arc::new(StringArray::from_iter_values((0..100).map(|_| format!("{round:05}"))));
+            states.update(&slots, &[values]).unwrap();
+            bytes.push(states.bytes());
+        }
+        let (early, late) = (bytes[..20].iter().max(), bytes[100..].iter().max());
+        let late = *late.unwrap() as f64;
+        assert!(late < 3.0 * *early.unwrap() as f64 + 4096.0 * 100.0, "{name}: {early:?} {late}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_before_any_row() {
+    let error = refused("sun", &[DataType::Int64], &[]);
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("did you mean sum?"), "{error}");
+    let error = refused("sum", &[DataType::Utf8], &[]);
+    assert_eq!(error.kind(), ErrorKind::Schema);
+    assert!(error.to_string().contains("sum takes one column of integers"), "{error}");
+    assert!(error.to_string().contains("found sum(string)"), "{error}");
+    assert!(
+        refused("MEAN", &[DataType::Boolean], &[]).to_string().contains("mean takes one column of numbers")
+    );
+    assert!(
+        refused("max", &[DataType::new_list(DataType::Int8, true)], &[]).to_string().contains("list<int8>")
+    );
+    assert!(
+        refused("top_k", &[DataType::Int8], &[ScalarValue::from(0_i64)]).to_string().contains("at least 1")
+    );
+    assert!(refused("corr", &[DataType::Utf8], &[]).is_config());
+    let error = refused("approx_quantile", &[DataType::Float64], &[ScalarValue::from(1.5)]);
+    assert!(error.to_string().contains("q from 0 to 1"), "{error}");
+}
+
+#[test]
+fn what_a_window_cannot_keep_works_within_a_batch() {
+    let literals = [ScalarValue::from(2_i64)];
+    let error = refused("nth_value", &[DataType::Int64], &literals);
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(
+        error.to_string().contains("within a batch only") && error.to_string().contains("approx_quantile"),
+        "{error}"
+    );
+    let second =
+        Aggregate::new("nth_value", &[field(DataType::Int64)], &literals, false, Scope::Batch).unwrap();
+    assert_eq!(int(&whole(&second, &[ints(&[Some(5), Some(6), Some(7)])])), Some(6));
+}
+
+#[test]
+fn slots_that_were_never_made_and_rows_without_slots_are_refused() {
+    for (aggregate, types) in cases() {
+        let name = format!("{} {types:?}", aggregate.name());
+        let columns: Vec<ArrayRef> = types.iter().map(|kind| new_null_array(kind, 1)).collect();
+        let mut states = aggregate.accumulator().unwrap();
+        states.grow(1);
+        let error = states.update(&[1], &columns).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal, "{name}");
+        assert_eq!(states.evaluate(&[1]).unwrap_err().kind(), ErrorKind::Internal, "{name}");
+        assert_eq!(states.state(&[1]).unwrap_err().kind(), ErrorKind::Internal, "{name}");
+        if !columns.is_empty() {
+            assert_eq!(states.update(&[0, 0], &columns).unwrap_err().kind(), ErrorKind::Internal, "{name}");
+        }
+    }
+}
+
+#[test]
+fn expressions_and_aggregates_know_the_same_names() {
+    assert_eq!(names(), aggregate_names());
+}
+
+#[test]
+fn every_aggregate_of_the_library_is_offered_or_left_out_on_purpose() {
+    let offered: BTreeSet<&str> = names().into_iter().collect();
+    for function in datafusion_functions_aggregate::all_default_aggregate_functions() {
+        let left_out = function.name() == "grouping";
+        assert_ne!(offered.contains(function.name()), left_out, "{}", function.name());
+        for alias in function.aliases() {
+            assert!(offered.contains(alias.as_str()), "{alias}");
+        }
+    }
+}
+
+#[test]
+fn chunks_of_one_array_count_what_they_hold() {
+    let all = aggregate("collect", &[DataType::Int64], &[]);
+    let mut states: Box<dyn Accumulator> = all.accumulator().unwrap();
+    states.grow(1);
+    let mut parts: Vec<ArrayRef> = Vec::new();
+    for start in 0..50_i64 {
+        parts.push(ints(&(start * 10..start * 10 + 10).map(Some).collect::<Vec<_>>()));
+        states.update(&[0; 10], &parts[parts.len() - 1..]).unwrap();
+    }
+    let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+    assert_eq!(&states.evaluate(&[0]).unwrap().as_list::<i32>().value(0), &concat(&parts).unwrap());
+    assert!(states.bytes() < 500 * 8 * 4, "{}", states.bytes());
+}

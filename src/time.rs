@@ -49,6 +49,9 @@ impl BatchTime {
 pub struct EventTime(pub i64);
 
 impl EventTime {
+    /// Later than every moment that a record can tell.
+    pub const END: Self = Self(i64::MAX);
+
     /// The moment `duration` before this one.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {

@@ -77,7 +77,7 @@ struct KeyColumn {
 
 /// The types that are alike as keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
+pub(super) enum Class {
     Boolean,
     Integer,
     Float,
@@ -88,7 +88,7 @@ enum Class {
 }
 
 impl Class {
-    fn of(data_type: &DataType) -> Option<Self> {
+    pub(super) fn of(data_type: &DataType) -> Option<Self> {
         match data_type {
             DataType::Boolean => Some(Self::Boolean),
             integer if integer.is_integer() => Some(Self::Integer),
@@ -115,6 +115,11 @@ impl KeyEncoder {
         }
         let columns = columns.iter().map(|name| key_column(schema, name.as_ref())).collect::<Result<_>>()?;
         Ok(Self { columns })
+    }
+
+    /// The encoder of the one key that all rows share.
+    pub fn of_all() -> Self {
+        Self { columns: Vec::new() }
     }
 
     /// The keys of the rows of `batch`.
@@ -466,6 +471,11 @@ impl Keys {
         }
         let hashes = compute::concat(&hashes)?.as_primitive().clone();
         Ok(Self { form: concat_forms(parts)?, hashes })
+    }
+
+    /// Keys as a table gave them, with their hashes.
+    pub(super) fn canonical(keys: BinaryArray, hashes: UInt64Array) -> Self {
+        Self { form: Form::Packed(keys), hashes }
     }
 
     pub(super) fn form(&self) -> &Form {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::state::group::KeyGroup;
 use crate::state::key::{Form, Keys, null_key};
 
-/// Every key that was seen, with its slot.
+/// Every key that was seen, with its slot. Where the same key may have several slots, a tag tells them apart.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -26,22 +26,86 @@ use crate::state::key::{Form, Keys, null_key};
 /// assert_eq!(slots, [0, 1, 0]);
 /// # Ok::<(), tidemill::error::Error>(())
 /// ```
-#[derive(Clone, Debug, Default)]
-pub struct KeyTable {
+#[derive(Clone, Debug)]
+pub struct KeyTable<T = ()> {
     index: HashTable<u32>,
-    entries: Vec<Entry>,
+    entries: Vec<Entry<T>>,
     arena: Vec<u8>, // the bytes of all keys, in order of slots
+}
+
+impl<T> Default for KeyTable<T> {
+    fn default() -> Self {
+        Self { index: HashTable::new(), entries: Vec::new(), arena: Vec::new() }
+    }
+}
+
+/// What tells the slots of one key apart.
+pub trait Tag: Copy + Eq {
+    /// Spreads the hash of a key, so that the slots of one key lie apart in the index.
+    fn spread(self, hash: u64) -> u64;
+}
+
+impl Tag for () {
+    #[inline]
+    fn spread(self, hash: u64) -> u64 {
+        hash
+    }
+}
+
+impl Tag for i64 {
+    /// Fibonacci hashing: neighbouring numbers land far apart.
+    #[inline]
+    fn spread(self, hash: u64) -> u64 {
+        hash ^ self.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
 }
 
 /// The hash is kept: it settles nearly all comparisons, and growing the index reads no key.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct Entry<T> {
     hash: u64,
     start: usize,
     length: u32,
+    tag: T,
 }
 
 impl KeyTable {
+    /// Puts the slot of each row's key into `slots`, which is emptied first; a key not seen before gets the next.
+    pub fn slots(&mut self, keys: &Keys, slots: &mut Vec<u32>) -> Result<()> {
+        self.tagged_slots(keys, std::iter::repeat(()), slots)
+    }
+
+    /// Takes in the keys of `other`; `slots` are then those that they have here, in the order of theirs there.
+    pub fn absorb(&mut self, other: &Self, slots: &mut Vec<u32>) -> Result<()> {
+        slots.clear();
+        for entry in &other.entries {
+            slots.push(self.slot(entry.hash, entry.key(&other.arena))?);
+        }
+        Ok(())
+    }
+
+    /// The keys that are in both: their slots here, and in `other`.
+    pub fn common(&self, other: &Self) -> (Vec<u32>, Vec<u32>) {
+        let there = |entry: &Entry<()>| other.find(entry.hash, entry.key(&self.arena));
+        (0..).zip(&self.entries).filter_map(|(slot, entry)| Some((slot, there(entry)?))).unzip()
+    }
+
+    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        let same = |slot: &u32| {
+            self.entries
+                .get(*slot as usize)
+                .is_some_and(|entry| entry.hash == hash && entry.key(&self.arena) == key)
+        };
+        self.index.find(hash, same).copied()
+    }
+
+    /// The slot of one key, a new one if need be.
+    pub(super) fn slot(&mut self, hash: u64, key: &[u8]) -> Result<u32> {
+        self.tagged_slot(hash, key, ())
+    }
+}
+
+impl<T: Tag> KeyTable<T> {
     /// The number of keys.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -54,27 +118,36 @@ impl KeyTable {
 
     /// The bytes that the table occupies, unused capacity included.
     pub fn bytes(&self) -> usize {
-        self.index.allocation_size() + self.entries.capacity() * size_of::<Entry>() + self.arena.capacity()
+        self.index.allocation_size() + self.entries.capacity() * size_of::<Entry<T>>() + self.arena.capacity()
     }
 
-    /// Puts the slot of each row's key into `slots`, which is emptied first; a key not seen before gets the next.
-    pub fn slots(&mut self, keys: &Keys, slots: &mut Vec<u32>) -> Result<()> {
+    /// Puts the slot of each row's key and tag into `slots`, which is emptied first; one not seen before gets the next.
+    pub fn tagged_slots(
+        &mut self,
+        keys: &Keys,
+        tags: impl Iterator<Item = T>,
+        slots: &mut Vec<u32>,
+    ) -> Result<()> {
         slots.clear();
         slots.reserve(keys.len());
-        let hashes = keys.hashes().iter().copied();
+        let rows = keys.hashes().iter().copied().zip(tags);
         match keys.form() {
-            Form::Text(array) => self.fill(hashes.zip(array.iter().map(text)), slots),
-            Form::View(array) => self.fill(hashes.zip(array.iter().map(text)), slots),
+            Form::Text(array) => self.fill(rows.zip(array.iter().map(text)), slots),
+            Form::View(array) => self.fill(rows.zip(array.iter().map(text)), slots),
             Form::Packed(array) => {
-                self.fill(hashes.zip(array.iter().map(|key| key.unwrap_or(null_key()))), slots)
+                self.fill(rows.zip(array.iter().map(|key| key.unwrap_or(null_key()))), slots)
             }
-            Form::Integer(array) => self.fill_integers(hashes.zip(array), slots),
+            Form::Integer(array) => self.fill_integers(rows.zip(array), slots),
         }
     }
 
-    fn fill<'a>(&mut self, rows: impl Iterator<Item = (u64, &'a [u8])>, slots: &mut Vec<u32>) -> Result<()> {
-        for (hash, key) in rows {
-            slots.push(self.slot(hash, key)?);
+    fn fill<'a>(
+        &mut self,
+        rows: impl Iterator<Item = ((u64, T), &'a [u8])>,
+        slots: &mut Vec<u32>,
+    ) -> Result<()> {
+        for ((hash, tag), key) in rows {
+            slots.push(self.tagged_slot(hash, key, tag)?);
         }
         Ok(())
     }
@@ -82,35 +155,42 @@ impl KeyTable {
     /// The bytes of integers live for a row only; read from their column's buffer they cost a bounds check more each.
     fn fill_integers(
         &mut self,
-        rows: impl Iterator<Item = (u64, Option<i64>)>,
+        rows: impl Iterator<Item = ((u64, T), Option<i64>)>,
         slots: &mut Vec<u32>,
     ) -> Result<()> {
-        for (hash, key) in rows {
+        for ((hash, tag), key) in rows {
             slots.push(match key {
-                Some(key) => self.slot(hash, &key.to_le_bytes())?,
-                None => self.slot(hash, null_key())?,
+                Some(key) => self.tagged_slot(hash, &key.to_le_bytes(), tag)?,
+                None => self.tagged_slot(hash, null_key(), tag)?,
             });
         }
         Ok(())
     }
 
-    /// The slot of one key, a new one if need be.
     #[inline]
-    pub(super) fn slot(&mut self, hash: u64, key: &[u8]) -> Result<u32> {
+    fn tagged_slot(&mut self, hash: u64, key: &[u8], tag: T) -> Result<u32> {
         let Self { index, entries, arena } = self;
         let same = |slot: &u32| {
-            entries.get(*slot as usize).is_some_and(|entry| entry.hash == hash && entry.key(arena) == key)
+            entries
+                .get(*slot as usize)
+                .is_some_and(|entry| entry.hash == hash && entry.tag == tag && entry.key(arena) == key)
         };
-        match index.entry(hash, same, |slot| entries.get(*slot as usize).map_or(0, |entry| entry.hash)) {
+        let spread = |slot: &u32| entries.get(*slot as usize).map_or(0, |entry| entry.tag.spread(entry.hash));
+        match index.entry(tag.spread(hash), same, spread) {
             Place::Occupied(place) => Ok(*place.get()),
             Place::Vacant(place) => {
                 let (slot, length) = (next_slot(entries.len())?, length_of(key)?);
                 place.insert(slot);
-                entries.push(Entry { hash, start: arena.len(), length });
+                entries.push(Entry { hash, start: arena.len(), length, tag });
                 arena.extend_from_slice(key);
                 Ok(slot)
             }
         }
+    }
+
+    /// The tag in a slot; none where no key has it.
+    pub fn tag(&self, slot: u32) -> Option<T> {
+        self.entries.get(slot as usize).map(|entry| entry.tag)
     }
 
     /// The key in a slot; none where no key has it.
@@ -127,8 +207,19 @@ impl KeyTable {
     /// key came first.
     pub fn sorted(&self) -> Vec<u32> {
         let mut order: Vec<u32> = (0..).take(self.len()).collect();
-        order.sort_unstable_by_key(|slot| (self.hash(*slot).map(KeyGroup::of), self.key(*slot)));
+        self.sort(&mut order);
         order
+    }
+
+    /// Puts these slots in the order of [`Self::sorted`].
+    pub fn sort(&self, slots: &mut [u32]) {
+        slots.sort_unstable_by_key(|slot| (self.hash(*slot).map(KeyGroup::of), self.key(*slot)));
+    }
+
+    /// The keys in these slots, with their hashes, for another table.
+    pub fn keys_of(&self, slots: &[u32]) -> Result<Keys> {
+        let hashes = slots.iter().filter_map(|slot| self.hash(*slot)).collect();
+        Ok(Keys::canonical(self.keys(slots)?, hashes))
     }
 
     /// The keys in these slots, in this order.
@@ -142,7 +233,7 @@ impl KeyTable {
     }
 }
 
-impl Entry {
+impl<T: Copy> Entry<T> {
     #[inline]
     fn key(self, arena: &[u8]) -> &[u8] {
         arena.get(self.start..self.start + self.length as usize).unwrap_or_default()

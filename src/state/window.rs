@@ -1,0 +1,217 @@
+//! Which pane a moment falls into, and which windows a pane belongs to.
+//!
+//! A pane is the longest stretch of time that every window covers wholly or not at all: the greatest common divisor of
+//! length and slide. A row is kept once, in its pane, however many windows overlap there. This file is arithmetic on the
+//! ticks of one column and deliberately holds no state.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use arrow::datatypes::TimeUnit;
+
+use crate::error::{Error, Result};
+use crate::time::EventTime;
+
+/// Windows as the user said them: half-open, aligned to the epoch in UTC but for `offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowShape {
+    /// How long a window is.
+    pub length: Duration,
+    /// From the start of one to the start of the next; the length, where they do not overlap.
+    pub slide: Duration,
+    /// How far the starts are moved from multiples of the slide.
+    pub offset: Duration,
+}
+
+impl fmt::Display for WindowShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.length)?;
+        if self.slide != self.length {
+            write!(f, " every {:?}", self.slide)?;
+        }
+        if self.offset.is_zero() { Ok(()) } else { write!(f, " offset {:?}", self.offset) }
+    }
+}
+
+/// The number of a pane: 0 begins at the epoch, or `offset` after it.
+pub type PaneNumber = i64;
+
+/// Windows over a column of timestamps in one unit.
+///
+/// ```
+/// use std::time::Duration;
+/// use arrow::datatypes::TimeUnit;
+/// use tidemill::state::window::{WindowShape, Windows};
+///
+/// let (length, slide) = (Duration::from_secs(10), Duration::from_secs(5));
+/// let shape = WindowShape { length, slide, offset: Duration::ZERO };
+/// let windows = Windows::new(shape, TimeUnit::Millisecond)?;
+/// let pane = windows.pane_of(12_345);
+/// let starts: Vec<i64> = windows.of_pane(pane).map(|window| windows.start(window)).collect();
+/// assert_eq!(starts, [5_000, 10_000]);
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    unit: TimeUnit,
+    pane: i64,   // ticks
+    offset: i64, // ticks
+    length: i64, // panes
+    slide: i64,  // panes
+}
+
+impl Windows {
+    /// The windows of `shape` over timestamps in `unit`, of which all lengths must be whole numbers.
+    pub fn new(shape: WindowShape, unit: TimeUnit) -> Result<Self> {
+        let length = positive("length", ticks("length", shape.length, unit)?)?;
+        let slide = positive("slide", ticks("slide", shape.slide, unit)?)?;
+        if slide > length {
+            let message = format!(
+                "a window's slide is at most its length ({:?}), found {:?}: rows in between would be in no window",
+                shape.length, shape.slide
+            );
+            return Err(Error::config(message).help("make the slide shorter, or filter the rows before"));
+        }
+        let pane = greatest_common_divisor(length, slide);
+        let offset = ticks("offset", shape.offset, unit)?.rem_euclid(slide);
+        Ok(Self { unit, pane, offset, length: length / pane, slide: slide / pane })
+    }
+
+    /// The pane that a moment falls into.
+    #[inline]
+    pub fn pane_of(&self, tick: i64) -> PaneNumber {
+        tick.saturating_sub(self.offset).div_euclid(self.pane)
+    }
+
+    /// The ticks of a pane.
+    pub fn ticks_of(&self, pane: PaneNumber) -> Range<i64> {
+        let start = pane.saturating_mul(self.pane).saturating_add(self.offset);
+        start..start.saturating_add(self.pane)
+    }
+
+    /// The numbers of the windows that cover a pane.
+    pub fn of_pane(&self, pane: PaneNumber) -> Range<i64> {
+        let before = pane.saturating_sub(self.length).div_euclid(self.slide);
+        before.saturating_add(1)..pane.div_euclid(self.slide).saturating_add(1)
+    }
+
+    /// The panes of a window.
+    pub fn panes_of(&self, window: i64) -> Range<PaneNumber> {
+        window * self.slide..window * self.slide + self.length
+    }
+
+    /// Where a window starts, in ticks.
+    pub fn start(&self, window: i64) -> i64 {
+        self.ticks_of(window.saturating_mul(self.slide)).start
+    }
+
+    /// Where a window ends, in ticks: the first that it does not cover.
+    pub fn end(&self, window: i64) -> i64 {
+        self.start(window).saturating_add(self.length * self.pane)
+    }
+
+    /// Where the last window ends that covers `pane`.
+    pub fn last_end(&self, pane: PaneNumber) -> i64 {
+        self.end(pane.div_euclid(self.slide))
+    }
+
+    /// Whether no two windows overlap.
+    pub fn are_tumbling(&self) -> bool {
+        self.length == self.slide
+    }
+
+    /// `time` in ticks, rounded down: a window that ends at or before it has ended.
+    pub fn tick(&self, time: EventTime) -> i64 {
+        match self.unit {
+            TimeUnit::Second => time.0.div_euclid(1_000_000),
+            TimeUnit::Millisecond => time.0.div_euclid(1_000),
+            TimeUnit::Microsecond => time.0,
+            TimeUnit::Nanosecond => time.0.saturating_mul(1_000),
+        }
+    }
+}
+
+fn ticks(what: &str, duration: Duration, unit: TimeUnit) -> Result<i64> {
+    let (tick, name) = match unit {
+        TimeUnit::Second => (1_000_000_000, "s"),
+        TimeUnit::Millisecond => (1_000_000, "ms"),
+        TimeUnit::Microsecond => (1_000, "us"),
+        TimeUnit::Nanosecond => (1, "ns"),
+    };
+    let nanos = duration.as_nanos();
+    match i64::try_from(nanos / tick) {
+        Ok(ticks) if nanos.is_multiple_of(tick) => Ok(ticks),
+        Ok(_) => Err(Error::config(format!(
+            "a window's {what} is a whole number of ticks of its column (timestamp[{name}]), found {duration:?}"
+        ))
+        .help("declare the column in a finer unit, say timestamp[ms]")),
+        Err(_) => Err(Error::config(format!("a window's {what} of {duration:?} is beyond all timestamps"))),
+    }
+}
+
+fn positive(what: &str, ticks: i64) -> Result<i64> {
+    if ticks > 0 {
+        return Ok(ticks);
+    }
+    Err(Error::config(format!("a window's {what} is longer than zero, found zero"))
+        .help("pass, say, \"10s\""))
+}
+
+fn greatest_common_divisor(mut a: i64, mut b: i64) -> i64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn windows(length: u64, slide: u64, offset: u64) -> Windows {
+        let [length, slide, offset] = [length, slide, offset].map(Duration::from_millis);
+        Windows::new(WindowShape { length, slide, offset }, TimeUnit::Millisecond).unwrap()
+    }
+
+    #[test]
+    fn every_moment_is_in_exactly_the_windows_that_cover_it() {
+        for (length, slide, offset) in [(10, 10, 0), (10, 5, 0), (10, 4, 3), (7, 3, 2), (60, 1, 0), (6, 4, 5)]
+        {
+            let windows = windows(length, slide, offset);
+            for tick in -50..50 {
+                let pane = windows.pane_of(tick);
+                assert!(windows.ticks_of(pane).contains(&tick));
+                let covering = (-70..70).filter(|w| windows.start(*w) <= tick && tick < windows.end(*w));
+                assert_eq!(covering.collect::<Vec<_>>(), windows.of_pane(pane).collect::<Vec<_>>());
+                assert_eq!(
+                    Some(windows.last_end(pane)),
+                    windows.of_pane(pane).last().map(|w| windows.end(w))
+                );
+                assert!(windows.of_pane(pane).all(|w| windows.panes_of(w).contains(&pane)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_ends_of_time_do_not_overflow() {
+        let windows = windows(10, 5, 3);
+        for tick in [i64::MIN, i64::MAX] {
+            let _ = windows.last_end(windows.pane_of(tick));
+        }
+    }
+
+    #[test]
+    fn a_watermark_within_a_tick_has_not_reached_its_end() {
+        assert_eq!(windows(10, 10, 0).tick(EventTime(10_999)), 10);
+        assert_eq!(windows(10, 10, 0).tick(EventTime(-1)), -1);
+    }
+
+    #[test]
+    fn a_slide_longer_than_the_length_is_refused() {
+        let (length, slide) = (Duration::from_secs(1), Duration::from_secs(2));
+        let shape = WindowShape { length, slide, offset: Duration::ZERO };
+        let error = Windows::new(shape, TimeUnit::Second).unwrap_err();
+        assert!(error.to_string().contains("at most its length (1s), found 2s"), "{error}");
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
 
-use crate::decode::full_schema;
+use crate::decode::{EventTimeSpec, full_schema};
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
 use crate::expr::unknown_column;
@@ -24,17 +24,19 @@ pub struct Checked {
 
 /// What is known of an operator's rows.
 #[derive(Clone, Debug)]
-struct Stream {
-    schema: SchemaRef,
+pub(super) struct Stream {
+    pub(super) schema: SchemaRef,
     /// The columns by which the rows are exchanged, where they are.
-    keys: Option<Vec<String>>,
+    pub(super) keys: Option<Vec<String>>,
+    /// The event-time column of the source, under its name here, where it is still there unchanged.
+    pub(super) event_time: Option<EventTimeSpec>,
     /// Where they are not: what ended the exchange by key that there was.
     ended: Option<String>,
 }
 
 impl Stream {
-    fn new(schema: SchemaRef, keys: Option<Vec<String>>) -> Self {
-        Self { schema, keys, ended: None }
+    pub(super) fn new(schema: SchemaRef, keys: Option<Vec<String>>) -> Self {
+        Self { schema, keys, event_time: None, ended: None }
     }
 }
 
@@ -64,7 +66,7 @@ impl Checked {
         &self.plan
     }
 
-    fn stream(&self, node: NodeId) -> Result<&Stream> {
+    pub(super) fn stream(&self, node: NodeId) -> Result<&Stream> {
         self.streams
             .get(node.0)
             .ok_or_else(|| Error::internal(format!("the plan has no operator {}", node.0)))
@@ -128,7 +130,9 @@ impl Plan {
             mistakes.extend(found.into_iter().map(|mistake| node.locate(mistake)));
             in_spite_of_mistakes(&node.operator, &inputs).ok_or(())
         });
-        stream.ok().map(|stream| Stream { ended: node.ended(&inputs, &stream), ..stream })
+        let stream = stream.ok()?;
+        let (ended, event_time) = (node.ended(&inputs, &stream), self.event_time(node, &inputs));
+        Some(Stream { event_time, ended, ..stream })
     }
 
     fn operator_stream(&self, operator: &Operator, inputs: &[&Stream]) -> Result<Stream, Vec<Error>> {
@@ -147,6 +151,8 @@ impl Plan {
             }
             (Operator::KeyBy(keys), [input]) => key_by(keys, input),
             (Operator::Detect(spec), [input]) => detect(spec, input),
+            (Operator::Aggregate(spec), [input]) => spec.stream(input),
+            (Operator::Late(spec), [input]) => spec.late(input),
             (Operator::Output(_), [input]) => Ok(Stream::clone(input)),
             (operator, inputs) => {
                 let message = format!("{} does not take {} inputs", operator.name(), inputs.len());
@@ -161,6 +167,39 @@ impl Plan {
         let schema = full_schema(&spec.format, &spec.metadata)?;
         check_event_time(spec, &schema)?;
         Ok(Stream::new(schema, None))
+    }
+}
+
+impl Plan {
+    /// The event-time column of the rows that `node` makes, where it is one of `inputs`' under whatever name.
+    fn event_time(&self, node: &Node, inputs: &[&Stream]) -> Option<EventTimeSpec> {
+        if let Operator::Source(id) = &node.operator {
+            return self.sources.get(id.0)?.event_time.clone();
+        }
+        let (first, others) = inputs.split_first()?;
+        let before = first.event_time.as_ref()?;
+        let same =
+            |other: &&Stream| other.event_time.as_ref().is_some_and(|other| other.column == before.column);
+        let column = node.operator.name_of(&before.column).filter(|_| others.iter().all(same))?;
+        let of_all = std::iter::once(first).chain(others).filter_map(|stream| stream.event_time.as_ref());
+        let max_future = of_all.map(|event_time| event_time.max_future).min()?;
+        Some(EventTimeSpec { column, max_future })
+    }
+}
+
+impl Operator {
+    /// The name under which a column of the input is there unchanged in the output; none where it is not.
+    fn name_of(&self, name: &str) -> Option<String> {
+        let renames = |column: &&Named| column.expression.as_column() == Some(name);
+        match self {
+            Self::Select(columns) => columns.iter().find(renames).map(|column| column.name.clone()),
+            Self::WithColumns(columns) if columns.iter().any(|column| column.name == name) => None,
+            Self::Drop(names) if names.iter().any(|dropped| dropped == name) => None,
+            Self::Rename(names) => Some(new_name(name, names).to_owned()),
+            Self::MapBatches { schema: FunctionSchema::Same | FunctionSchema::Exactly(_), .. }
+            | Self::Aggregate(_) => None,
+            _ => Some(name.to_owned()),
+        }
     }
 }
 
@@ -185,7 +224,9 @@ fn in_spite_of_mistakes(operator: &Operator, inputs: &[&Stream]) -> Option<Strea
         | Operator::Union
         | Operator::Select(_)
         | Operator::WithColumns(_)
-        | Operator::Rename(_) => None,
+        | Operator::Rename(_)
+        | Operator::Aggregate(_)
+        | Operator::Late(_) => None,
     }
 }
 
@@ -231,7 +272,7 @@ impl Mistakes {
     }
 }
 
-fn one(error: Error) -> Vec<Error> {
+pub(super) fn one(error: Error) -> Vec<Error> {
     vec![error]
 }
 
@@ -257,17 +298,17 @@ fn check_event_time(spec: &SourceSpec, schema: &Schema) -> Result<()> {
 }
 
 /// The field called `name`, or an error that lists those that exist and the nearest.
-fn find<'a>(schema: &'a Schema, name: &str) -> Result<&'a FieldRef> {
+pub(super) fn find<'a>(schema: &'a Schema, name: &str) -> Result<&'a FieldRef> {
     schema.fields().iter().find(|field| field.name() == name).ok_or_else(|| unknown_column(schema, name))
 }
 
-fn find_all(schema: &Schema, names: &[String]) -> Result<(), Vec<Error>> {
+pub(super) fn find_all(schema: &Schema, names: &[String]) -> Result<(), Vec<Error>> {
     let mistakes: Vec<Error> = names.iter().filter_map(|name| find(schema, name).err()).collect();
     if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
 }
 
 /// The schema of `fields`; a name that comes twice is a mistake.
-fn distinct(fields: Vec<FieldRef>) -> Result<SchemaRef, Vec<Error>> {
+pub(super) fn distinct(fields: Vec<FieldRef>) -> Result<SchemaRef, Vec<Error>> {
     let mut seen = HashSet::new();
     let twice: Vec<Error> = fields
         .iter()

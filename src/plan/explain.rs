@@ -7,7 +7,7 @@ use std::fmt::Write;
 use arrow::datatypes::{FieldRef, Schema};
 
 use crate::error::Result;
-use crate::plan::{Checked, FunctionSchema, Named, Node, Operator};
+use crate::plan::{AggregateSpec, Checked, Emit, FunctionSchema, Named, Node, Operator};
 use crate::types::type_name;
 
 impl Checked {
@@ -51,6 +51,8 @@ impl Checked {
             Operator::Detect(spec) => {
                 format!("detect {} with {}", spec.columns.join(", "), spec.detector.name())
             }
+            Operator::Aggregate(spec) => aggregation(spec),
+            Operator::Late(spec) => format!("late for windows of {} on {}", spec.shape, spec.on),
             Operator::Union => "union".to_owned(),
             Operator::Output(id) => format!("output {} [at least once]", id.0),
         };
@@ -59,6 +61,19 @@ impl Checked {
             None => what,
         }
     }
+}
+
+fn aggregation(spec: &AggregateSpec) -> String {
+    let window = spec.window.as_ref().map(|window| {
+        let when = match window.emit {
+            Emit::Final => "when they end",
+            Emit::Updates => "at each change",
+        };
+        format!(" in windows of {} on {}, {when}", window.shape, window.on)
+    });
+    let keys = if spec.keys.is_empty() { String::new() } else { format!(" by {}", spec.keys.join(", ")) };
+    let (window, results) = (window.unwrap_or_default(), expressions(&spec.columns));
+    format!("agg {results}{keys}{window} [partials, exchange by key group]")
 }
 
 fn columns(schema: &Schema) -> String {

@@ -3,10 +3,13 @@
 //! A [`Plan`] grows by [`Plan::add`] as a script calls the methods of its streams. It deliberately runs nothing:
 //! [`Plan::check`] finds every mistake that can be seen before start, and `exec` compiles what it returns.
 
+mod aggregate;
 mod check;
 mod explain;
 mod prune;
 
+pub(crate) use aggregate::{AggregateCall, Aggregation, LATE_REASON};
+pub use aggregate::{AggregateSpec, Emit, WindowSpec};
 pub use check::Checked;
 
 use std::fmt;
@@ -135,6 +138,10 @@ pub enum Operator {
     KeyBy(Vec<String>),
     /// A detector per key; its input is keyed.
     Detect(DetectSpec),
+    /// The rows of a batch or of each window, aggregated by key.
+    Aggregate(AggregateSpec),
+    /// The rows that have no place in windows like these: too late, too early, or without a time.
+    Late(WindowSpec),
     /// Rows leave the plan here; the sink of this number takes them.
     Output(OutputId),
 }
@@ -157,6 +164,8 @@ impl Operator {
             Self::MapBatches { label, .. } => label,
             Self::KeyBy(_) => "key_by",
             Self::Detect(_) => "detect",
+            Self::Aggregate(_) => "agg",
+            Self::Late(_) => "late",
             Self::Output(_) => "output",
         }
     }

@@ -10,7 +10,7 @@ use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 
 use crate::error::Result;
 use crate::plan::check::new_name;
-use crate::plan::{Checked, FunctionSchema, Named, Node, NodeId, Operator};
+use crate::plan::{AggregateSpec, Checked, FunctionSchema, Named, Node, NodeId, Operator};
 
 /// For each operator, the names of the columns that somebody reads of it.
 type Needed = Vec<HashSet<String>>;
@@ -65,6 +65,8 @@ impl Checked {
             }
             Operator::MapBatches { .. } | Operator::Output(_) => all(schema),
             Operator::KeyBy(keys) => with(own.clone(), keys.iter().cloned()),
+            Operator::Aggregate(spec) => inputs_of(&aggregated(spec)),
+            Operator::Late(spec) => with(inputs_of(own), [spec.on.clone()]),
             Operator::Detect(spec) => {
                 let keys = self.keys(input)?.unwrap_or_default().iter().cloned();
                 with(with(inputs_of(own), spec.columns.iter().cloned()), keys)
@@ -84,6 +86,13 @@ fn all(schema: &Schema) -> HashSet<String> {
 fn with(mut names: HashSet<String>, more: impl IntoIterator<Item = String>) -> HashSet<String> {
     names.extend(more);
     names
+}
+
+/// The columns that an aggregation reads: all, whoever reads its results, since what it remembers must not depend on that.
+fn aggregated(spec: &AggregateSpec) -> HashSet<String> {
+    let on = spec.window.iter().map(|window| window.on.clone());
+    let read = spec.columns.iter().flat_map(|column| column.expression.columns());
+    on.chain(read).chain(spec.keys.iter().cloned()).collect()
 }
 
 /// The columns that those of `columns` read that are needed.

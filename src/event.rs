@@ -72,6 +72,8 @@ pub struct Progress {
     pub state_bytes: u64,
     /// The number of keys in all keyed state after the batch.
     pub state_keys: u64,
+    /// The number of open windows after the batch, each key's counted by itself.
+    pub open_windows: u64,
 }
 
 impl Progress {
@@ -115,6 +117,8 @@ pub struct Counts {
     pub without_time: u64,
     /// Records with an event time too far in the future to be believed.
     pub future: u64,
+    /// Rows that came to a window after its end; a row counts once for each operator that it came to.
+    pub late: u64,
     /// Rows delivered to outputs.
     pub output_rows: u64,
 }
@@ -127,6 +131,7 @@ impl std::ops::AddAssign for Counts {
         self.tombstones += other.tombstones;
         self.without_time += other.without_time;
         self.future += other.future;
+        self.late += other.late;
         self.output_rows += other.output_rows;
     }
 }

@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 use crate::error::{Error, Result};
 use crate::exec::mailbox::bytes_of;
 use crate::exec::pipeline::{Rows, batch_of, pick};
-use crate::exec::program::Exchange;
+use crate::exec::program::RowExchange;
 use crate::state::group::KeyGroup;
 use crate::state::key::Keys;
 
@@ -27,13 +27,18 @@ pub(crate) struct Split {
 }
 
 impl Split {
+    /// Rows that are sorted by shard already.
+    pub(crate) fn new(rows: RecordBatch, keys: Keys, ends: Vec<u32>) -> Self {
+        Self { rows, keys, ends }
+    }
+
     /// The bytes of its rows.
     pub(crate) fn bytes(&self) -> u64 {
         bytes_of(&self.rows)
     }
 
     /// The rows of `shard`, with their keys; nothing where it has none.
-    fn shard(&self, shard: usize) -> Option<(RecordBatch, Keys)> {
+    pub(crate) fn shard(&self, shard: usize) -> Option<(RecordBatch, Keys)> {
         let end = *self.ends.get(shard)? as usize;
         let start =
             shard.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
@@ -41,21 +46,20 @@ impl Split {
     }
 }
 
-impl Exchange {
+impl RowExchange {
     /// Sorts the rows of a chunk by the shard of their key.
     pub(crate) fn split(&self, batch: &RecordBatch, shards: usize) -> Result<Split> {
         let batch = batch_of(&self.schema, pick(batch, &self.columns)?, batch.num_rows())?;
         let keys = self.encoder.encode(&batch)?;
-        let (order, ends) = sort_by_shard(&keys, shards);
+        let (order, ends) = sort_by_shard(keys.hashes(), shards);
         let order = UInt32Array::from(order);
         Ok(Split { rows: take_record_batch(&batch, &order)?, keys: keys.take(&order)?, ends })
     }
 }
 
 /// The rows in order of shard (a counting sort, so that order within a shard is kept), and where each shard ends.
-fn sort_by_shard(keys: &Keys, shards: usize) -> (Vec<u32>, Vec<u32>) {
-    let shard_of_row: Vec<usize> =
-        keys.hashes().iter().map(|hash| KeyGroup::of(*hash).shard_of(shards)).collect();
+pub(crate) fn sort_by_shard(hashes: &[u64], shards: usize) -> (Vec<u32>, Vec<u32>) {
+    let shard_of_row: Vec<usize> = hashes.iter().map(|hash| KeyGroup::of(*hash).shard_of(shards)).collect();
     let mut next = starts(&shard_of_row, shards);
     let mut order = vec![0_u32; shard_of_row.len()];
     for (row, shard) in (0_u32..).zip(&shard_of_row) {

@@ -28,7 +28,7 @@ use crate::exec::{
 use crate::ingest::deal;
 use crate::offset::{OffsetRange, TopicPartition};
 use crate::plan::SourceId;
-use crate::time::BatchId;
+use crate::time::{BatchId, EventTime};
 
 /// What an exchange hands over: for each exchange, the rows of each slot.
 pub(crate) struct Ticket(BTreeMap<usize, Waiting<Split>>);
@@ -118,7 +118,7 @@ impl LocalExecutor {
         let mut whole = Yield { mailbox, partitions, counts };
         for part in made {
             let part = part?;
-            whole.mailbox.absorb(part.mailbox);
+            whole.mailbox.absorb(part.mailbox)?;
             whole.partitions.extend(part.partitions);
             whole.counts += part.counts;
         }
@@ -187,7 +187,7 @@ impl LocalExecutor {
         let made: Result<Vec<Mailbox>> =
             self.pool.install(|| owned.par_iter_mut().map(|shard| run(shard)).collect());
         let before = mailbox.bytes();
-        made?.into_iter().for_each(|part| mailbox.absorb(part));
+        made?.into_iter().try_for_each(|part| mailbox.absorb(part))?;
         self.budget.reserve(context.batch, mailbox.bytes() - before, &self.cancel, "an exchange")
     }
 
@@ -230,14 +230,23 @@ impl Executor for LocalExecutor {
         let mut made = self.ingest(task, &context)?;
         // No shard is touched before the first exchange: the reduce of the batch before may be at work on them.
         self.call_functions(0, &context, &mut made.mailbox, &mut Shards::new())?;
+        made.mailbox.finish_partials()?;
+        made.counts += made.mailbox.take_counts();
         let ticket = Ticket(made.mailbox.take_exchanges());
         lock(&self.batches).insert(task.batch, made.mailbox);
         Ok(Mapped { tickets: Box::new(ticket), partitions: made.partitions, counts: made.counts })
     }
 
-    fn step(&self, epoch: Epoch, task: &MapTask, stage: usize, tickets: &[Tickets]) -> Result<Tickets> {
+    fn step(
+        &self,
+        epoch: Epoch,
+        task: &MapTask,
+        closing: Option<EventTime>,
+        stage: usize,
+        tickets: &[Tickets],
+    ) -> Result<Tickets> {
         let mut shards = self.owned(epoch)?;
-        let context = BatchContext::new(task);
+        let context = BatchContext::new(task).closing(closing);
         let mut mailbox =
             lock(&self.batches).remove(&task.batch).unwrap_or_else(|| Mailbox::new(self.shards));
         for (place, exchange) in self.program.exchanges.iter().enumerate() {
@@ -247,6 +256,7 @@ impl Executor for LocalExecutor {
             }
         }
         self.call_functions(stage, &context, &mut mailbox, &mut shards)?;
+        mailbox.finish_partials()?;
         let ticket = Ticket(mailbox.take_exchanges());
         lock(&self.batches).insert(task.batch, mailbox);
         Ok(Box::new(ticket))
@@ -254,10 +264,13 @@ impl Executor for LocalExecutor {
 
     fn finish(&self, epoch: Epoch, batch: BatchId) -> Result<Receipt> {
         let shards = self.owned(epoch)?;
-        let mut state = StateSize::default();
-        shards.values().for_each(|shard| state += shard.size());
-        let outputs = lock(&self.batches).remove(&batch).map(|mut mailbox| mailbox.take_outputs());
-        Ok(Receipt { outputs: outputs.unwrap_or_default(), state })
+        let mut state = vec![StateSize::default(); self.program.operators.len()];
+        for shard in shards.values() {
+            state.iter_mut().zip(shard.sizes()).for_each(|(sum, size)| *sum += size);
+        }
+        let mailbox = lock(&self.batches).remove(&batch);
+        let mut mailbox = mailbox.unwrap_or_else(|| Mailbox::new(self.shards));
+        Ok(Receipt { outputs: mailbox.take_outputs(), state, counts: mailbox.take_counts() })
     }
 
     fn snapshot(&self, epoch: Epoch) -> Result<ShardStates> {

@@ -5,8 +5,9 @@
 
 use arrow::array::RecordBatch;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::StateSize;
+use crate::exec::aggregate::operator::AggregateOperator;
 use crate::state::key::Keys;
 
 /// An operator with state per key, over the keys of one shard.
@@ -22,4 +23,54 @@ pub trait KeyedOperator: Send {
 
     /// Replaces all state by that of a snapshot; after an error it is as it was.
     fn restore(&mut self, snapshot: &RecordBatch) -> Result<()>;
+}
+
+/// An operator of a shard, by the way in which it is called.
+pub(crate) enum ShardOperator {
+    /// It is given rows, and answers with rows.
+    Keyed(Box<dyn KeyedOperator>),
+    /// It is given partials, and answers once a batch.
+    Aggregate(AggregateOperator),
+}
+
+impl ShardOperator {
+    /// The operator as one over rows.
+    pub(crate) fn keyed(&mut self) -> Result<&mut dyn KeyedOperator> {
+        match self {
+            Self::Keyed(operator) => Ok(&mut **operator),
+            Self::Aggregate(_) => Err(Error::internal("rows came to an operator over partials")),
+        }
+    }
+
+    /// The operator as one over partials.
+    pub(crate) fn aggregate(&mut self) -> Result<&mut AggregateOperator> {
+        match self {
+            Self::Aggregate(operator) => Ok(operator),
+            Self::Keyed(_) => Err(Error::internal("partials came to an operator over rows")),
+        }
+    }
+
+    /// How much state there is.
+    pub(crate) fn size(&self) -> StateSize {
+        match self {
+            Self::Keyed(operator) => operator.size(),
+            Self::Aggregate(operator) => operator.size(),
+        }
+    }
+
+    /// All state, sorted by key group.
+    pub(crate) fn snapshot(&self) -> Result<RecordBatch> {
+        match self {
+            Self::Keyed(operator) => operator.snapshot(),
+            Self::Aggregate(operator) => operator.snapshot(),
+        }
+    }
+
+    /// Replaces all state by that of a snapshot; after an error it is as it was.
+    pub(crate) fn restore(&mut self, snapshot: &RecordBatch) -> Result<()> {
+        match self {
+            Self::Keyed(operator) => operator.restore(snapshot),
+            Self::Aggregate(operator) => operator.restore(snapshot),
+        }
+    }
 }

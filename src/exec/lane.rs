@@ -114,6 +114,9 @@ impl Ingest {
             counts: Counts::default(),
         };
         self.fetcher.fetch(&work.ranges, &work.cancel, &mut |chunk| stage.take(&chunk))?;
+        // Here, and not where the lanes' mailboxes come together: each core readies its own.
+        stage.mailbox.finish_partials()?;
+        stage.counts += stage.mailbox.take_counts();
         let partitions = stage.partitions.into_values().collect();
         Ok(Yield { mailbox: stage.mailbox, partitions, counts: stage.counts })
     }

@@ -34,13 +34,15 @@ pub struct LocalSettings {
     pub threads: Option<usize>,
     /// The bytes that all batches in flight may hold.
     pub max_memory: u64,
+    /// The bytes that all state may hold.
+    pub max_state: u64,
     /// The number of shards; fixed for the life of a job's state.
     pub shards: usize,
 }
 
 impl Default for LocalSettings {
     fn default() -> Self {
-        Self { executors: 1, threads: None, max_memory: 1 << 30, shards: 8 }
+        Self { executors: 1, threads: None, max_memory: 1 << 30, max_state: 1 << 30, shards: 8 }
     }
 }
 
@@ -50,6 +52,7 @@ pub struct LocalEngine {
     executors: Vec<LocalExecutor>,
     program: Arc<Program>,
     shared: Shared,
+    max_state: u64,
     epoch: Epoch,
 }
 
@@ -69,7 +72,8 @@ impl LocalEngine {
         };
         let count = settings.executors.max(1);
         let executors = (0..count).map(|_| parts.executor()).collect::<Result<Vec<_>>>()?;
-        let engine = Self { executors, program: parts.program, shared: parts.shared, epoch: Epoch(1) };
+        let (program, shared, max_state) = (parts.program, parts.shared, settings.max_state);
+        let engine = Self { executors, program, shared, max_state, epoch: Epoch(1) };
         engine.load(settings.shards, &ShardStates::new())?;
         Ok(engine)
     }
@@ -145,17 +149,34 @@ impl LocalEngine {
         Ok(Mapped { tickets: Box::new(tickets), partitions, counts })
     }
 
-    fn reduce_all(&self, task: &MapTask, mapped: Mapped) -> Result<Reduced> {
+    fn reduce_all(&self, task: &MapTask, mapped: Mapped, closing: Option<EventTime>) -> Result<Reduced> {
         let foreign = |_| Error::internal("the tickets are another engine's");
         let mut tickets = *mapped.tickets.downcast::<Vec<Tickets>>().map_err(foreign)?;
         for stage in 1..=self.program.last_stage() {
             let handed: &[Tickets] = &tickets;
-            let more = self.all(|_, executor| executor.step(self.epoch, task, stage, handed))?;
+            let more = self.all(|_, executor| executor.step(self.epoch, task, closing, stage, handed))?;
             self.let_go(&mut tickets, stage, task.batch);
             tickets.extend(more);
         }
         let receipts = self.all(|_, executor| executor.finish(self.epoch, task.batch))?;
+        self.expect_room(&receipts)?;
         Ok(self.gather(receipts, task.batch))
+    }
+
+    /// An error where the state has outgrown its limit, naming the operator that holds most of it.
+    fn expect_room(&self, receipts: &[Receipt]) -> Result<()> {
+        let mut sizes = vec![StateSize::default(); self.program.operators.len()];
+        for receipt in receipts {
+            sizes.iter_mut().zip(&receipt.state).for_each(|(sum, size)| *sum += *size);
+        }
+        let bytes: u64 = sizes.iter().map(|size| size.bytes).sum();
+        let largest = self.program.operators.iter().zip(sizes).max_by_key(|(_, size)| size.bytes);
+        match largest {
+            Some((operator, size)) if bytes > self.max_state => {
+                Err(self.program.locate(operator.node, too_much_state(bytes, self.max_state, size)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Lets the rows go that the exchanges of `stage` moved.
@@ -167,9 +188,10 @@ impl LocalEngine {
     /// One result of all receipts: the rows of each output in the order of slots.
     fn gather(&self, receipts: Vec<Receipt>, batch: BatchId) -> Reduced {
         let mut rows: BTreeMap<OutputId, BTreeMap<Slot, Vec<RecordBatch>>> = BTreeMap::new();
-        let mut state = StateSize::default();
+        let (mut state, mut counts) = (StateSize::default(), Counts::default());
         for receipt in receipts {
-            state += receipt.state;
+            receipt.state.into_iter().for_each(|size| state += size);
+            counts += receipt.counts;
             for (output, slot, batches) in receipt.outputs {
                 rows.entry(output).or_default().entry(slot).or_default().extend(batches);
             }
@@ -179,7 +201,7 @@ impl LocalEngine {
             .map(|(output, slots)| (output, slots.into_values().flatten().collect()))
             .collect();
         let count = outputs.iter().flat_map(|(_, rows)| rows).map(|rows| rows.num_rows() as u64).sum();
-        let counts = Counts { output_rows: count, ..Counts::default() };
+        counts.output_rows = count;
         let hold = Hold { budget: Arc::clone(&self.shared.budget), batch };
         Reduced { outputs, state, counts, hold: Some(Box::new(hold)) }
     }
@@ -193,8 +215,8 @@ impl Engine for LocalEngine {
         })
     }
 
-    fn reduce(&self, task: &MapTask, mapped: Mapped, _watermark: Option<EventTime>) -> Result<Reduced> {
-        self.reduce_all(task, mapped).map_err(|error| {
+    fn reduce(&self, task: &MapTask, mapped: Mapped, watermark: Option<EventTime>) -> Result<Reduced> {
+        self.reduce_all(task, mapped, watermark).map_err(|error| {
             self.shared.budget.release(task.batch);
             error.at(format!("batch {}", task.batch))
         })
@@ -258,6 +280,20 @@ impl Parts<'_> {
         let fetchers = lanes * self.settings.executors.max(1) * self.program.sources.len().max(1);
         usize::try_from(self.settings.max_memory / 4).unwrap_or(usize::MAX) / fetchers
     }
+}
+
+fn too_much_state(bytes: u64, limit: u64, largest: StateSize) -> Error {
+    let open = match largest.windows {
+        0 => String::new(),
+        windows => format!(" in {windows} open windows"),
+    };
+    let message = format!(
+        "the stream remembers {bytes} bytes, more than max_state_bytes grants ({limit}); {} bytes of them, of {} keys{open}, are",
+        largest.bytes, largest.keys
+    );
+    let help = "use fewer keys or shorter windows, look whether the watermark stands still (progress says who holds \
+                it), or raise max_state_bytes";
+    Error::memory_limit(message).help(help)
 }
 
 /// Three quarters of the memory are for rows; the rest is for what the clients have read ahead.

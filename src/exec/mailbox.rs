@@ -5,12 +5,17 @@
 //! is asked before rows are put in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
 
-use crate::exec::Slot;
+use crate::error::Result;
+use crate::event::Counts;
+use crate::exec::aggregate::AggregateStep;
+use crate::exec::aggregate::partial::Partial;
 use crate::exec::exchange::Split;
+use crate::exec::{BatchContext, Slot};
 use crate::plan::OutputId;
 
 /// What came to one barrier, by slot.
@@ -22,15 +27,18 @@ pub(crate) struct Mailbox {
     shards: usize,
     functions: BTreeMap<usize, Waiting<RecordBatch>>,
     exchanges: BTreeMap<usize, Waiting<Split>>,
+    partials: BTreeMap<usize, BTreeMap<Slot, (Arc<AggregateStep>, Partial)>>,
     outputs: BTreeMap<OutputId, Waiting<RecordBatch>>,
     bytes: u64,
+    counts: Counts,
 }
 
 impl Mailbox {
     /// An empty mailbox of a job with `shards` shards.
     pub(crate) fn new(shards: usize) -> Self {
         let (functions, exchanges, outputs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { shards, functions, exchanges, outputs, bytes: 0 }
+        let (partials, counts) = (BTreeMap::new(), Counts::default());
+        Self { shards, functions, exchanges, partials, outputs, bytes: 0, counts }
     }
 
     /// The number of shards to which exchanged rows go.
@@ -51,6 +59,43 @@ impl Mailbox {
     pub(crate) fn put_exchange(&mut self, exchange: usize, slot: &Slot, rows: Split) {
         self.bytes += rows.bytes();
         put(self.exchanges.entry(exchange).or_default(), slot, rows);
+    }
+
+    /// Aggregates rows into the partial of their slot.
+    pub(crate) fn put_partial(
+        &mut self,
+        exchange: usize,
+        slot: &Slot,
+        step: &Arc<AggregateStep>,
+        rows: RecordBatch,
+        context: &BatchContext,
+    ) -> Result<()> {
+        let slots = self.partials.entry(exchange).or_default();
+        let (_, partial) = match slots.get_mut(slot) {
+            Some(there) => there,
+            None => slots.entry(slot.clone()).or_insert((Arc::clone(step), Partial::new(step)?)),
+        };
+        let before = partial.bytes();
+        self.counts.late += partial.add(step, rows, context)?;
+        self.bytes += partial.bytes() - before;
+        Ok(())
+    }
+
+    /// Readies every partial for its exchange: no more rows come to it in this stage.
+    pub(crate) fn finish_partials(&mut self) -> Result<()> {
+        for (exchange, slots) in std::mem::take(&mut self.partials) {
+            for (slot, (step, partial)) in slots {
+                self.bytes -= partial.bytes();
+                let split = partial.finish(&step, self.shards)?;
+                self.put_exchange(exchange, &slot, split);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was counted since it was last asked.
+    pub(crate) fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
     }
 
     pub(crate) fn put_output(&mut self, output: OutputId, slot: &Slot, rows: RecordBatch) {
@@ -79,11 +124,14 @@ impl Mailbox {
     }
 
     /// Puts in everything that `other` holds, behind what is there.
-    pub(crate) fn absorb(&mut self, other: Self) {
+    pub(crate) fn absorb(&mut self, mut other: Self) -> Result<()> {
+        other.finish_partials()?;
         merge(&mut self.functions, other.functions);
         merge(&mut self.exchanges, other.exchanges);
         merge(&mut self.outputs, other.outputs);
         self.bytes += other.bytes;
+        self.counts += other.counts;
+        Ok(())
     }
 }
 

@@ -9,7 +9,9 @@
 //! come together. Whatever waits at a barrier waits in a `Mailbox`, by the slot (partition or shard) that it
 //! comes from, and is taken from it in the order of slots: so timing never shows in a result.
 
+mod aggregate;
 mod budget;
+mod compile;
 pub mod detect;
 mod exchange;
 mod executor;
@@ -93,12 +95,15 @@ pub struct StateSize {
     pub keys: u64,
     /// Bytes of keys and values.
     pub bytes: u64,
+    /// Windows that are still open, each key's counted by itself.
+    pub windows: u64,
 }
 
 impl std::ops::AddAssign for StateSize {
     fn add_assign(&mut self, other: Self) {
         self.keys += other.keys;
         self.bytes += other.bytes;
+        self.windows += other.windows;
     }
 }
 
@@ -156,8 +161,15 @@ pub trait Executor: Send + Sync + fmt::Debug {
     /// Fetches and decodes `task`'s ranges and runs stage 0 over them.
     fn map(&self, epoch: Epoch, task: &MapTask) -> Result<Mapped>;
 
-    /// Runs stage `stage` over what all executors' tickets bring to the shards it owns.
-    fn step(&self, epoch: Epoch, task: &MapTask, stage: usize, tickets: &[Tickets]) -> Result<Tickets>;
+    /// Runs stage `stage` over what all executors' tickets bring to the shards it owns. `closing` is W(n).
+    fn step(
+        &self,
+        epoch: Epoch,
+        task: &MapTask,
+        closing: Option<EventTime>,
+        stage: usize,
+        tickets: &[Tickets],
+    ) -> Result<Tickets>;
 
     /// Gives the batch's outputs and forgets the batch.
     fn finish(&self, epoch: Epoch, batch: BatchId) -> Result<Receipt>;
@@ -171,8 +183,10 @@ pub trait Executor: Send + Sync + fmt::Debug {
 pub struct Receipt {
     /// The rows of each output, by the slot that they come from.
     pub outputs: Vec<(OutputId, Slot, Vec<RecordBatch>)>,
-    /// The size of the state it holds.
-    pub state: StateSize,
+    /// The size of the state it holds, by operator.
+    pub state: Vec<StateSize>,
+    /// What was counted behind the first exchange.
+    pub counts: Counts,
 }
 
 /// What a step needs to know of the batch around the rows.
@@ -180,13 +194,21 @@ pub struct Receipt {
 pub(crate) struct BatchContext {
     pub(crate) batch: BatchId,
     pub(crate) time: BatchTime,
+    /// W(n-1).
     pub(crate) watermark: Option<EventTime>,
+    /// W(n), behind the first exchange; before it nobody knows it yet.
+    pub(crate) closing: Option<EventTime>,
     pub(crate) ranges: Arc<[OffsetRange]>,
 }
 
 impl BatchContext {
     pub(crate) fn new(task: &MapTask) -> Self {
         let ranges = task.ranges.iter().flat_map(|(_, ranges)| ranges).cloned().collect();
-        Self { batch: task.batch, time: task.time, watermark: task.watermark, ranges }
+        Self { batch: task.batch, time: task.time, watermark: task.watermark, closing: None, ranges }
+    }
+
+    /// The same batch, once W(n) is known.
+    pub(crate) fn closing(self, closing: Option<EventTime>) -> Self {
+        Self { closing, ..self }
     }
 }

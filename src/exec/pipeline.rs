@@ -13,15 +13,16 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::error::{Error, Result};
-use crate::exec::keyed::KeyedOperator;
+use crate::exec::aggregate::place::Placer;
+use crate::exec::keyed::ShardOperator;
 use crate::exec::mailbox::Mailbox;
-use crate::exec::program::{Column, Port, Program, Step, StepKind};
+use crate::exec::program::{Column, Moves, Port, Program, Step, StepKind};
 use crate::exec::{BatchContext, Slot};
 use crate::expr::Predicate;
 use crate::state::key::{KeyEncoder, Keys};
 
 /// The stateful operators of one shard, by their number in the program; none before the first exchange.
-pub(crate) type Operators = Vec<Box<dyn KeyedOperator>>;
+pub(crate) type Operators = Vec<ShardOperator>;
 
 /// Rows on their way: a batch, which of its rows are meant (all, where none says so), and their keys, where known.
 pub(crate) struct Rows {
@@ -98,17 +99,30 @@ impl Run<'_> {
                 Ok(())
             }
             Port::Exchange(place) => {
-                let lost = || Error::internal("an exchange is missing from the program");
-                let exchange = self.program.exchanges.get(place).ok_or_else(lost)?;
-                let split = exchange.split(&rows.dense()?.batch, self.mailbox.shards())?;
-                self.mailbox.put_exchange(place, self.slot, split);
-                Ok(())
+                let batch = rows.dense()?.batch;
+                self.exchange(place, batch)
             }
             Port::Output(output) => {
                 let batch = rows.dense()?.batch;
                 self.mailbox.put_output(output, self.slot, batch);
                 Ok(())
             }
+        }
+    }
+
+    fn exchange(&mut self, place: usize, batch: RecordBatch) -> Result<()> {
+        let lost = || Error::internal("an exchange is missing from the program");
+        let exchange = self.program.exchanges.get(place).ok_or_else(lost)?;
+        match &exchange.moves {
+            Moves::Rows(rows) => {
+                let split = rows.split(&batch, self.mailbox.shards())?;
+                self.mailbox.put_exchange(place, self.slot, split);
+                Ok(())
+            }
+            Moves::Partials(step, _) => self
+                .mailbox
+                .put_partial(place, self.slot, step, batch, self.context)
+                .map_err(|error| self.program.locate(exchange.node, error)),
         }
     }
 
@@ -122,6 +136,7 @@ impl Run<'_> {
             StepKind::Keyed(operator, encoder, kept) => {
                 self.keyed(step, *operator, encoder, kept, rows).map(Some)
             }
+            StepKind::Late(placer, columns) => self.late(step, placer, columns, rows),
         };
         match made.map_err(|error| program.locate(step.node, error))? {
             Some(rows) => self.push(&step.ports, rows),
@@ -140,6 +155,28 @@ impl Run<'_> {
         let batch = batch_of(&step.schema, pick(&rows.batch, kept)?, rows.batch.num_rows())?;
         let keys = rows.keys.filter(|_| all);
         Ok(Some(Rows { batch, selection: (!all).then_some(mask), keys }))
+    }
+
+    /// Marks the rows that have no place in the placer's windows; nothing where all have one.
+    fn late(
+        &self,
+        step: &Step,
+        placer: &Placer,
+        columns: &[Option<usize>],
+        rows: Rows,
+    ) -> Result<Option<Rows>> {
+        let rows = rows.dense()?;
+        let (outcasts, reasons) = placer.outcasts(&rows.batch, self.context)?;
+        if outcasts.count_set_bits() == 0 {
+            return Ok(None);
+        }
+        let column = |place: &Option<usize>| match place {
+            Some(place) => nth(&rows.batch, *place),
+            None => Ok(Arc::clone(&reasons)),
+        };
+        let made: Result<Vec<ArrayRef>> = columns.iter().map(column).collect();
+        let marked = Rows { batch: rows.batch.clone(), selection: Some(outcasts), keys: None };
+        Ok(Some(Rows::all(marked.gather(made?, &step.schema)?)))
     }
 
     fn project(&self, step: &Step, columns: &[Column], rows: Rows) -> Result<Option<Rows>> {
@@ -173,7 +210,7 @@ impl Run<'_> {
         };
         let lost = || Error::internal("a keyed operator met rows outside its shards");
         let state = self.operators.get_mut(operator).ok_or_else(lost)?;
-        let made = state.apply(&rows.batch, &keys)?;
+        let made = state.keyed()?.apply(&rows.batch, &keys)?;
         let batch = batch_of(&step.schema, pick(&made, kept)?, made.num_rows())?;
         Ok(Rows::keyed(batch, Some(keys)))
     }

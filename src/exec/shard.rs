@@ -9,9 +9,10 @@ use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
 use crate::exec::exchange::{Split, gather};
+use crate::exec::keyed::ShardOperator;
 use crate::exec::mailbox::Mailbox;
-use crate::exec::pipeline::{Operators, Run};
-use crate::exec::program::{KeyedSpec, Program};
+use crate::exec::pipeline::{Operators, Rows, Run};
+use crate::exec::program::{Moves, OperatorSpec, Program};
 use crate::exec::{BatchContext, Slot, StateSize};
 
 /// The stateful operators of one shard.
@@ -23,7 +24,8 @@ pub(crate) struct Shard {
 impl Shard {
     /// The shard with `state`, one snapshot an operator; without any where there is none.
     pub(crate) fn load(program: &Program, number: usize, state: Option<&[RecordBatch]>) -> Result<Self> {
-        let mut operators: Operators = program.keyed.iter().map(KeyedSpec::build).collect::<Result<_>>()?;
+        let mut operators: Operators =
+            program.operators.iter().map(OperatorSpec::build).collect::<Result<_>>()?;
         if let Some(state) = state {
             expect_count(operators.len(), state.len())?;
             operators
@@ -46,8 +48,11 @@ impl Shard {
         let lost = || Error::internal("an exchange is missing from the program");
         let exchange = program.exchanges.get(place).ok_or_else(lost)?;
         let (slot, mut mailbox) = (Slot::Shard(place, self.number), Mailbox::new(shards));
-        let located = |error| program.locate(exchange.node, error);
-        for rows in gather(splits.iter().copied(), self.number).map_err(located)? {
+        let arrived = match &exchange.moves {
+            Moves::Rows(_) => gather(splits.iter().copied(), self.number),
+            Moves::Partials(_, operator) => self.aggregate(*operator, splits, context),
+        };
+        for rows in arrived.map_err(|error| program.locate(exchange.node, error))? {
             let operators = &mut self.operators;
             let mut run = Run { program, context, slot: &slot, operators, mailbox: &mut mailbox };
             run.push(&exchange.ports, rows)?;
@@ -55,16 +60,24 @@ impl Shard {
         Ok(mailbox)
     }
 
-    /// A snapshot of each operator.
-    pub(crate) fn snapshot(&self) -> Result<Vec<RecordBatch>> {
-        self.operators.iter().map(|operator| operator.snapshot()).collect()
+    /// Merges what `splits` bring to this shard, in order; what the batch then comes to.
+    fn aggregate(&mut self, operator: usize, splits: &[&Split], context: &BatchContext) -> Result<Vec<Rows>> {
+        let lost = || Error::internal("an operator is missing from its shard");
+        let operator = self.operators.get_mut(operator).ok_or_else(lost)?.aggregate()?;
+        for (rows, keys) in splits.iter().filter_map(|split| split.shard(self.number)) {
+            operator.merge(&rows, &keys)?;
+        }
+        Ok(operator.close(context)?.into_iter().map(Rows::all).collect())
     }
 
-    /// The size of its state.
-    pub(crate) fn size(&self) -> StateSize {
-        let mut size = StateSize::default();
-        self.operators.iter().for_each(|operator| size += operator.size());
-        size
+    /// A snapshot of each operator.
+    pub(crate) fn snapshot(&self) -> Result<Vec<RecordBatch>> {
+        self.operators.iter().map(ShardOperator::snapshot).collect()
+    }
+
+    /// The size of each operator's state.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = StateSize> {
+        self.operators.iter().map(ShardOperator::size)
     }
 }
 

@@ -1,0 +1,417 @@
+//! A checked plan compiled into a [`Program`].
+//!
+//! Each step is bound to exactly the columns that are left after pruning. It deliberately runs nothing, and finds no
+//! mistake that the check of the plan did not find.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+
+use crate::decode::DecodeSpec;
+use crate::detect::DetectSpec;
+use crate::error::{Error, Result};
+use crate::exec::aggregate::place::Placer;
+use crate::exec::aggregate::{AggregateStep, CallStep, WindowStep};
+use crate::exec::program::{
+    Column, Exchange, FunctionShape, FunctionStep, Moves, OperatorKind, OperatorSpec, Port, Program,
+    RowExchange, Side, SourceProgram, Step, StepKind,
+};
+use crate::expr::Expression;
+use crate::plan::{
+    AggregateCall, AggregateSpec, Aggregation, BatchFunction, Checked, FunctionSchema, LATE_REASON, Named,
+    Node, NodeId, Operator, SourceId, WindowSpec,
+};
+use crate::state::key::KeyEncoder;
+use crate::state::values::KeyDecoder;
+
+impl Program {
+    /// Compiles `checked`.
+    pub(crate) fn compile(checked: &Checked) -> Result<Self> {
+        Compiler::new(checked)?.compile()
+    }
+}
+
+/// What the rows of an operator come from, while compiling.
+#[derive(Clone, Copy, Default)]
+struct Origin {
+    stage: usize,
+    /// The exchange after which the rows still lie in the shard of their key.
+    exchange: Option<usize>,
+}
+
+struct Compiler<'a> {
+    checked: &'a Checked,
+    /// The columns of each operator that somebody reads.
+    pruned: Vec<SchemaRef>,
+    origins: Vec<Origin>,
+    /// Whose rows each port takes.
+    wires: HashMap<usize, Vec<Port>>,
+    program: Program,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(checked: &'a Checked) -> Result<Self> {
+        let plan = checked.plan().clone();
+        let origins = vec![Origin::default(); plan.nodes.len()];
+        let program = Program::new(plan);
+        Ok(Self { checked, pruned: checked.pruned()?, origins, wires: HashMap::new(), program })
+    }
+
+    /// Makes the steps of every operator in order, then wires them.
+    fn compile(mut self) -> Result<Program> {
+        let live = self.checked.live();
+        let mut made = Vec::new();
+        for (id, node) in self.checked.plan().iter().filter(|(id, _)| live.contains(id)) {
+            let origin = self.origin(node);
+            self.set_origin(id, origin);
+            made.extend(self.operator(id, node, origin)?.into_iter().map(|port| (id, port)));
+        }
+        for (id, made) in made {
+            self.connect(id, made);
+        }
+        Ok(self.program)
+    }
+
+    fn origin(&self, node: &Node) -> Origin {
+        let inputs: Vec<Origin> =
+            node.inputs.iter().filter_map(|input| self.origins.get(input.0)).copied().collect();
+        let stage = inputs.iter().map(|origin| origin.stage).max().unwrap_or(0);
+        let exchange = inputs.first().and_then(|origin| origin.exchange);
+        Origin { stage, exchange }
+    }
+
+    fn set_origin(&mut self, id: NodeId, origin: Origin) {
+        self.origins.get_mut(id.0).into_iter().for_each(|slot| *slot = origin);
+    }
+
+    /// Makes what `node` needs; the places whose rows are the operator's.
+    fn operator(&mut self, id: NodeId, node: &Node, origin: Origin) -> Result<Vec<Made>> {
+        let input = node.inputs.first().copied();
+        match (&node.operator, input) {
+            (Operator::Source(source), _) => self.source(id, *source).map(single),
+            (Operator::Filter(predicate), Some(input)) => {
+                let bound = predicate.bind_predicate(self.columns(input)?).map_err(first)?;
+                let kept = indices(self.columns(input)?, self.columns(id)?)?;
+                self.step(id, input, StepKind::Filter(bound, kept)).map(single)
+            }
+            (Operator::Select(named) | Operator::WithColumns(named), Some(input)) => {
+                self.project(id, input, named, &[]).map(single)
+            }
+            (Operator::Rename(names), Some(input)) => self.project(id, input, &[], names).map(single),
+            (Operator::Drop(_), Some(input)) => self.project(id, input, &[], &[]).map(single),
+            (Operator::Union, Some(_)) => {
+                node.inputs.iter().map(|input| self.project(id, *input, &[], &[])).collect()
+            }
+            (Operator::MapBatches { function, schema, reads, .. }, Some(input)) => {
+                self.function(id, input, function, schema, reads.as_deref()).map(single)
+            }
+            (Operator::KeyBy(keys), Some(input)) => self.exchange(id, input, keys, origin).map(single),
+            (Operator::Detect(spec), Some(input)) => self.detect(id, input, spec, origin).map(single),
+            (Operator::Aggregate(spec), Some(input)) => self.aggregate(id, input, spec, origin).map(single),
+            (Operator::Late(spec), Some(input)) => self.late(id, input, spec).map(single),
+            (Operator::Output(output), Some(input)) => {
+                self.wire(input, Port::Output(*output));
+                Ok(Vec::new())
+            }
+            (operator, None) => Err(Error::internal(format!("{} has no input", operator.name()))),
+        }
+    }
+
+    fn source(&mut self, id: NodeId, source: SourceId) -> Result<Made> {
+        let lost = || Error::internal(format!("the plan has no source {}", source.0));
+        let spec = self.checked.plan().sources.get(source.0).ok_or_else(lost)?;
+        let columns = self.columns(id)?.fields().iter().map(|field| field.name().clone()).collect();
+        let decode = DecodeSpec {
+            format: spec.format.clone(),
+            metadata: spec.metadata.clone(),
+            on_bad: spec.on_bad,
+            event_time: spec.event_time.clone(),
+            columns: Some(columns),
+        };
+        self.program.sources.push(SourceProgram { id: source, decode, ports: Vec::new() });
+        Ok(Made::Source(self.program.sources.len() - 1))
+    }
+
+    fn step(&mut self, id: NodeId, input: NodeId, kind: StepKind) -> Result<Made> {
+        let place = self.push_step(id, kind)?;
+        self.wire(input, Port::Step(place));
+        Ok(Made::Step(place))
+    }
+
+    fn push_step(&mut self, id: NodeId, kind: StepKind) -> Result<usize> {
+        let schema = Arc::clone(self.columns(id)?);
+        self.program.steps.push(Step { node: id, kind, schema, ports: Vec::new() });
+        Ok(self.program.steps.len() - 1)
+    }
+
+    /// The columns of `id` that are read: each computed by its expression, or the input's of the same (old) name.
+    fn project(
+        &mut self,
+        id: NodeId,
+        input: NodeId,
+        named: &[Named],
+        renames: &[(String, String)],
+    ) -> Result<Made> {
+        let source = self.columns(input)?;
+        let column = |name: &String| -> Result<Column> {
+            if let Some(column) = named.iter().find(|column| column.name == *name) {
+                return column_of(&column.expression, source);
+            }
+            let old = renames.iter().find(|(_, new)| new == name).map_or(name, |(old, _)| old);
+            index(source, old).map(Column::Input)
+        };
+        let columns: Result<Vec<Column>> =
+            self.columns(id)?.fields().iter().map(|f| column(f.name())).collect();
+        self.step(id, input, StepKind::Project(columns?))
+    }
+
+    fn function(
+        &mut self,
+        id: NodeId,
+        input: NodeId,
+        function: &Arc<dyn BatchFunction>,
+        schema: &FunctionSchema,
+        reads: Option<&[String]>,
+    ) -> Result<Made> {
+        let (source, own) = (Arc::clone(self.columns(input)?), Arc::clone(self.columns(id)?));
+        let replaces = |result: &SchemaRef| -> Result<FunctionShape> {
+            Ok(FunctionShape::Replaces { result: Arc::clone(result), kept: indices(result, &own)? })
+        };
+        let shape = match schema {
+            FunctionSchema::Same => replaces(&source)?,
+            FunctionSchema::Exactly(result) => replaces(result)?,
+            FunctionSchema::Adds(added) => appends(&source, added, &own, reads)?,
+        };
+        let stage = self.origins.get(id.0).map_or(0, |origin| origin.stage);
+        let step = FunctionStep {
+            node: id,
+            function: Arc::clone(function),
+            stage,
+            input: source,
+            shape,
+            schema: own,
+            ports: Vec::new(),
+        };
+        self.program.functions.push(step);
+        let place = self.program.functions.len() - 1;
+        self.wire(input, Port::Function(place));
+        Ok(Made::Function(place))
+    }
+
+    /// An exchange, or nothing but a projection where the rows lie in the shards of these keys already.
+    fn exchange(&mut self, id: NodeId, input: NodeId, keys: &[String], origin: Origin) -> Result<Made> {
+        if origin.exchange.is_some() && self.checked.keys(input)? == Some(keys) {
+            return self.project(id, input, &[], &[]);
+        }
+        let (source, own) = (self.columns(input)?, Arc::clone(self.columns(id)?));
+        let encoder = KeyEncoder::new(&own, keys)?;
+        let moves = Moves::Rows(RowExchange { columns: indices(source, &own)?, encoder, schema: own });
+        Ok(Made::Exchange(self.add_exchange(id, input, moves, origin)))
+    }
+
+    fn add_exchange(&mut self, id: NodeId, input: NodeId, moves: Moves, origin: Origin) -> usize {
+        let stage = origin.stage + 1;
+        self.program.exchanges.push(Exchange { stage, moves, ports: Vec::new(), node: id });
+        let place = self.program.exchanges.len() - 1;
+        self.set_origin(id, Origin { stage, exchange: Some(place) });
+        self.wire(input, Port::Exchange(place));
+        place
+    }
+
+    fn detect(&mut self, id: NodeId, input: NodeId, spec: &DetectSpec, origin: Origin) -> Result<Made> {
+        let lost = || Error::internal("detect has no exchange before it");
+        if origin.exchange.is_none() {
+            return Err(lost());
+        }
+        let source = Arc::clone(self.columns(input)?);
+        let keys = self.checked.keys(input)?.ok_or_else(lost)?;
+        let encoder = KeyEncoder::new(&source, keys)?;
+        let fields = source
+            .fields()
+            .iter()
+            .cloned()
+            .chain(spec.output_fields().into_iter().map(Arc::new))
+            .collect::<Vec<_>>();
+        let kept = indices(&Schema::new(fields), self.columns(id)?)?;
+        let operator = self.add_operator(id, OperatorKind::Detect(spec.clone(), source));
+        self.step(id, input, StepKind::Keyed(operator, encoder, kept))
+    }
+
+    fn add_operator(&mut self, node: NodeId, kind: OperatorKind) -> usize {
+        self.program.operators.push(OperatorSpec { node, kind });
+        self.program.operators.len() - 1
+    }
+
+    /// An exchange of partials, and the projection that makes the columns the user named of the calls' results.
+    fn aggregate(&mut self, id: NodeId, input: NodeId, spec: &AggregateSpec, origin: Origin) -> Result<Made> {
+        let bound = self.checked.aggregation(input, spec)?;
+        let step = Arc::new(self.aggregate_step(input, spec, &bound)?);
+        let operator = self.add_operator(id, OperatorKind::Aggregate(Arc::clone(&step)));
+        let exchange = self.add_exchange(id, input, Moves::Partials(Arc::clone(&step), operator), origin);
+        let columns = self.result_columns(id, &bound.results, &step.output)?;
+        let project = self.push_step(id, StepKind::Project(columns))?;
+        if let Some(exchange) = self.program.exchanges.get_mut(exchange) {
+            exchange.ports.push(Port::Step(project));
+        }
+        Ok(Made::Step(project))
+    }
+
+    fn aggregate_step(
+        &self,
+        input: NodeId,
+        spec: &AggregateSpec,
+        bound: &Aggregation,
+    ) -> Result<AggregateStep> {
+        let source = self.columns(input)?;
+        let place = |name: &String| index(source, name);
+        let key = |name: &String| Ok(Arc::clone(source.fields().get(place(name)?).ok_or_else(lost_column)?));
+        let keys = spec.keys.iter().map(key).collect::<Result<Vec<_>>>()?;
+        let encoder = match spec.keys[..] {
+            [] => KeyEncoder::of_all(),
+            _ => KeyEncoder::new(source, &spec.keys)?,
+        };
+        let window = match &spec.window {
+            Some(window) => Some(self.window_step(input, window)?),
+            None => None,
+        };
+        let on = window.as_ref().map(|window| window.placer.on);
+        let call = |call: &AggregateCall| CallStep::bind(call, source, on);
+        let calls = bound.calls.iter().map(call).collect::<Result<_>>()?;
+        let output = Arc::clone(&bound.output);
+        Ok(AggregateStep { encoder, decoder: KeyDecoder::new(keys), window, calls, output })
+    }
+
+    fn window_step(&self, input: NodeId, spec: &WindowSpec) -> Result<WindowStep> {
+        let placer = self.placer(input, spec)?;
+        let field = self.columns(input)?.fields().get(placer.on).ok_or_else(lost_column)?;
+        Ok(WindowStep { placer, data_type: field.data_type().clone(), emit: spec.emit })
+    }
+
+    fn placer(&self, input: NodeId, spec: &WindowSpec) -> Result<Placer> {
+        let (windows, max_future) = self.checked.windows(input, spec)?;
+        Ok(Placer { windows, on: index(self.columns(input)?, &spec.on)?, max_future })
+    }
+
+    /// The columns of `id` that are read, made of the results of an aggregation.
+    fn result_columns(&self, id: NodeId, results: &[Named], from: &SchemaRef) -> Result<Vec<Column>> {
+        let column = |name: &String| match results.iter().find(|result| result.name == *name) {
+            Some(result) => column_of(&result.expression, from),
+            None => index(from, name).map(Column::Input),
+        };
+        self.columns(id)?.fields().iter().map(|field| column(field.name())).collect()
+    }
+
+    /// Marks the rows without a place in the windows, in the stage in which they are.
+    fn late(&mut self, id: NodeId, input: NodeId, spec: &WindowSpec) -> Result<Made> {
+        let source = self.columns(input)?;
+        let place = |name: &String| match name.as_str() {
+            LATE_REASON => Ok(None),
+            _ => index(source, name).map(Some),
+        };
+        let columns = self.columns(id)?.fields().iter().map(|field| place(field.name()));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        self.step(id, input, StepKind::Late(self.placer(input, spec)?, columns))
+    }
+
+    fn columns(&self, node: NodeId) -> Result<&SchemaRef> {
+        self.pruned.get(node.0).ok_or_else(|| Error::internal(format!("the plan has no operator {}", node.0)))
+    }
+
+    /// Has the rows of `from` go to `port`.
+    fn wire(&mut self, from: NodeId, port: Port) {
+        self.wires.entry(from.0).or_default().push(port);
+    }
+
+    /// Gives what was made for `id` the ports that read it.
+    fn connect(&mut self, id: NodeId, made: Made) {
+        let ports = self.wires.get(&id.0).cloned().unwrap_or_default();
+        let program = &mut self.program;
+        let place = match made {
+            Made::Source(place) => program.sources.get_mut(place).map(|source| &mut source.ports),
+            Made::Step(place) => program.steps.get_mut(place).map(|step| &mut step.ports),
+            Made::Function(place) => program.functions.get_mut(place).map(|function| &mut function.ports),
+            Made::Exchange(place) => program.exchanges.get_mut(place).map(|exchange| &mut exchange.ports),
+        };
+        if let Some(place) = place {
+            *place = ports;
+        }
+    }
+}
+
+/// What an operator was compiled into.
+#[derive(Clone, Copy)]
+enum Made {
+    Source(usize),
+    Step(usize),
+    Function(usize),
+    Exchange(usize),
+}
+
+fn single(made: Made) -> Vec<Made> {
+    vec![made]
+}
+
+/// A column that is passed on, or computed.
+fn column_of(expression: &Expression, from: &SchemaRef) -> Result<Column> {
+    let bound = expression.bind(from).map_err(first)?;
+    Ok(passed(expression, from).map_or(Column::Computed(Box::new(bound)), Column::Input))
+}
+
+fn lost_column() -> Error {
+    Error::internal("a column that an aggregation reads was pruned")
+}
+
+impl CallStep {
+    fn bind(call: &AggregateCall, source: &SchemaRef, on: Option<usize>) -> Result<Self> {
+        let bind = |argument: &Expression| argument.bind(source).map_err(first);
+        let arguments = call.arguments.iter().map(bind).collect::<Result<_>>()?;
+        let order = on.filter(|_| call.aggregate.takes_order());
+        let aggregate = call.aggregate.clone();
+        Ok(Self {
+            aggregate: if order.is_some() { aggregate.with_order() } else { aggregate },
+            arguments,
+            order,
+        })
+    }
+}
+
+fn first(mistakes: Vec<Error>) -> Error {
+    mistakes
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| Error::internal("an expression failed to bind without a reason"))
+}
+
+fn appends(
+    source: &Schema,
+    added: &SchemaRef,
+    own: &Schema,
+    reads: Option<&[String]>,
+) -> Result<FunctionShape> {
+    let given = match reads {
+        Some(reads) => reads.iter().map(|name| index(source, name)).collect::<Result<_>>()?,
+        None => (0..source.fields().len()).collect(),
+    };
+    let side = |name: &String| match added.index_of(name) {
+        Ok(place) => Ok(Side::Added(place)),
+        Err(_) => index(source, name).map(Side::Input),
+    };
+    let kept = own.fields().iter().map(|field| side(field.name())).collect::<Result<_>>()?;
+    Ok(FunctionShape::Appends { given, added: Arc::clone(added), kept })
+}
+
+/// The input column that `expression` merely passes on.
+fn passed(expression: &Expression, schema: &Schema) -> Option<usize> {
+    schema.index_of(expression.as_column()?).ok()
+}
+
+fn index(schema: &Schema, name: &str) -> Result<usize> {
+    schema
+        .index_of(name)
+        .map_err(|_| Error::internal(format!("the column \"{name}\" was pruned though it is read")))
+}
+
+fn indices(from: &Schema, wanted: &Schema) -> Result<Vec<usize>> {
+    wanted.fields().iter().map(|field| index(from, field.name())).collect()
+}

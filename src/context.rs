@@ -13,7 +13,9 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
-use crate::driver::{Job, JobSink, JobSource, Limits, Listener, Running, Stop, Trigger, Waited, start};
+use crate::driver::{
+    Job, JobSink, JobSource, Limits, Listener, OpenWindows, Running, Stop, Trigger, Waited, start,
+};
 use crate::error::{Error, Result};
 use crate::event::Progress;
 use crate::exec::local::{LocalEngine, LocalSettings};
@@ -43,6 +45,10 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// How much a batch may take on.
     pub limits: Limits,
+    /// The bytes that all state may hold.
+    pub max_state: u64,
+    /// What becomes of open windows when every source has been read to its end.
+    pub at_end: OpenWindows,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -308,6 +314,7 @@ impl State {
             executors: settings.executors,
             threads: settings.threads,
             max_memory: settings.limits.max_memory,
+            max_state: settings.max_state,
             ..LocalSettings::default()
         };
         let engine = LocalEngine::start(&checked, &sources, local)?;
@@ -318,6 +325,7 @@ impl State {
             sinks,
             trigger: settings.trigger,
             limits: settings.limits,
+            at_end: settings.at_end,
             clock: Arc::clone(&settings.clock),
             listeners,
         })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::log::{Entry, EntryKind};
-use crate::driver::pipeline::{Fate, Pipeline};
+use crate::driver::pipeline::{Fate, OpenWindows, Pipeline};
 use crate::driver::planning::{Draft, Pace, Planner, SourceRule, check_there};
 use crate::driver::schedule::Schedule;
 use crate::driver::shutdown::{Acknowledging, Shutdown};
@@ -194,6 +194,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What an interval without records comes to.
     pub empty: EmptyBatches,
+    /// What becomes of open windows when every source has been read to its end.
+    pub at_end: OpenWindows,
 }
 
 impl Settings {
@@ -500,7 +502,8 @@ impl Machine {
         let flat = ranges.iter().flat_map(|(_, ranges)| ranges.iter().cloned()).collect();
         self.commands.push(Command::Emit(Event::Planned { batch, time, ranges: flat }));
         self.commands.push(Command::Record(Entry::Plan { batch, time, ranges: ranges.clone(), at_end }));
-        self.pipeline.push(moment, batch, time, ranges, silence);
+        let windows = if self.planner.has_ended() { self.settings.at_end } else { OpenWindows::Stay };
+        self.pipeline.push(moment, batch, time, ranges, silence, windows);
     }
 
     /// Ends once nothing is under way: first what the sources are owed, then the sinks, then everything.

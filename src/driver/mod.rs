@@ -21,6 +21,7 @@ mod timing;
 pub mod watermark;
 mod workers;
 
+pub use pipeline::OpenWindows;
 pub use running::{Running, Waited};
 
 use std::sync::Arc;
@@ -109,6 +110,8 @@ pub struct Job {
     pub trigger: Trigger,
     /// How much a batch may take on.
     pub limits: Limits,
+    /// What becomes of open windows when every source has been read to its end.
+    pub at_end: OpenWindows,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Who hears of it.

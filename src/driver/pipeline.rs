@@ -63,11 +63,21 @@ pub(crate) enum Fate {
     GivenUp,
 }
 
+/// What becomes of the windows that are still open after a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenWindows {
+    /// They wait for later rows.
+    Stay,
+    /// Nothing can come after it: they end with it.
+    Close,
+}
+
 /// One batch in flight.
 #[derive(Debug)]
 struct Flight {
     task: Arc<MapTask>,
     silence: Silence,
+    windows: OpenWindows,
     step: Step,
     fate: Fate,
     watermark: Option<EventTime>,
@@ -128,10 +138,12 @@ impl Pipeline {
         time: BatchTime,
         ranges: Vec<(SourceId, Vec<OffsetRange>)>,
         silence: Silence,
+        windows: OpenWindows,
     ) {
         self.flights.push_back(Flight {
             task: Arc::new(MapTask { batch, time, ranges, watermark: None }),
             silence,
+            windows,
             step: Step::Planning,
             fate: Fate::Live,
             watermark: None,
@@ -280,7 +292,11 @@ impl Flight {
     fn reduce(&mut self, moment: Moment) -> Command {
         self.step = Step::Reducing;
         self.timing.reducing(moment.elapsed);
-        Command::Reduce(Arc::clone(&self.task), self.watermark)
+        let closing = match self.windows {
+            OpenWindows::Stay => self.watermark,
+            OpenWindows::Close => Some(EventTime::END),
+        };
+        Command::Reduce(Arc::clone(&self.task), closing)
     }
 
     fn prepare(&mut self) -> Command {
@@ -313,6 +329,7 @@ impl Flight {
             watermark_holder: self.holder.map(|(_, at)| at),
             state_bytes: self.state.bytes,
             state_keys: self.state.keys,
+            open_windows: self.state.windows,
             ..Progress::default()
         };
         self.timing.write(&mut progress, moment.elapsed, span);

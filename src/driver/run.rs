@@ -68,6 +68,7 @@ fn settings(job: &Job) -> Settings {
         trigger: job.trigger,
         limits: job.limits,
         empty: if always { EmptyBatches::Always } else { EmptyBatches::WhenDue },
+        at_end: job.at_end,
     }
 }
 
@@ -249,9 +250,22 @@ impl Loop {
                 self.shared.lock().progress = Some(progress);
             }
             Event::Failed(error) => self.shared.lock().error = Some(error),
+            Event::Stopped => {
+                tell_of(self.shared.lock().progress.as_ref().map_or(0, |last| last.open_windows));
+            }
             Event::Started(_) => self.shared.begin(),
             _ => {}
         }
+    }
+}
+
+/// A user who misses results finds here why.
+fn tell_of(open_windows: u64) {
+    if open_windows > 0 {
+        log::info!(
+            "the stream has ended with {open_windows} windows still open, each key's counted by itself: their results \
+             were not emitted"
+        );
     }
 }
 

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use tidemill::cancel::Cancel;
-use tidemill::driver::{Job, JobSink, JobSource, Limits, Trigger};
+use tidemill::driver::{Job, JobSink, JobSource, Limits, OpenWindows, Trigger};
 use tidemill::error::{Error, Result};
 use tidemill::event::{Counts, Event, Positions};
 use tidemill::exec::{Engine, MapTask, Mapped, PartitionReport, Reduced, StateSize};
@@ -271,7 +271,7 @@ impl Engine for FakeEngine {
         let outputs = vec![(OutputId(0), vec![rows])];
         Ok(Reduced {
             outputs,
-            state: StateSize { keys: 3, bytes: 24 },
+            state: StateSize { keys: 3, bytes: 24, windows: 0 },
             counts,
             hold: Some(Box::new(Hold(Arc::clone(&self.0), task.batch))),
         })
@@ -370,6 +370,7 @@ impl Fixture {
             sinks: vec![JobSink { sink: Box::new(self.sink(false)), schema: schema() }],
             trigger,
             limits: Limits { max_records: 10, max_memory: 1 << 30 },
+            at_end: OpenWindows::Stay,
             clock: Arc::clone(&self.clock) as _,
             listeners: vec![Box::new(listener)],
         }

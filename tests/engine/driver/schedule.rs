@@ -7,7 +7,7 @@ use tidemill::driver::machine::{
     Command, EmptyBatches, Input, Machine, Moment, Settings, SourceSettings, Task,
 };
 use tidemill::driver::watermark::EventTimeRule;
-use tidemill::driver::{Limits, Stop, Trigger};
+use tidemill::driver::{Limits, OpenWindows, Stop, Trigger};
 use tidemill::error::{Error, ErrorKind};
 use tidemill::event::{Counts, Event};
 use tidemill::exec::StateSize;
@@ -36,7 +36,13 @@ impl Hand {
             max_rate: None,
         };
         let limits = Limits { max_records: 100, max_memory: 1 << 30 };
-        let settings = Settings { sources: vec![source], trigger, limits, empty: EmptyBatches::WhenDue };
+        let settings = Settings {
+            sources: vec![source],
+            trigger,
+            limits,
+            empty: EmptyBatches::WhenDue,
+            at_end: OpenWindows::Stay,
+        };
         let mut hand = Self { machine: Machine::new(settings, BatchTime(10)), now: 10, records: 0 };
         hand.tell(Input::Start);
         hand.tell(Input::Opened);

@@ -9,7 +9,7 @@ use tidemill::driver::machine::{
     Command, EmptyBatches, Input, Machine, Moment, Purpose, Question, Settings, SourceSettings, Task,
 };
 use tidemill::driver::watermark::{EventTimeRule, Place};
-use tidemill::driver::{Limits, Stop, Trigger};
+use tidemill::driver::{Limits, OpenWindows, Stop, Trigger};
 use tidemill::error::Error;
 use tidemill::event::{Counts, Positions};
 use tidemill::exec::{MapTask, PartitionReport, StateSize};
@@ -295,6 +295,7 @@ fn random_settings(random: &mut fastrand::Rng) -> Settings {
         sources,
         trigger: *random.choice(&triggers).unwrap(),
         limits: Limits { max_records: random.u64(1..600), max_memory: random.u64(1_000..1_000_000) },
+        at_end: if random.bool() { OpenWindows::Close } else { OpenWindows::Stay },
         empty: *random.choice(&[EmptyBatches::WhenDue, EmptyBatches::Always]).unwrap(),
     }
 }

@@ -35,9 +35,10 @@ from tidemill._native import (
 )
 from tidemill.batch import Batch, OffsetRange
 from tidemill.context import StreamingContext, as_soon_as_possible, available_now, interval
-from tidemill.dstream import DStream
-from tidemill.expressions import Expr, col, functions, lit, sql_expr, when
+from tidemill.dstream import AggregatedStream, DStream
+from tidemill.expressions import Expr, aggregate, col, count, functions, lit, sql_expr, when
 from tidemill.formats import Json, Raw
+from tidemill.grouping import GroupedStream, GroupedWindows, WindowedStream
 from tidemill.listener import Listener
 from tidemill.sinks import AUTO
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTO",
+    "AggregatedStream",
     "Batch",
     "CheckpointError",
     "ConfigError",
@@ -55,6 +57,8 @@ __all__ = [
     "Event",
     "Expr",
     "FencedError",
+    "GroupedStream",
+    "GroupedWindows",
     "Json",
     "Listener",
     "MemoryLimitError",
@@ -67,10 +71,13 @@ __all__ = [
     "SourceError",
     "StreamingContext",
     "TidemillError",
+    "WindowedStream",
     "__version__",
+    "aggregate",
     "as_soon_as_possible",
     "available_now",
     "col",
+    "count",
     "functions",
     "interval",
     "lit",

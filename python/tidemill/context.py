@@ -13,21 +13,17 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import tidemill._native as _native
 from tidemill.batch import Batch
-from tidemill.dstream import DStream, _setting
+from tidemill.dstream import DStream, Duration, _setting
 from tidemill.listener import AnyListener, _dispatch
 from tidemill.sources import Metadata, Position, _bound, _partitions, _refuse, _subscribed, _topics
 
 if TYPE_CHECKING:
     from tidemill.formats import Json, Raw
-
-Duration = str | timedelta | float
-"""``"500ms"``, ``"10s"``, ``"5m"``, ``"1h"``, a ``timedelta``, or seconds."""
 
 ConfigError = _native.ConfigError
 Trigger = _native.Trigger
@@ -57,13 +53,13 @@ def as_soon_as_possible() -> Trigger:
 def available_now(max_records: int | None = None, close_windows: bool | None = None) -> Trigger:
     """What is there at the start, in batches of at most `max_records` records; then the job ends by itself.
 
-    For backfills and tests. `close_windows` is for the windows of a later version: leave it out.
+    For backfills and tests. Windows that are still open at the end leave with the last batch; with
+    ``close_windows=False`` they do not, and the log says how many there were.
 
     >>> import tidemill as tm
     >>> ctx = tm.StreamingContext(trigger=tm.available_now(max_records=100_000))
     """
-    _refuse({"close_windows": (close_windows, None)})
-    return Trigger.available_now(max_records)
+    return Trigger.available_now(max_records, close_windows)
 
 
 class StreamingContext:
@@ -87,6 +83,8 @@ class StreamingContext:
         threads: threads of each executor; by default one a core.
         max_memory: what raw and decoded rows in flight may take: ``"25%"`` of the memory that the process may use,
             ``"2GiB"``, or bytes.
+        max_state_bytes: what keys, windows and detectors remember may take, in the same units; beyond it the job fails
+            with a `MemoryLimitError` that names the operator, before the system kills the process.
         backpressure: a batch takes what memory and the trigger's `max_records` allow; False is not offered yet.
         clock: a `tidemill.testing.ManualClock`, for tests.
 
@@ -114,6 +112,7 @@ class StreamingContext:
         executors: int = 1,
         threads: int | None = None,
         max_memory: str | int = "25%",
+        max_state_bytes: str | int = "50%",
         backpressure: bool = True,
         clock: _native.ManualClock | None = None,
     ) -> None:
@@ -128,6 +127,7 @@ class StreamingContext:
             executors=executors,
             threads=threads,
             max_memory=max_memory,
+            max_state_bytes=max_state_bytes,
             clock=clock,
             dispatch=_dispatcher(self.listeners),
         )

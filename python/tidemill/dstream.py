@@ -7,12 +7,14 @@ Rust; Python functions get whole batches, never single rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import tidemill._native as _native
 from tidemill.batch import Batch
 from tidemill.expressions import Expr
 from tidemill.formats import Json, Raw, SchemaLike, _schema
+from tidemill.grouping import GroupedStream, WindowedStream
 from tidemill.sinks import AUTO, AutoType
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 ConfigError = _native.ConfigError
 SchemaError = _native.SchemaError
+
+Duration = str | timedelta | float
+"""``"500ms"``, ``"10s"``, ``"5m"``, ``"1h"``, a ``timedelta``, or seconds."""
 
 Rows = Any
 """What a function over batches returns: anything with the Arrow PyCapsule interface (a pyarrow, pandas or Polars table,
@@ -193,6 +198,69 @@ class DStream:
 
         return self._map(call, f"score({label})", adds={into: "float64"}, reads=names)
 
+    # -- aggregates ---------------------------------------------------------------------------------------------
+
+    def group_by(self, *keys: str | Expr, **named: Expr) -> GroupedStream:
+        """The rows of each batch by key; `GroupedStream.agg` makes one row of each group.
+
+        Args:
+            keys: columns, or expressions with a name; none makes one group of all rows.
+            named: further keys, each computed by an expression.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource(partitions=1)
+        >>> source.push(0, [b'{"bus": "12", "riders": 4}', b'{"bus": "12", "riders": 6}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> stops = ctx.scripted(source, format=tm.Json({"bus": "string", "riders": "int64"}))
+        >>> totals = stops.group_by("bus").agg(riders=tm.col("riders").sum(), stops=tm.count())
+        >>> [batch.to_pyarrow().to_pylist() for batch in totals]
+        [[{'bus': '12', 'riders': 10, 'stops': 2}]]
+        """
+        return GroupedStream(self, keys, named)
+
+    def window(
+        self,
+        length: Duration,
+        slide: Duration | None = None,
+        *,
+        on: str | None = None,
+        offset: Duration | None = None,
+        emit: Literal["final", "updates"] = "final",
+    ) -> WindowedStream:
+        """The rows in windows of event time: half-open, ``[start, end)``, aligned to the epoch in UTC.
+
+        A window's rows leave when the watermark passes its end, and a window that is complete leaves at once. Rows that
+        come after that, and rows without a believable time, are in `WindowedStream.late`.
+
+        Args:
+            length: how long a window is.
+            slide: from the start of one window to the next; by default the length, so that windows do not overlap.
+            on: the source's event-time column, unchanged or renamed.
+            offset: moves the starts of all windows.
+            emit: ``"final"``: one row a key and window, once, when the window has ended. ``"updates"``: a row in each
+                batch that changed it; it replaces the row before of the same key and window, nothing is ever taken
+                back, and the last one is what ``"final"`` would give.
+
+        Raises:
+            ConfigError: at start, where `on` is not the source's event time.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource(partitions=1)
+        >>> source.push(0, [b'{"bus": "12", "ts": 1000, "riders": 4}', b'{"bus": "12", "ts": 12000, "riders": 6}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> format = tm.Json({"bus": "string", "ts": "timestamp[ms]", "riders": "int64"})
+        >>> stops = ctx.scripted(source, format=format, event_time="ts", watermark="5s")
+        >>> totals = stops.window("10s", on="ts").group_by("bus").agg(riders=tm.col("riders").sum())
+        >>> [row["riders"] for batch in totals for row in batch.to_pyarrow().to_pylist()]
+        [4, 6]
+        """
+        if on is None:
+            raise ConfigError(
+                'window() needs on=, the event-time column of the source, say window("10s", on="ts"); windows by batch '
+                "time (without on=) are not offered yet"
+            )
+        return WindowedStream(self, _native.Window(length, slide, on, offset, emit))
+
     # -- keys ---------------------------------------------------------------------------------------------------
 
     def key_by(self, *keys: str) -> DStream:
@@ -333,6 +401,9 @@ class DStream:
     def _next(self, native: _native.Stream) -> DStream:
         return DStream(self._context, native)
 
+    def _windowed(self, native: _native.Stream, late: DStream) -> AggregatedStream:
+        return AggregatedStream(self._context, native, late)
+
     def _map(
         self,
         fn: Callable[[Batch], Rows],
@@ -345,6 +416,19 @@ class DStream:
         declared = None if schema is None else _schema(schema)
         added = None if adds is None else _schema(adds)
         return self._next(self._native.map_batches(_wrapped(fn), declared, added, reads, label))
+
+
+class AggregatedStream(DStream):
+    """The rows of windows, and beside them the rows that came to no window."""
+
+    def __init__(self, context: _Context, native: _native.Stream, late: DStream) -> None:
+        super().__init__(context, native)
+        self._late = late
+
+    @property
+    def late(self) -> DStream:
+        """The rows that have no place in the windows, as `WindowedStream.late`."""
+        return self._late
 
 
 def _wrapped(fn: Callable[[Batch], Any]) -> Callable[[_native.Batch], Any]:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 import tidemill._native as _native
 
-__all__ = ["Expr", "Literal", "When", "col", "functions", "lit", "sql_expr", "when"]
+__all__ = ["Expr", "Literal", "When", "aggregate", "col", "count", "functions", "lit", "sql_expr", "when"]
 
 
 @runtime_checkable
@@ -323,6 +323,81 @@ class Expr(_native.Expr):
         """
         return _function("signum", self)
 
+    def sum(self) -> Expr:
+        """The sum over a group's rows; null where all are null. A sum of integers that overflows fails the batch.
+
+        >>> from tidemill import col
+        >>> col("x").sum()
+        <Expr sum(x)>
+        """
+        return aggregate("sum", self)
+
+    def mean(self) -> Expr:
+        """The mean over a group's rows, float64.
+
+        >>> from tidemill import col
+        >>> col("x").mean()
+        <Expr mean(x)>
+        """
+        return aggregate("mean", self)
+
+    def min(self) -> Expr:
+        """The smallest of a group; NaN is larger than every number."""
+        return aggregate("min", self)
+
+    def max(self) -> Expr:
+        """The largest of a group; NaN is larger than every number."""
+        return aggregate("max", self)
+
+    def var(self) -> Expr:
+        """The sample variance of a group (``ddof=1``); null for fewer than two values."""
+        return aggregate("var", self)
+
+    def stddev(self) -> Expr:
+        """The sample standard deviation of a group (``ddof=1``); null for fewer than two values."""
+        return aggregate("stddev", self)
+
+    def std(self) -> Expr:
+        """As :meth:`stddev`, under its name in Polars, pandas and NumPy."""
+        return self.stddev()
+
+    def count(self) -> Expr:
+        """How many rows of a group are not null; :func:`tidemill.count` counts all."""
+        return aggregate("count", self)
+
+    def n_unique(self) -> Expr:
+        """How many different values a group has, counted exactly; all of them are remembered."""
+        return Expr(_native.expr_aggregate("count", [self], True))
+
+    def first(self) -> Expr:
+        """The first value of a group: in a window by event time, in a batch in order of arrival."""
+        return aggregate("first", self)
+
+    def last(self) -> Expr:
+        """The last value of a group: in a window by event time, in a batch in order of arrival."""
+        return aggregate("last", self)
+
+    def approx_distinct(self) -> Expr:
+        """About how many different values a group has (HyperLogLog, about 1 % off)."""
+        return aggregate("approx_distinct", self)
+
+    def approx_quantile(self, q: float) -> Expr:
+        """About the value below which a part `q` of a group lies (t-digest): 0.5 is the median.
+
+        >>> from tidemill import col
+        >>> col("x").approx_quantile(0.99)
+        <Expr approx_quantile(x, 0.99)>
+        """
+        return aggregate("approx_quantile", self, q)
+
+    def top_k(self, k: int) -> Expr:
+        """The `k` largest values of a group, as a list from the largest down."""
+        return aggregate("top_k", self, k)
+
+    def collect(self) -> Expr:
+        """All values of a group as a list, in order of arrival."""
+        return aggregate("collect", self)
+
     @property
     def str(self) -> StringMethods:
         """What can be done with text.
@@ -572,6 +647,30 @@ def lit(value: Literal, type: str | None = None) -> Expr:  # noqa: A002
     """
     literal = _literal(value)
     return literal if type is None else literal.cast(type)
+
+
+def count(column: str | Expr | None = None) -> Expr:
+    """How many rows a group has; of a column, how many are not null.
+
+    >>> import tidemill as tm
+    >>> tm.count()
+    <Expr count(*)>
+    """
+    if column is None:
+        return Expr(_native.expr_aggregate("count", [], False))
+    return aggregate("count", col(column) if isinstance(column, str) else column)
+
+
+def aggregate(name: str, *arguments: Expr | Literal) -> Expr:
+    """Any aggregate function by its name: ``"corr"``, ``"median"``, ``"bool_and"``, ``"approx_median"`` and so on.
+
+    In windows, those whose state can be kept and merged may be used; the error of another lists them.
+
+    >>> import tidemill as tm
+    >>> tm.aggregate("corr", tm.col("load"), tm.col("heat"))
+    <Expr corr(load, heat)>
+    """
+    return Expr(_native.expr_aggregate(name, [_expression(argument) for argument in arguments], False))
 
 
 def sql_expr(text: str) -> Expr:

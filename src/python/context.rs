@@ -55,23 +55,28 @@ pub(crate) struct Context {
 #[pymethods]
 impl Context {
     #[new]
-    #[pyo3(signature = (name, trigger, *, executors, threads, max_memory, clock, dispatch))]
+    #[expect(clippy::too_many_arguments, reason = "the arguments, as Python names them")]
+    #[pyo3(signature = (name, trigger, *, executors, threads, max_memory, max_state_bytes, clock, dispatch))]
     fn new(
         name: String,
         trigger: &Trigger,
         executors: usize,
         threads: Option<usize>,
         max_memory: Size,
+        max_state_bytes: Size,
         clock: Option<&ManualClock>,
         dispatch: Py<PyAny>,
     ) -> PyResult<Self> {
-        let max_memory = max_memory.bytes(usable_memory());
+        let usable = usable_memory();
+        let (max_memory, max_state) = (max_memory.bytes(usable), max_state_bytes.bytes(usable));
         let settings = Settings {
             name,
-            trigger: trigger.trigger,
+            trigger: trigger.when,
             executors: positive("executors", executors)?,
             threads: threads.map(|threads| positive("threads", threads)).transpose()?,
             limits: Limits { max_records: trigger.max_records, max_memory },
+            max_state,
+            at_end: trigger.at_end,
             clock: clock_of(clock),
         };
         let dispatch = Callable::new(dispatch);

@@ -8,18 +8,49 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
 use crate::expr::Expression;
 use crate::kafka::Cluster;
-use crate::plan::{FunctionSchema, Named, NodeId, Operator};
+use crate::plan::{AggregateSpec, Emit, FunctionSchema, Named, NodeId, Operator, WindowSpec};
 use crate::python::context::{Context, call_site};
 use crate::python::expressions::Expr;
 use crate::python::functions::PythonFunction;
 use crate::python::ml::Detector;
 use crate::python::schema::Schema;
 use crate::python::sinks::{KafkaOutput, OutputKey, headers_of, open_foreach, open_kafka, open_pprint};
+use crate::python::units::Span;
+use crate::state::window::WindowShape;
+
+/// Windows of event time, as the user said them.
+#[pyclass(frozen, module = "tidemill._native")]
+pub(crate) struct Window(WindowSpec);
+
+#[pymethods]
+impl Window {
+    #[new]
+    #[pyo3(signature = (length, slide, on, offset, emit))]
+    fn new(
+        length: Span,
+        slide: Option<Span>,
+        on: String,
+        offset: Option<Span>,
+        emit: &str,
+    ) -> PyResult<Self> {
+        let emit = match emit {
+            "final" => Emit::Final,
+            "updates" => Emit::Updates,
+            other => {
+                let text = format!("emit is \"final\" or \"updates\", found {other:?}");
+                return Err(Error::config(text).into());
+            }
+        };
+        let (slide, offset) = (slide.unwrap_or(length).0, offset.map_or(Duration::ZERO, |offset| offset.0));
+        Ok(Self(WindowSpec { shape: WindowShape { length: length.0, slide, offset }, on, emit }))
+    }
+}
 
 /// The rows of one operator of a context's plan.
 #[pyclass(frozen, module = "tidemill._native")]
@@ -113,6 +144,34 @@ impl Stream {
 
     fn key_by(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Self> {
         self.next(py, Operator::KeyBy(keys))
+    }
+
+    /// The rows of a batch, or of each window, aggregated by key.
+    #[pyo3(signature = (keys, named_keys, columns, named, window))]
+    fn aggregate(
+        &self,
+        py: Python<'_>,
+        keys: &Bound<'_, PyList>,
+        named_keys: &Bound<'_, PyDict>,
+        columns: &Bound<'_, PyList>,
+        named: &Bound<'_, PyDict>,
+        window: Option<&Window>,
+    ) -> PyResult<Self> {
+        let (keys, columns) = (columns_of(keys, named_keys)?, columns_of(columns, named)?);
+        let spec_keys = keys.iter().map(|key| key.name.clone()).collect();
+        let computed: Vec<Named> =
+            keys.into_iter().filter(|key| key.expression.as_column() != Some(&key.name)).collect();
+        let window = window.map(|window| window.0.clone());
+        let spec = Operator::Aggregate(AggregateSpec { keys: spec_keys, columns, window });
+        if computed.is_empty() {
+            return self.next(py, spec);
+        }
+        self.next(py, Operator::WithColumns(computed))?.next(py, spec)
+    }
+
+    /// The rows that have no place in such windows.
+    fn late(&self, py: Python<'_>, window: &Window) -> PyResult<Self> {
+        self.next(py, Operator::Late(window.0.clone()))
     }
 
     fn detect(

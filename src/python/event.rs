@@ -144,6 +144,18 @@ impl Progress {
         self.0.counts.tombstones
     }
 
+    /// Rows that came to a window after its end.
+    #[getter]
+    fn late(&self) -> u64 {
+        self.0.counts.late
+    }
+
+    /// Windows that are still open, each key's counted by itself.
+    #[getter]
+    fn open_windows(&self) -> u64 {
+        self.0.open_windows
+    }
+
     /// Records without event time.
     #[getter]
     fn without_time(&self) -> u64 {

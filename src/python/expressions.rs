@@ -158,6 +158,17 @@ pub(crate) fn expr_function(name: &str, arguments: Vec<Expr>) -> Expr {
     Expr(Expression::function(name, arguments))
 }
 
+/// An aggregate function over the rows of a group.
+#[pyfunction]
+pub(crate) fn expr_aggregate(name: &str, arguments: Vec<Expr>, distinct: bool) -> Expr {
+    let arguments = arguments.into_iter().map(|argument| argument.0).collect();
+    Expr(if distinct {
+        Expression::aggregate_distinct(name, arguments)
+    } else {
+        Expression::aggregate(name, arguments)
+    })
+}
+
 /// The value of the first branch whose condition is true.
 #[pyfunction]
 #[pyo3(signature = (branches, otherwise=None))]
@@ -204,6 +215,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(expr_lit, module)?)?;
     module.add_function(wrap_pyfunction!(expr_operator, module)?)?;
     module.add_function(wrap_pyfunction!(expr_function, module)?)?;
+    module.add_function(wrap_pyfunction!(expr_aggregate, module)?)?;
     module.add_function(wrap_pyfunction!(expr_when, module)?)?;
     module.add_function(wrap_pyfunction!(expr_cast, module)?)?;
     module.add_function(wrap_pyfunction!(expr_alias, module)?)?;

@@ -34,7 +34,7 @@ mod _native {
     #[pymodule_export]
     use crate::python::context::Context;
     #[pymodule_export]
-    use crate::python::dstream::Stream;
+    use crate::python::dstream::{Stream, Window};
     #[pymodule_export]
     use crate::python::error::{
         CheckpointError, ConfigError, DataError, DataLossError, FencedError, MemoryLimitError, SchemaError,

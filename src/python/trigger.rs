@@ -4,7 +4,7 @@
 
 use pyo3::prelude::*;
 
-use crate::driver::Trigger as CoreTrigger;
+use crate::driver::{OpenWindows, Trigger as CoreTrigger};
 use crate::error::Error;
 use crate::python::units::Span;
 use crate::time::Interval;
@@ -16,8 +16,16 @@ const DEFAULT_MAX_RECORDS: u64 = 1_000_000;
 #[pyclass(frozen, eq, module = "tidemill")]
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Trigger {
-    pub(crate) trigger: CoreTrigger,
+    pub(crate) when: CoreTrigger,
     pub(crate) max_records: u64,
+    pub(crate) at_end: OpenWindows,
+}
+
+impl Trigger {
+    /// What `trigger` is where nothing more is said: where every source ends, nothing can come to open windows any more.
+    fn plain(trigger: CoreTrigger) -> Self {
+        Self { when: trigger, max_records: DEFAULT_MAX_RECORDS, at_end: OpenWindows::Close }
+    }
 }
 
 #[pymethods]
@@ -25,28 +33,30 @@ impl Trigger {
     #[staticmethod]
     fn interval(every: Span) -> PyResult<Self> {
         let interval = Interval::new(every.0).map_err(|error| error.at("batch interval"))?;
-        Ok(Self { trigger: CoreTrigger::Interval(interval), max_records: DEFAULT_MAX_RECORDS })
+        Ok(Self::plain(CoreTrigger::Interval(interval)))
     }
 
     #[staticmethod]
     fn as_soon_as_possible() -> Self {
-        Self { trigger: CoreTrigger::AsSoonAsPossible, max_records: DEFAULT_MAX_RECORDS }
+        Self::plain(CoreTrigger::AsSoonAsPossible)
     }
 
     #[staticmethod]
-    #[pyo3(signature = (max_records = None))]
-    fn available_now(max_records: Option<u64>) -> PyResult<Self> {
-        match max_records {
-            Some(0) => Err(Error::config("max_records must be positive, found 0").into()),
-            max => Ok(Self {
-                trigger: CoreTrigger::AvailableNow,
-                max_records: max.unwrap_or(DEFAULT_MAX_RECORDS),
-            }),
-        }
+    #[pyo3(signature = (max_records = None, close_windows = None))]
+    fn available_now(max_records: Option<u64>, close_windows: Option<bool>) -> PyResult<Self> {
+        let max_records = match max_records {
+            Some(0) => return Err(Error::config("max_records must be positive, found 0").into()),
+            max => max.unwrap_or(DEFAULT_MAX_RECORDS),
+        };
+        let at_end = match close_windows {
+            Some(false) => OpenWindows::Stay,
+            Some(true) | None => OpenWindows::Close,
+        };
+        Ok(Self { when: CoreTrigger::AvailableNow, max_records, at_end })
     }
 
     fn __repr__(&self) -> String {
-        match self.trigger {
+        match self.when {
             CoreTrigger::Interval(interval) => format!("interval(\"{}ms\")", interval.duration().as_millis()),
             CoreTrigger::AsSoonAsPossible => "as_soon_as_possible()".to_owned(),
             CoreTrigger::AvailableNow => format!("available_now(max_records={})", self.max_records),

@@ -1,0 +1,114 @@
+"""Rows on their way into aggregates: grouped by key, and perhaps in windows of event time.
+
+These are half-sentences, ``s.window("10s", on="ts").group_by("device")``, which `agg` ends. They deliberately compute
+nothing and check nothing: the plan does, at start, all mistakes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import tidemill._native as _native
+from tidemill.expressions import Expr
+
+if TYPE_CHECKING:
+    from tidemill.dstream import AggregatedStream, DStream
+
+
+class GroupedStream:
+    """The rows of each batch by key; made by `DStream.group_by`."""
+
+    def __init__(
+        self,
+        stream: DStream,
+        keys: Sequence[str | Expr],
+        named: Mapping[str, Expr],
+    ) -> None:
+        self._stream = stream
+        self._keys = keys
+        self._named = named
+
+    def agg(self, *columns: Expr, **named: Expr) -> DStream:
+        """One row a group: the keys, and a column for each aggregate.
+
+        What is made of aggregates and keys is an expression like any other, say
+        ``(col("x").sum() / tm.count()).alias("m")``.
+        Groups leave in a fixed order that does not depend on threads or executors, which is not that of the keys.
+        A batch without rows makes no group.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext()
+        >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=tm.Json({"site": "string", "t": "float64"}))
+        >>> s.group_by("site").agg(mean=tm.col("t").mean(), spread=tm.col("t").max() - tm.col("t").min()).columns
+        ['site', 'mean', 'spread']
+        """
+        native = self._stream._native.aggregate(list(self._keys), self._named, list(columns), named, None)
+        return self._stream._next(native)
+
+
+class WindowedStream:
+    """The rows in windows of event time; made by `DStream.window`."""
+
+    def __init__(self, stream: DStream, window: _native.Window) -> None:
+        self._stream = stream
+        self._window = window
+
+    def group_by(self, *keys: str | Expr, **named: Expr) -> GroupedWindows:
+        """The rows of each window by key.
+
+        Args:
+            keys: columns, or expressions with a name; none makes one group of all rows of a window.
+            named: further keys, each computed by an expression.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext()
+        >>> format = tm.Json({"device": "string", "ts": "timestamp[ms]", "t": "float64"})
+        >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=format, event_time="ts")
+        >>> s.window("1m", "10s", on="ts").group_by("device").agg(mean=tm.col("t").mean()).columns
+        ['window_start', 'window_end', 'device', 'mean']
+        """
+        return GroupedWindows(self, keys, named)
+
+    def agg(self, *columns: Expr, **named: Expr) -> AggregatedStream:
+        """One row a window: its start and end, and a column for each aggregate."""
+        return self.group_by().agg(*columns, **named)
+
+    @property
+    def late(self) -> DStream:
+        """The rows that have no place in the windows, with all columns and ``late_reason``.
+
+        The reason is ``"late"`` where every window of the row has ended, ``"future"`` where its time is too far ahead
+        to be believed, ``"null"`` where there is none.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext()
+        >>> format = tm.Json({"ts": "timestamp[ms]", "t": "float64"})
+        >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=format, event_time="ts")
+        >>> s.window("1m", on="ts").late.columns
+        ['ts', 't', 'late_reason']
+        """
+        return self._stream._next(self._stream._native.late(self._window))
+
+
+class GroupedWindows:
+    """The rows of each window by key; made by `WindowedStream.group_by`."""
+
+    def __init__(
+        self, windowed: WindowedStream, keys: Sequence[str | Expr], named: Mapping[str, Expr]
+    ) -> None:
+        self._windowed = windowed
+        self._keys = keys
+        self._named = named
+
+    def agg(self, *columns: Expr, **named: Expr) -> AggregatedStream:
+        """One row a key and window: ``window_start``, ``window_end``, the keys, and a column for each aggregate.
+
+        See `GroupedStream.agg` for what a column may be. Rows leave in order of window.
+        """
+        windowed = self._windowed
+        stream = windowed._stream
+        native = stream._native.aggregate(
+            list(self._keys), self._named, list(columns), named, windowed._window
+        )
+        return stream._windowed(native, windowed.late)

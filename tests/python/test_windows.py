@@ -1,0 +1,285 @@
+"""Aggregates and windows of event time, over a scripted source and against a plain model."""
+
+from __future__ import annotations
+
+import json
+import math
+import queue
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tidemill as tm
+from tests.python.window_model import Answer, Plan, Row, Shape, answer
+from tidemill import col
+from tidemill.testing import ManualClock, ScriptedSource
+
+FORMAT = tm.Json({"k": "string", "ts": "timestamp[ms]", "v": "int64"})
+YEAR = 365 * 86_400_000
+
+
+def filled(rows: Sequence[Sequence[Row]]) -> ScriptedSource:
+    """A source of these rows of each partition."""
+    source = ScriptedSource(partitions=len(rows))
+    for partition, own in enumerate(rows):
+        source.push(partition, [json.dumps({"k": k, "ts": ts, "v": v}).encode() for k, ts, v in own])
+    return source
+
+
+def windowed(stream: tm.DStream, shape: Shape, emit: Any = "final") -> tm.AggregatedStream:
+    """The aggregates of the model's results."""
+    windows = stream.window(
+        shape.length / 1000, shape.slide / 1000, on="ts", offset=shape.offset / 1000, emit=emit
+    )
+    v = col("v")
+    return windows.group_by("k").agg(n=tm.count(), sum=v.sum(), mean=v.mean(), low=v.min(), high=v.max())
+
+
+def millis(moment: datetime) -> int:
+    return round(moment.replace(tzinfo=UTC).timestamp() * 1000)
+
+
+class Job:
+    """A job that runs to its end, with the plans that it made and what each batch emitted."""
+
+    def __init__(
+        self, rows: Sequence[Sequence[Row]], shape: Shape, *, delay: int = 0, **options: Any
+    ) -> None:
+        max_records = options.pop("max_records", 100)
+        self.ctx = tm.StreamingContext(trigger=tm.available_now(max_records=max_records), **options)
+        stream = self.ctx.scripted(filled(rows), format=FORMAT, event_time="ts", watermark=delay / 1000)
+        self.emitted: dict[str, dict[int, list[tuple[Any, ...]]]] = defaultdict(lambda: defaultdict(list))
+        final, updates = windowed(stream, shape), windowed(stream, shape, "updates")
+        for name, output in (("final", final), ("updates", updates), ("late", final.late)):
+            output.foreach_batch(self._into(name))
+        self.progress: list[tm.Progress] = []
+        self.ctx.listeners.append(self._hear)
+
+    def _into(self, name: str) -> Any:
+        def take(batch: tm.Batch) -> None:
+            for row in batch.to_pyarrow().to_pylist():
+                values = (millis(value) if isinstance(value, datetime) else value for value in row.values())
+                self.emitted[name][batch.id].append(tuple(values))
+
+        return take
+
+    def _hear(self, event: tm.Event) -> None:
+        if event.progress is not None:
+            self.progress.append(event.progress)
+
+    def run(self) -> list[Plan]:
+        """Runs; the plans of the batches, of which the last closes all windows."""
+        self.ctx.run()
+        return [self._plan(one, one is self.progress[-1]) for one in self.progress]
+
+    def _plan(self, progress: tm.Progress, closes: bool) -> Plan:
+        watermark = -math.inf if progress.watermark is None else progress.watermark.timestamp() * 1000
+        ranges = {partition: (start, until) for _, partition, start, until in progress.offset_ranges}
+        return Plan(millis(progress.batch_time), ranges, math.inf if closes else watermark)
+
+    def found(self, name: str) -> list[list[tuple[Any, ...]]]:
+        return [self.emitted[name][batch] for batch in range(len(self.progress))]
+
+
+def same(found: list[list[tuple[Any, ...]]], expected: Sequence[Sequence[tuple[Any, ...]]]) -> None:
+    assert [sorted(batch, key=repr) for batch in found] == [sorted(batch, key=repr) for batch in expected]
+
+
+def check(job: Job, rows: Sequence[Sequence[Row]], shape: Shape) -> Answer:
+    expected = answer(rows, job.run(), shape)
+    same(job.found("final"), expected.final)
+    same(job.found("updates"), expected.updates)
+    same(job.found("late"), expected.late)
+    return expected
+
+
+ROW = st.tuples(
+    st.sampled_from(["a", "b", "", None]),
+    st.one_of(st.integers(-50, 200), st.integers(-50, 200), st.none(), st.just(80 * YEAR)),
+    st.one_of(st.integers(-5, 5), st.none()),
+)
+ROWS = st.lists(st.lists(ROW, max_size=40), min_size=1, max_size=3)
+SHAPES = st.sampled_from([Shape(10, 10), Shape(10, 5), Shape(30, 20, 7), Shape(100, 1), Shape(7, 3, 2)])
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=ROWS, shape=SHAPES, delay=st.sampled_from([0, 5, 60]), max_records=st.integers(1, 50))
+def test_windows_are_those_of_the_model(
+    rows: list[list[Row]], shape: Shape, delay: int, max_records: int
+) -> None:
+    check(Job(rows, shape, delay=delay, max_records=max_records), rows, shape)
+
+
+@settings(deadline=None, max_examples=15)
+@given(rows=ROWS, shape=SHAPES, max_records=st.integers(1, 50))
+def test_executors_and_threads_do_not_show(rows: list[list[Row]], shape: Shape, max_records: int) -> None:
+    jobs = [
+        Job(rows, shape, delay=5, max_records=max_records, executors=executors, threads=threads)
+        for executors, threads in ((1, 1), (1, 8), (3, 2))
+    ]
+    for job in jobs:
+        job.run()
+    assert all(job.emitted == jobs[0].emitted for job in jobs)
+
+
+def test_a_window_leaves_when_the_watermark_passes_its_end() -> None:
+    rows: list[list[Row]] = [[("a", 1, 1), ("a", 9, 2), ("a", 14, 3), ("a", 15, 4), ("a", 31, 5)]]
+    job = Job(rows, Shape(10, 10), delay=5, max_records=1)
+    expected = check(job, rows, Shape(10, 10))
+    assert [[row[:3] for row in batch] for batch in expected.final] == [
+        [], [], [], [(0, 10, "a")], [(10, 20, "a"), (30, 40, "a")],
+    ]  # fmt: skip
+
+
+def test_late_rows_are_counted_and_kept_with_their_reason() -> None:
+    rows: list[list[Row]] = [[("a", 100, 1), ("b", 1, 2), (None, None, 3), ("c", 80 * YEAR, 4)]]
+    job = Job(rows, Shape(10, 10), max_records=1)
+    check(job, rows, Shape(10, 10))
+    assert [row for batch in job.found("late") for row in batch] == [
+        ("b", 1, 2, "late"), (None, None, 3, "null"), ("c", 80 * YEAR, 4, "future"),
+    ]  # fmt: skip
+    # Two aggregations met the late row; the others are counted where they are decoded.
+    assert sum(one.late for one in job.progress) == 2
+    assert sum(one.without_time for one in job.progress) == 1
+    assert sum(one.future for one in job.progress) == 1
+
+
+def test_groups_of_a_batch_are_aggregated_by_several_keys_and_by_none() -> None:
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    stream = ctx.scripted(filled([[("a", 1, 1), ("a", 1, None)], [("a", 2, 3), (None, 1, 4)]]), format=FORMAT)
+    by_two, of_all = [], []
+    grouped = stream.group_by("k", "ts").agg(n=tm.count(), sum=col("v").sum())
+    grouped.foreach_batch(lambda batch: by_two.extend(batch.to_pyarrow().to_pylist()))
+    total = stream.group_by().agg((col("v").sum() / tm.count()).alias("share"), known=tm.count("v"))
+    total.foreach_batch(lambda batch: of_all.extend(batch.to_pyarrow().to_pylist()))
+    ctx.run()
+    assert sorted((row["k"] or "", row["ts"].microsecond, row["n"], row["sum"]) for row in by_two) == [
+        ("", 1000, 1, 4), ("a", 1000, 2, 1), ("a", 2000, 1, 3),
+    ]  # fmt: skip
+    assert of_all == [{"share": 2.0, "known": 3}]
+
+
+def test_keys_may_be_expressions() -> None:
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    stream = ctx.scripted(filled([[("a", 1, 1), ("b", 1, 3), ("c", 1, 4)]]), format=FORMAT)
+    odd = stream.group_by((col("v") % 2).alias("odd"), big=col("v") > 3).agg(n=tm.count())
+    rows = [row for batch in odd for row in batch.to_pyarrow().to_pylist()]
+    assert sorted((row["odd"], row["big"], row["n"]) for row in rows) == [(0, True, 1), (1, False, 2)]
+
+
+def test_first_and_last_of_a_window_go_by_event_time() -> None:
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    rows: list[list[Row]] = [[("a", 5, 1), ("a", 2, 2)], [("a", 9, 3), ("a", 1, 4), ("a", 9, 5)]]
+    stream = ctx.scripted(filled(rows), format=FORMAT, event_time="ts")
+    ends = stream.window("10ms", on="ts").agg(first=col("v").first(), last=col("v").last())
+    assert [batch.to_pyarrow().select(["first", "last"]).to_pylist() for batch in ends] == [
+        [{"first": 4, "last": 5}]
+    ]
+
+
+def test_a_keyed_stream_of_windows_goes_on_to_a_detector_without_another_exchange() -> None:
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    stream = ctx.scripted(filled([[("a", 1, 1)]]), format=FORMAT, event_time="ts")
+    means = stream.window("10ms", on="ts").group_by("k").agg(mean=col("v").mean())
+    scored = means.key_by("k").detect("mean", tm.ml.Ewma())
+    assert scored.explain().count("exchange by key group") == 2
+    assert [batch.num_rows for batch in scored] == [1]
+
+
+def test_a_quiet_device_has_its_last_window_closed_by_the_others() -> None:
+    source, clock = ScriptedSource(partitions=2), ManualClock("2000s")
+    ctx = tm.StreamingContext("1s", clock=clock)
+    stream = ctx.scripted(
+        source, format=FORMAT, event_time="ts", watermark="0s", idle_timeout="5s", starting="earliest"
+    )
+    closed: list[tm.Batch] = []
+    windowed(stream, Shape(10_000, 10_000)).foreach_batch(closed.append)
+    done: queue.Queue[tm.Progress] = queue.Queue()
+    ctx.listeners.append(lambda event: done.put(event.progress) if event.progress else None)
+    source.push(1, [b'{"k": "quiet", "ts": 2000, "v": 2}'])
+    with ctx:
+        ctx.start()
+        for second in range(30):
+            source.push(0, [json.dumps({"k": "loud", "ts": 3000 + second * 1000, "v": 1}).encode()])
+            clock.advance("1s")
+            progress = done.get(timeout=30)
+            if closed:
+                break
+    # The quiet partition is at its end in the plans from the second on, and holds nobody after five seconds of them.
+    assert second == 7
+    assert progress.watermark == datetime.fromtimestamp(10, UTC)
+    assert {row["k"] for row in closed[0].to_pyarrow().to_pylist()} == {"loud", "quiet"}
+
+
+def test_windows_that_stay_open_at_the_end_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    ctx = tm.StreamingContext(trigger=tm.available_now(close_windows=False))
+    stream = ctx.scripted(filled([[("a", 1, 1), ("b", 1, 1)]]), format=FORMAT, event_time="ts")
+    assert list(windowed(stream, Shape(10, 10))) == []
+    assert ctx.progress is not None
+    assert ctx.progress.open_windows == 2
+
+
+def test_state_that_grows_without_end_is_a_named_error() -> None:
+    ctx = tm.StreamingContext(trigger=tm.available_now(close_windows=False), max_state_bytes="20kB")
+    rows: list[list[Row]] = [[(f"device-{n}", 1, n) for n in range(1000)]]
+    stream = ctx.scripted(filled(rows), format=FORMAT, event_time="ts")
+    windowed(stream, Shape(10, 10)).foreach_batch(print)
+    with pytest.raises(
+        tm.MemoryLimitError, match=r"max_state_bytes grants \(20000\).*in agg, test_windows\.py:"
+    ):
+        ctx.run()
+
+
+class TestMistakes:
+    """What is wrong with a window is told before anything runs."""
+
+    def stream(self, **options: Any) -> tm.DStream:
+        return tm.StreamingContext().scripted(ScriptedSource(), format=FORMAT, **options)
+
+    def test_windows_need_the_event_time_of_the_source(self) -> None:
+        with pytest.raises(tm.ConfigError, match="this stream has none; name it at the source"):
+            _ = self.stream().window("10s", on="ts").agg(n=tm.count()).columns
+        with pytest.raises(tm.ConfigError, match='which is "ts" here; pass on="ts"'):
+            _ = self.stream(event_time="ts").window("10s", on="v").agg(n=tm.count()).columns
+        with pytest.raises(tm.TidemillError, match='no column "time"'):
+            _ = self.stream(event_time="ts").window("10s", on="time").agg(n=tm.count()).columns
+        with pytest.raises(tm.ConfigError, match="needs on="):
+            self.stream(event_time="ts").window("10s")
+
+    def test_a_renamed_event_time_is_known_and_a_computed_one_is_not(self) -> None:
+        stream = self.stream(event_time="ts")
+        assert stream.rename({"ts": "t"}).window("1s", on="t").agg(n=tm.count()).columns[-1] == "n"
+        assert stream.select(t="ts").window("1s", on="t").agg(n=tm.count()).columns[-1] == "n"
+        changed = stream.with_columns(ts=tm.sql_expr("ts + interval '1 hour'"))
+        with pytest.raises(tm.ConfigError, match="leave the column as it is"):
+            _ = changed.window("1s", on="ts").agg(n=tm.count()).columns
+
+    def test_lengths_are_checked(self) -> None:
+        stream = self.stream(event_time="ts")
+        for length, slide, text in [
+            ("1s", "2s", "at most its length"),
+            ("0s", None, "longer than zero"),
+            ("1us", None, "whole number of ticks"),
+        ]:
+            with pytest.raises(tm.ConfigError, match=text):
+                _ = stream.window(length, slide, on="ts").agg(n=tm.count()).columns
+        with pytest.raises(tm.ConfigError, match='emit is "final" or "updates"'):
+            stream.window("1s", on="ts", emit="sometimes")  # type: ignore[arg-type]
+
+    def test_aggregates_and_columns_are_told_apart(self) -> None:
+        grouped = self.stream().group_by("k")
+        with pytest.raises(tm.ConfigError, match="at least one aggregate"):
+            _ = grouped.agg().columns
+        with pytest.raises(tm.TidemillError, match='"v"'):
+            _ = grouped.agg(x=col("v") + col("v").sum()).columns
+        with pytest.raises(tm.TidemillError, match=r"agg"):
+            _ = self.stream().filter(col("v").sum() > 1).columns
+        with pytest.raises(tm.TidemillError, match='did you mean "k"'):
+            _ = self.stream().group_by("K").agg(n=tm.count()).columns
+        with pytest.raises(tm.TidemillError, match="string"):
+            _ = grouped.agg(x=col("k").sum()).columns

@@ -147,6 +147,7 @@ class StreamingContext:
         event_time: str | None = None,
         watermark: Duration = "0s",
         idle_timeout: Duration | None = "10s",
+        max_future: Duration = "1h",
         starting: Position | None = None,
         ending: Position | None = None,
         group_id: str | None = None,
@@ -171,6 +172,8 @@ class StreamingContext:
             watermark: how far the watermark stays behind the largest event time.
             idle_timeout: a partition that has been read to its end for so long holds the watermark no more; None
                 for never.
+            max_future: an event time further ahead of its batch is not believed: it moves no watermark and comes to no
+                window.
             starting: where reading starts; see `Position`. By default at the earliest record where the job ends by
                 itself (`ending`, or the trigger `available_now`), else at the latest.
             ending: where reading ends; resolved once, at the start.
@@ -205,8 +208,8 @@ class StreamingContext:
         read = _subscribed(named, assigned)
         reading = _reading(
             read, name=name or ",".join(read), format=format, event_time=event_time, watermark=watermark,
-            idle_timeout=idle_timeout, starting=starting, ending=ending, on_bad=on_bad, metadata=metadata,
-            max_rate_per_partition=max_rate_per_partition,
+            idle_timeout=idle_timeout, max_future=max_future, starting=starting, ending=ending,
+            on_bad=on_bad, metadata=metadata, max_rate_per_partition=max_rate_per_partition,
         )  # fmt: skip
         settings = {key: _setting(value) for key, value in (config or {}).items()}
         stream = self._native.kafka(named, assigned, bootstrap_servers, settings, group_id, **reading)
@@ -220,6 +223,7 @@ class StreamingContext:
         event_time: str | None = None,
         watermark: Duration = "0s",
         idle_timeout: Duration | None = "10s",
+        max_future: Duration = "1h",
         starting: Position | None = "earliest",
         ending: Position | None = None,
         on_bad: Literal["fail", "drop"] = "fail",
@@ -239,8 +243,8 @@ class StreamingContext:
         """
         reading = _reading(
             [source.topic], name=name or source.topic, format=format, event_time=event_time, watermark=watermark,
-            idle_timeout=idle_timeout, starting=starting, ending=ending, on_bad=on_bad, metadata=metadata,
-            max_rate_per_partition=max_rate_per_partition,
+            idle_timeout=idle_timeout, max_future=max_future, starting=starting, ending=ending,
+            on_bad=on_bad, metadata=metadata, max_rate_per_partition=max_rate_per_partition,
         )  # fmt: skip
         stream = self._native.scripted(source, **reading)
         return DStream(self, stream)
@@ -430,6 +434,7 @@ def _reading(
     event_time: str | None,
     watermark: Duration,
     idle_timeout: Duration | None,
+    max_future: Duration,
     starting: Position | None,
     ending: Position | None,
     on_bad: str,
@@ -443,6 +448,7 @@ def _reading(
         "event_time": event_time,
         "watermark": watermark,
         "idle_timeout": idle_timeout,
+        "max_future": max_future,
         "starting": _bound("starting", starting, topics),
         "ending": _bound("ending", ending, topics),
         "on_bad": on_bad,

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -21,9 +20,6 @@ use crate::plan::SourceSpec;
 use crate::python::schema::Schema;
 use crate::python::units::Span;
 use crate::time::Clock;
-
-/// An event time later than the batch time by more than this is not believed.
-const MAX_FUTURE: Duration = Duration::from_hours(1);
 
 /// The column of the records' own timestamps, which may serve as event time without being asked for by name.
 const KAFKA_TIMESTAMP: &str = "kafka_timestamp";
@@ -72,6 +68,7 @@ pub(crate) struct ReadingArguments<'py> {
     event_time: Option<String>,
     watermark: Span,
     idle_timeout: Option<Span>,
+    max_future: Span,
     starting: Option<pyo3::Bound<'py, Edge>>,
     ending: Option<pyo3::Bound<'py, Edge>>,
     max_rate_per_partition: Option<f64>,
@@ -90,8 +87,8 @@ impl<'py> ReadingArguments<'py> {
         if self.event_time.as_deref() == Some(KAFKA_TIMESTAMP) && !metadata.contains(&Metadata::Timestamp) {
             metadata.push(Metadata::Timestamp);
         }
-        let event_time =
-            self.event_time.clone().map(|column| EventTimeSpec { column, max_future: MAX_FUTURE });
+        let max_future = self.max_future.0;
+        let event_time = self.event_time.clone().map(|column| EventTimeSpec { column, max_future });
         Ok(SourceSpec {
             name: self.name.clone(),
             format,

@@ -212,8 +212,25 @@ impl<T: Tag> KeyTable<T> {
     }
 
     /// Puts these slots in the order of [`Self::sorted`].
+    ///
+    /// The group and the first bytes of a key settle nearly every comparison: in one number beside its slot they are
+    /// sorted in the cache, where looking up entry and key each time would miss it twice a comparison.
     pub fn sort(&self, slots: &mut [u32]) {
-        slots.sort_unstable_by_key(|slot| (self.hash(*slot).map(KeyGroup::of), self.key(*slot)));
+        let ranked = |slot: &u32| (self.rank(*slot), *slot);
+        let mut order: Vec<(u64, u32)> = slots.iter().map(ranked).collect();
+        order.sort_unstable_by(|(a, left), (b, right)| {
+            a.cmp(b).then_with(|| self.key(*left).cmp(&self.key(*right)))
+        });
+        slots.iter_mut().zip(order).for_each(|(slot, (_, sorted))| *slot = sorted);
+    }
+
+    /// The group, and as much of the key's beginning as fits behind it.
+    fn rank(&self, slot: u32) -> u64 {
+        const GROUP_BITS: u32 = KeyGroup::COUNT.ilog2();
+        let group = self.hash(slot).map_or(0, |hash| u64::from(KeyGroup::of(hash).0));
+        let mut beginning = [0; 8];
+        beginning.iter_mut().zip(self.key(slot).unwrap_or_default()).for_each(|(to, from)| *to = *from);
+        group << (u64::BITS - GROUP_BITS) | u64::from_be_bytes(beginning) >> GROUP_BITS
     }
 
     /// The keys in these slots, with their hashes, for another table.

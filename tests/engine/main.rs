@@ -17,3 +17,4 @@ mod expr;
 mod ingest;
 mod sink;
 mod state;
+mod windows;

@@ -1,0 +1,255 @@
+//! Aggregates and windows executed over a scripted source: settings, batch boundaries and moved state do not show.
+//!
+//! What the results are is held to a plain model by the Python suite; here it is that nothing changes them.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit};
+use arrow::util::display::array_value_to_string;
+use tidemill::decode::{EventTimeSpec, Format, OnBad};
+use tidemill::error::ErrorKind;
+use tidemill::exec::local::{LocalEngine, LocalSettings};
+use tidemill::exec::{Engine, MapTask, Reduced};
+use tidemill::expr::Expression;
+use tidemill::ingest::Source;
+use tidemill::ingest::scripted::ScriptedSource;
+use tidemill::offset::{Offset, OffsetRange, TopicPartition};
+use tidemill::plan::{AggregateSpec, Emit, Named, Operator, Plan, SourceId, SourceSpec, WindowSpec};
+use tidemill::state::window::WindowShape;
+use tidemill::time::{BatchId, BatchTime, EventTime};
+
+const PARTITIONS: i32 = 4;
+/// Every job is run on each of these: (executors, threads).
+const SETTINGS: [(usize, usize); 4] = [(1, 1), (1, 8), (3, 3), (2, 1)];
+
+fn spec() -> SourceSpec {
+    let ts = DataType::Timestamp(TimeUnit::Millisecond, None);
+    let fields = vec![
+        Field::new("k", DataType::Utf8, true),
+        Field::new("ts", ts, true),
+        Field::new("v", DataType::Float64, true),
+    ];
+    SourceSpec {
+        name: "readings".to_owned(),
+        format: Format::Json(Arc::new(Schema::new(fields))),
+        metadata: Vec::new(),
+        on_bad: OnBad::Fail,
+        event_time: Some(EventTimeSpec { column: "ts".to_owned(), max_future: Duration::from_secs(3_600) }),
+    }
+}
+
+fn every_aggregate() -> Vec<Named> {
+    let sql = |(number, text): (usize, &&str)| Named {
+        name: format!("a{number}"),
+        expression: Expression::sql(text),
+    };
+    let texts = [
+        "count(*)",
+        "count(v)",
+        "sum(v)",
+        "avg(v) + max(v)",
+        "min(k)",
+        "var(v)",
+        "stddev(v)",
+        "first(v)",
+        "last(v)",
+        "approx_quantile(v, 0.9)",
+        "approx_distinct(v)",
+        "top_k(v, 3)",
+        "collect(v)",
+        "median(v)",
+        "corr(v, v * v)",
+        "count(distinct k)",
+    ];
+    texts.iter().enumerate().map(sql).collect()
+}
+
+fn window(length: u64, slide: u64, emit: Emit) -> WindowSpec {
+    let [length, slide] = [length, slide].map(Duration::from_millis);
+    WindowSpec { shape: WindowShape { length, slide, offset: Duration::ZERO }, on: "ts".to_owned(), emit }
+}
+
+/// A job of one source whose rows are aggregated by `keys`.
+struct Job {
+    plan: Plan,
+    source: ScriptedSource,
+}
+
+impl Job {
+    fn new(keys: &[&str], window: Option<WindowSpec>) -> Self {
+        let mut plan = Plan::default();
+        let id = plan.add_source(spec());
+        let source = plan.add(Operator::Source(id), vec![], None);
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        let spec = AggregateSpec { keys, columns: every_aggregate(), window };
+        let aggregated = plan.add(Operator::Aggregate(spec), vec![source], None);
+        plan.add_output(aggregated, None);
+        Self { plan, source: ScriptedSource::with_partitions("readings", PARTITIONS) }
+    }
+
+    /// Rows whose times wander up and down while they rise.
+    fn fill(&self, rows: i64) {
+        let mut random = fastrand::Rng::with_seed(7);
+        for n in 0..rows {
+            let (key, ts) = (random.u8(0..9), n * 10 + random.i64(-200..200));
+            let key = if key == 8 { "null".to_owned() } else { format!("\"k{key}\"") };
+            let value = if random.u8(0..10) == 0 { "null".to_owned() } else { random.f64().to_string() };
+            let payload = format!(r#"{{"k":{key},"ts":{ts},"v":{value}}}"#);
+            self.source.push(random.i32(0..PARTITIONS), None, Some(payload.as_bytes()), 0);
+        }
+    }
+
+    fn engine(&self, executors: usize, threads: usize) -> LocalEngine {
+        let settings = LocalSettings { executors, threads: Some(threads), ..LocalSettings::default() };
+        let source = Arc::new(self.source.clone()) as Arc<dyn Source>;
+        LocalEngine::start(&self.plan.check().unwrap(), &[source], settings).unwrap()
+    }
+
+    /// Each partition cut at every `step` offsets; the watermark follows the offsets.
+    fn tasks(&self, step: i64) -> Vec<MapTask> {
+        let heads = self.source.heads().unwrap();
+        let end = heads.iter().map(|head| head.stable.0).max().unwrap();
+        let range = |at: &TopicPartition, stable: Offset, from: i64| {
+            let clamp = |offset: i64| Offset(offset.min(stable.0));
+            OffsetRange::new(at.clone(), clamp(from), clamp(from + step))
+        };
+        (0_u64..)
+            .zip((0..end).step_by(usize::try_from(step).unwrap()))
+            .map(|(batch, from)| MapTask {
+                batch: BatchId(batch),
+                time: BatchTime(1_700_000_000_000 + from),
+                ranges: vec![(
+                    SourceId(0),
+                    heads.iter().map(|head| range(&head.at, head.stable, from)).collect(),
+                )],
+                watermark: watermark(from),
+            })
+            .collect()
+    }
+}
+
+/// What has surely come once each partition has been read up to `offset`, give or take some late rows.
+fn watermark(offset: i64) -> Option<EventTime> {
+    (offset > 0).then(|| EventTime((offset * 40 - 300) * 1_000))
+}
+
+/// Maps and reduces every task; the last one closes all windows.
+fn run(engine: &LocalEngine, tasks: &[MapTask]) -> Vec<Reduced> {
+    let closing = |place: usize| tasks.get(place + 1).map_or(Some(EventTime::END), |next| next.watermark);
+    let one = |(place, task): (usize, &MapTask)| {
+        let mapped = engine.map(task).unwrap();
+        engine.reduce(task, mapped, closing(place)).unwrap()
+    };
+    tasks.iter().enumerate().map(one).collect()
+}
+
+/// The rows of every batch as text, floats by their bits: equal texts, equal bits.
+fn text(results: &[Reduced]) -> String {
+    let mut text = String::new();
+    for (batch, result) in results.iter().enumerate() {
+        for rows in result.outputs.iter().flat_map(|(_, rows)| rows) {
+            for row in 0..rows.num_rows() {
+                writeln!(text, "{batch} {}", line(rows, row)).unwrap();
+            }
+        }
+    }
+    text
+}
+
+fn line(rows: &RecordBatch, row: usize) -> String {
+    let cell = |column: &arrow::array::ArrayRef| match column.as_primitive_opt::<Float64Type>() {
+        Some(floats) if floats.is_valid(row) => floats.value(row).to_bits().to_string(),
+        _ => array_value_to_string(column, row).unwrap(),
+    };
+    rows.columns().iter().map(cell).collect::<Vec<_>>().join("|")
+}
+
+#[test]
+fn windows_and_groups_are_the_same_bits_with_any_threads_and_executors() {
+    for (keys, window) in [
+        (vec!["k"], Some(window(1_000, 1_000, Emit::Final))),
+        (vec!["k"], Some(window(1_000, 300, Emit::Updates))),
+        (vec![], Some(window(900, 300, Emit::Final))),
+        (vec!["k", "v"], None),
+        (vec![], None),
+    ] {
+        let job = Job::new(&keys, window);
+        job.fill(1_000);
+        let results =
+            SETTINGS.map(|(executors, threads)| text(&run(&job.engine(executors, threads), &job.tasks(40))));
+        assert!(results[0].lines().count() > 5, "{}", results[0]);
+        assert!(results.iter().all(|result| *result == results[0]), "{keys:?}");
+    }
+}
+
+#[test]
+fn panes_moved_out_and_in_again_go_on_with_the_same_bits() {
+    let job = Job::new(&["k"], Some(window(2_000, 500, Emit::Final)));
+    job.fill(1_000);
+    let tasks = job.tasks(20);
+    let whole = job.engine(1, 1);
+    let (before, after) = tasks.split_at(5);
+    for (task, next) in before.iter().zip(&tasks[1..]) {
+        whole.reduce(task, whole.map(task).unwrap(), next.watermark).unwrap();
+    }
+    let moved = job.engine(3, 3);
+    moved.restore(&whole.snapshot().unwrap()).unwrap();
+    assert_eq!(whole.snapshot().unwrap(), moved.snapshot().unwrap());
+    let (expected, found) = (run(&whole, after), run(&moved, after));
+    assert!(text(&expected).lines().count() > 50);
+    assert_eq!(text(&expected), text(&found));
+}
+
+#[test]
+fn closed_panes_leave_nothing_behind() {
+    let job = Job::new(&["k"], Some(window(1_000, 500, Emit::Final)));
+    job.fill(500);
+    let results = run(&job.engine(1, 2), &job.tasks(25));
+    let open: Vec<u64> = results.iter().map(|result| result.state.windows).collect();
+    assert!(open[..open.len() - 1].iter().all(|open| *open > 0), "{open:?}");
+    let last = results.last().unwrap().state;
+    assert_eq!((last.keys, last.bytes, last.windows), (0, 0, 0));
+}
+
+#[test]
+fn late_rows_are_counted_once_for_each_aggregation() {
+    let job = Job::new(&["k"], Some(window(100, 100, Emit::Final)));
+    job.fill(1_000);
+    let tasks = job.tasks(25);
+    let engine = job.engine(1, 1);
+    let late: u64 = tasks.iter().map(|task| engine.map(task).unwrap().counts.late).sum();
+    assert!(late > 0);
+    let three = job.engine(3, 8);
+    assert_eq!(late, tasks.iter().map(|task| three.map(task).unwrap().counts.late).sum::<u64>());
+}
+
+#[test]
+fn state_beyond_its_limit_is_an_error_that_says_how_much_there_is() {
+    let job = Job::new(&["k"], Some(window(1_000, 1_000, Emit::Final)));
+    job.fill(100);
+    let settings = LocalSettings { max_state: 1_000, ..LocalSettings::default() };
+    let source = Arc::new(job.source.clone()) as Arc<dyn Source>;
+    let engine = LocalEngine::start(&job.plan.check().unwrap(), &[source], settings).unwrap();
+    let task = &job.tasks(100)[0];
+    let error = engine.reduce(task, engine.map(task).unwrap(), None).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::MemoryLimit);
+    assert!(error.to_string().contains("max_state_bytes grants (1000)"), "{error}");
+}
+
+#[test]
+fn a_damaged_snapshot_of_panes_is_refused() {
+    let job = Job::new(&["k"], Some(window(1_000, 1_000, Emit::Final)));
+    job.fill(100);
+    let engine = job.engine(1, 1);
+    let task = &job.tasks(100)[0];
+    engine.reduce(task, engine.map(task).unwrap(), None).unwrap();
+    let mut states = engine.snapshot().unwrap();
+    for (_, parts) in &mut states {
+        parts[0].remove_column(parts[0].schema().index_of("pane").unwrap());
+    }
+    let error = engine.restore(&states).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Checkpoint);
+}

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.bench import imports, jobs, machine, memory, readings, rust, small_batches
-from tests.bench.figure import Figure, table
-from tests.bench.settings import Settings
+from tests.bench import imports, jobs, machine, memory, rust, small_batches
+from tests.bench.figure import ROUNDS, Figure, table
+from tests.bench.peers import comparison
+from tests.bench.peers.sides import SIDES
+from tests.bench.settings import RECORDS, Settings
 from tests.kafka.broker import Broker
 
 Bench = Callable[[Settings], Iterable[Figure]]
@@ -25,6 +27,7 @@ PYTHON: dict[str, Bench] = {
     "small_batches": small_batches.figures,
     "jobs": jobs.figures,
     "memory": memory.figures,
+    "peers": comparison.figures,
 }
 
 
@@ -62,8 +65,16 @@ def _options(names: list[str]) -> argparse.Namespace:
         "--topic", help="a topic of the broker that is there already (default: one is filled)"
     )
     parser.add_argument(
-        "--records", type=int, default=5_000_000, help="records in the topic (default: 5,000,000)"
+        "--records", type=int, metavar="N",
+        help=f"records in the topic (default: {RECORDS:,}, and {comparison.RECORDS:,} for peers)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, metavar="N", help=f"runs of each side (default: {ROUNDS})"
     )
+    parser.add_argument(
+        "--peer", action="append", choices=(names_of_peers := [side.name for side in SIDES]), metavar="NAME",
+        help=f"compare with this one only, of {', '.join(names_of_peers)}",
+    )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, default=Path("figures.md"), help="where the table goes (default: figures.md)"
     )
@@ -78,13 +89,12 @@ def _options(names: list[str]) -> argparse.Namespace:
 
 @contextmanager
 def _settings(options: argparse.Namespace) -> Iterator[Settings]:
+    asked = (options.topic, options.records, options.rounds, tuple(options.peer or ()), options.out)
     if options.broker:
-        topic = options.topic or readings.fill(options.broker, options.records)
-        yield Settings(options.broker, topic, options.records)
+        yield Settings(options.broker, *asked)
         return
     with Broker() as broker:
-        address = broker.bootstrap_servers
-        yield Settings(address, readings.fill(address, options.records), options.records)
+        yield Settings(broker.bootstrap_servers, *asked)
 
 
 if __name__ == "__main__":

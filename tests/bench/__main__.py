@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.bench import imports, jobs, machine, memory, rust, small_batches
+from tests.bench import growth, imports, jobs, latency, machine, memory, rust, small_batches
 from tests.bench.figure import ROUNDS, Figure, table
 from tests.bench.peers import comparison
 from tests.bench.peers.sides import SIDES
@@ -28,12 +28,14 @@ PYTHON: dict[str, Bench] = {
     "jobs": jobs.figures,
     "memory": memory.figures,
     "peers": comparison.figures,
+    "latency": latency.figures,
+    "growth": growth.figures,
 }
 
 
 def main() -> int:
     """Measure, print each figure as it comes, and write the table."""
-    benches = {**PYTHON, **{name: partial(rust.figures, name) for name in rust.names()}}
+    benches: dict[str, Bench] = {**PYTHON, **{name: partial(rust.figures, name) for name in rust.names()}}
     options = _options(list(benches))
     chosen = {name: benches[name] for name in options.only or benches}
     found: list[Figure] = []

@@ -1,4 +1,4 @@
-"""What every benchmark is given: a broker, a topic, how many records are in it, how often to measure, where to write."""
+"""What every benchmark is given: broker, topic, how many records are in it, how often to measure, where to write."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`--only peers`: the job of the field, tidemill beside its peers, in turn on one topic, each with the same answer.
 
-It writes a table of its own besides, for the README, and all runs as JSON. It deliberately goes on when a side fails: its
-row says why, and the command fails at the end.
+It writes a table of its own besides, for the README, and all runs as JSON. It deliberately goes on when a side fails:
+its row says why, and the command fails at the end.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from statistics import median
 from tests.bench import machine
 from tests.bench.figure import Figure, Measured
 from tests.bench.peers import answer
-from tests.bench.peers.answer import Expected
+from tests.bench.peers.answer import MEANS_WITHIN, Expected
 from tests.bench.peers.sides import NOT_INSTALLABLE, SIDES, Run, Side
 from tests.bench.settings import Settings
 
 RECORDS = 1_000_000
 OURS = "tidemill"
 HEAD = """\
-| | records/s, process start to end | records/s without its start | CPU s a million | peak MiB | tidemill, start to end | \
-tidemill, without start | same windows |
+| | records/s, process start to end | records/s without its start | CPU s a million | peak MiB \
+| tidemill, start to end | tidemill, without start | same windows |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"""
 
 
@@ -99,7 +99,7 @@ def _times(ours: Result, theirs: Result, name: str, reach: str) -> str:
     """How many times as fast ours is, and what is to be reached."""
     if ours is theirs or ours.problem:
         return ""
-    return f"{getattr(ours, name) / getattr(theirs, name):.3g} ×" + (f" (to reach {reach})" if reach else "")
+    return f"{getattr(ours, name) / getattr(theirs, name):.3g}x" + (f" (to reach {reach})" if reach else "")
 
 
 def _figures(results: list[Result]) -> Iterator[Figure]:
@@ -108,9 +108,9 @@ def _figures(results: list[Result]) -> Iterator[Figure]:
         return
     for peer in (peer for peer in peers if not peer.problem):
         for name, title in (("steady", "without start"), ("whole", "process start to end")):
-            sides = (side.measured(getattr(side, name)) for side in (ours, peer))
+            ours_is, theirs_is = (side.measured(getattr(side, name)) for side in (ours, peer))
             yield Figure(
-                f"windowed means, {title}", "records/s", *sides,
+                f"windowed means, {title}", "records/s", ours_is, theirs_is,
                 against=peer.side.label(), reach=getattr(peer.side, f"reach_{name}"),
             )  # fmt: skip
 
@@ -118,9 +118,10 @@ def _figures(results: list[Result]) -> Iterator[Figure]:
 def _above(settings: Settings, expected: Expected, load: float) -> str:
     """What a table is of."""
     return (
-        f"{machine.describe()}\n* load of the machine before the first run: {load:.1f}\n* {expected.records:,} records, "
-        f"{expected.windows.num_rows:,} windows of 10 s by device; medians of {settings.rounds} runs in turn; every side's "
-        "windows compared with those of a pass of NumPy: counts equal, means within 1e-9"
+        f"{machine.describe()}\n* load of the machine before the first run: {load:.1f}\n"
+        f"* {expected.records:,} records, {expected.windows.num_rows:,} windows of 10 s by device; medians of "
+        f"{settings.rounds} runs in turn; every side's windows compared with those of a pass of NumPy: "
+        f"counts equal, means within {MEANS_WITHIN}"
     )
 
 

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from tests.bench.peers import answer, watched
 from tests.bench.peers.answer import Expected
-from tests.bench.peers.task import WINDOW_MS
+from tests.bench.peers.task import LATENESS_MS
 from tests.bench.settings import Settings
 from tests.kafka import jars
 
@@ -82,7 +82,7 @@ SIDES = [
     Side("quix", "Quix Streams", "quixstreams", lateness_ms=0, reach_steady="≥ 70", reach_whole="≥ 10"),
     Side("pathway", "Pathway", "pathway", reach_steady="≥ 20", reach_whole="≥ 10"),
     Side(
-        "spark", "Spark Structured Streaming, local[2],", "pyspark", lateness_ms=WINDOW_MS,
+        "spark", "Spark Structured Streaming, local[2],", "pyspark", lateness_ms=LATENESS_MS,
         reach_steady="≥ 15", reach_whole="≥ 10",
         prepare=lambda: jars.resolve(HERE / "pom.xml", "spark-kafka"),
     ),
@@ -100,11 +100,14 @@ def _steady(done: watched.Watched) -> float:
     return float((last["records"] - first["records"]) / took) if took > 0 else float("nan")
 
 
+def _is_for_this_python(requirement: Requirement) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": "bench"})
+
+
 def _why_missing(package: str) -> str:
     """Whether the extra `bench` leaves it out for this Python, or it was not installed."""
     for text in requires("tidemill") or []:
         requirement = Requirement(text)
-        if requirement.name == package and requirement.marker is not None:
-            if not requirement.marker.evaluate({"extra": "bench"}):
-                return f"{NOT_INSTALLABLE}: {package} has no wheel for Python {platform.python_version()}"
+        if requirement.name == package and not _is_for_this_python(requirement):
+            return f"{NOT_INSTALLABLE}: {package} has no wheel for Python {platform.python_version()}"
     return "not installed: pip install -e '.[bench]'"

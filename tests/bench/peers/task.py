@@ -17,6 +17,8 @@ from typing import Literal
 
 COLUMNS = ("window_start", "device", "mean", "n")
 WINDOW_MS = 10_000
+LATENESS_MS = 2_000
+"""For a side whose time is the latest of all partitions, which are not read in step."""
 LEAST = 20.0
 """The temperature from which on readings are kept."""
 

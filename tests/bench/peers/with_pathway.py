@@ -1,6 +1,7 @@
-"""The job in Pathway, which reads what is there as one static table.
+"""The job in Pathway, which reads what is there, and takes back a mean that more readings change.
 
-Nothing of it runs in Python, so that its first record is taken to come when its graph starts.
+Nothing of it runs in Python, so that its first record is taken to come when its graph starts. It deliberately asks for
+no closing of windows: its time is the latest of all partitions, which are not read in step, and would drop readings.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ class Reading(pw.Schema):
 
 def main() -> None:
     task = begin()
-    settings = {"bootstrap.servers": task.broker, "group.id": "bench-pathway", "auto.offset.reset": "earliest"}
+    settings = {
+        "bootstrap.servers": task.broker,
+        "group.id": "bench-pathway",
+        "auto.offset.reset": "earliest",
+    }
     readings = pw.io.kafka.read(settings, task.topic, schema=Reading, format="json", mode="static")
     kept = readings.filter(pw.this.temp >= LEAST)
     windows = kept.windowby(kept.ts, window=pw.temporal.tumbling(duration=WINDOW_MS), instance=kept.device)

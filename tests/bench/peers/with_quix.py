@@ -23,7 +23,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as state:
         app = Application(
             task.broker, consumer_group=f"bench-{uuid.uuid4().hex}", auto_offset_reset="earliest",
-            state_dir=state, use_changelog_topics=False, loglevel="INFO",
+            state_dir=state, use_changelog_topics=False, loglevel="WARNING",
         )  # fmt: skip
         _define(app, task, closed)
         app.run()

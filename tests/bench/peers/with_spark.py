@@ -1,8 +1,8 @@
 """The job in Spark Structured Streaming on two threads, its windows appended to Parquet.
 
-The first of its four micro-batches is taken for its start: until then it loads, plans and compiles. Readings may be
-ten seconds late, because its watermark is the latest over all partitions and these are not read in step; so the last
-windows stay open. It deliberately sets little else: what a user gets.
+The first of its four micro-batches is taken for its start: until then it loads, plans and compiles. Its last
+windows stay open, since its watermark is the latest time of all partitions less a lateness. It deliberately sets little
+else: what a user gets.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
-from tests.bench.peers.task import LEAST, WINDOW_MS, Task, begin, tell
+from tests.bench.peers.task import LATENESS_MS, LEAST, WINDOW_MS, Task, begin, tell
 from tests.kafka import jars
 
 POM = Path(__file__).with_name("pom.xml")
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _session() -> SparkSession:
-    settings = {
+    settings: dict[str, bool | float | int | str | None] = {
         "spark.jars": ",".join(map(str, connector())),
         "spark.sql.shuffle.partitions": "2",  # as many as threads; the default of 200 would be unfair
         "spark.ui.enabled": "false",
@@ -59,8 +59,10 @@ def _means(spark: SparkSession, task: Task) -> DataFrame:
     }
     raw = spark.readStream.format("kafka").options(**source).load()
     fields = f.from_json(raw.value.cast("string"), "device STRING, ts BIGINT, temp DOUBLE").alias("fields")
-    readings = raw.select(fields).select("fields.device", f.timestamp_millis("fields.ts").alias("ts"), "fields.temp")
-    windows = readings.filter(f.col("temp") >= LEAST).withWatermark("ts", WINDOW)
+    readings = raw.select(fields).select(
+        "fields.device", f.timestamp_millis("fields.ts").alias("ts"), "fields.temp"
+    )
+    windows = readings.filter(f.col("temp") >= LEAST).withWatermark("ts", f"{LATENESS_MS} milliseconds")
     means = windows.groupBy(f.window("ts", WINDOW), "device").agg(
         f.mean("temp").alias("mean"), f.count("*").alias("n")
     )

@@ -8,20 +8,18 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import tidemill as tm
-from tidemill import col
 
+import tidemill as tm
 from tests.bench.peers.task import COLUMNS, Task, begin, tell
+from tidemill import col
 
 
 def main() -> None:
     task = begin()
     closed: list[pa.Table] = []
-    ctx = tm.StreamingContext(trigger=tm.available_now(close_windows=True))
+    ctx = tm.StreamingContext(trigger=tm.available_now())
     columns = {"device": "string", "ts": "timestamp[ms]", "temp": "float64"}
-    readings = ctx.kafka(
-        task.topic, bootstrap_servers=task.broker, format=tm.Json(columns), event_time="ts"
-    )
+    readings = ctx.kafka(task.topic, bootstrap_servers=task.broker, format=tm.Json(columns), event_time="ts")
     means = (
         readings.filter(col("temp") >= 20)
         .window("10s", on="ts")

@@ -110,7 +110,7 @@ def _compared(settings: Settings, sizes: list[Size]) -> Iterator[Figure]:
 
 
 def _run(settings: Settings, size: Size, topic: str) -> Measured:
-    """Microseconds a record, from the start of the context to its end."""
+    """Microseconds a record, without the start."""
     arguments = [settings.bootstrap_servers, topic, str(size.batch), str(size.threads or "")]
     done = watched.run([sys.executable, "-m", "tests.bench.growth_side", *arguments], LIMIT_S)
     (said,) = done.said

@@ -6,6 +6,7 @@ the reader in a process each, so that none waits for another's interpreter lock.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import psutil
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
@@ -139,7 +139,7 @@ class Reader:
 
     def times(self) -> tuple[Times, Times]:
         """When each record was sent, and when its result was here, in nanoseconds; the probe is left out."""
-        sent = np.array([orjson.loads(value)["sent"] for _, lot in self._lots for value in lot], np.int64)
+        sent = np.array([json.loads(value)["sent"] for _, lot in self._lots for value in lot], np.int64)
         received = np.repeat(
             np.array([at for at, _ in self._lots], np.int64), [len(lot) for _, lot in self._lots]
         )

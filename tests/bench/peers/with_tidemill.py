@@ -35,17 +35,18 @@ def main() -> None:
 
 
 class Told:
-    """Tells of the first batch, and counts."""
+    """Tells when the first batch is planned, which is when reading begins, and counts."""
 
     def __init__(self) -> None:
         self.records = 0
+        self._began = False
 
     def on_event(self, event: tm.Event) -> None:
-        if event.progress is None:
-            return
-        if not self.records and event.progress.records:
-            tell("first", event.progress.records)
-        self.records += event.progress.records
+        if event.kind == "planned" and not self._began:
+            self._began = True
+            tell("first", 0)
+        if event.progress is not None:
+            self.records += event.progress.records
 
 
 def _write(task: Task, windows: pa.Table) -> None:

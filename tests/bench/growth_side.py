@@ -1,7 +1,7 @@
 """The job whose cost is measured as it grows: `python -m tests.bench.growth_side SERVERS TOPIC BATCH THREADS`.
 
-One window takes all readings. It deliberately leaves the start out, of Python as of the job: with it a few large messages
-would seem dear. It prints one JSON line.
+One window takes all readings. It deliberately leaves the start out, of Python as of the job, with which a few large
+messages would seem dear. It prints one JSON line.
 """
 
 from __future__ import annotations

@@ -67,7 +67,9 @@ class Expected:
         extra = pc.is_null(both["n"])
         missing = pc.and_(pc.is_null(both["n given"]), self._closed(both["window_start"], lateness_ms))
         other_n = pc.not_equal(both["n"], both["n given"])
-        other_mean = pc.greater(pc.abs(pc.subtract(both["mean"], both["mean given"])), MEANS_WITHIN)
+        close = pc.less_equal(pc.abs(pc.subtract(both["mean"], both["mean given"])), MEANS_WITHIN)
+        # Neither a NaN nor a null is close to anything.
+        other_mean = pc.and_(pc.is_valid(other_n), pc.invert(pc.fill_null(close, False)))
         faults = {
             "not expected": extra,
             "missing": missing,

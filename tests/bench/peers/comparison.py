@@ -16,6 +16,7 @@ from tests.bench import machine
 from tests.bench.figure import Figure, Measured
 from tests.bench.peers import answer
 from tests.bench.peers.answer import MEANS_WITHIN, Expected
+from tests.bench.peers.connector import spark_connector
 from tests.bench.peers.sides import NOT_INSTALLABLE, SIDES, Run, Side
 from tests.bench.settings import Settings
 
@@ -37,7 +38,7 @@ def figures(settings: Settings) -> Iterator[Figure]:
     for number in range(1, settings.rounds + 1):
         for result in results:
             result.run(settings, expected, number)
-    _write(settings, _above(settings, expected, load), results)
+    _write(settings, _above(settings, expected, load) + _connector(results), results)
     yield from _figures(results)
     if wrong := [f"{r.side.title} {r.problem}" for r in results if r.problem and not r.left_out]:
         raise RuntimeError("; ".join(wrong))
@@ -123,6 +124,13 @@ def _above(settings: Settings, expected: Expected, load: float) -> str:
         f"{settings.rounds} runs in turn; every side's windows compared with those of a pass of NumPy: "
         f"counts equal, means within {MEANS_WITHIN}"
     )
+
+
+def _connector(results: list[Result]) -> str:
+    """With what Spark reads Kafka, which is no part of it."""
+    if not any(result.side.name == "spark" and result.runs for result in results):
+        return ""
+    return "\n* Spark reads by " + ", ".join(jar.stem for jar in spark_connector())
 
 
 def _write(settings: Settings, above: str, results: list[Result]) -> None:

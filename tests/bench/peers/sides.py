@@ -17,13 +17,12 @@ from packaging.requirements import Requirement
 
 from tests.bench.peers import answer, watched
 from tests.bench.peers.answer import Expected
+from tests.bench.peers.connector import spark_connector
 from tests.bench.peers.task import LATENESS_MS
 from tests.bench.settings import Settings
-from tests.kafka import jars
 
-LIMIT_S = 540.0
+LIMIT_S = 1200.0
 NOT_INSTALLABLE = "not installable here"
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ SIDES = [
     Side(
         "spark", "Spark Structured Streaming, local[2],", "pyspark", lateness_ms=LATENESS_MS,
         reach_steady="≥ 15", reach_whole="≥ 10",
-        prepare=lambda: jars.resolve(HERE / "pom.xml", "spark-kafka"),
+        prepare=spark_connector,
     ),
 ]  # fmt: skip
 

@@ -9,23 +9,16 @@ from __future__ import annotations
 
 import tempfile
 from datetime import datetime
-from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql.streaming.query import StreamingQuery
 
+from tests.bench.peers.connector import spark_connector
 from tests.bench.peers.task import LATENESS_MS, LEAST, WINDOW_MS, Task, begin, tell
-from tests.kafka import jars
 
-POM = Path(__file__).with_name("pom.xml")
 BATCHES = 4
 WINDOW = f"{WINDOW_MS} milliseconds"
-
-
-def connector() -> list[Path]:
-    """The jars of the connector to Kafka, fetched by Maven on the first call."""
-    return sorted(jars.resolve(POM, "spark-kafka").iterdir())
 
 
 def main() -> None:
@@ -41,7 +34,7 @@ def main() -> None:
 
 def _session() -> SparkSession:
     settings: dict[str, bool | float | int | str | None] = {
-        "spark.jars": ",".join(map(str, connector())),
+        "spark.jars": ",".join(map(str, spark_connector())),
         "spark.sql.shuffle.partitions": "2",  # as many as threads; the default of 200 would be unfair
         "spark.ui.enabled": "false",
         "spark.driver.bindAddress": "127.0.0.1",

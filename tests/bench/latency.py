@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +63,7 @@ def _figures(rate: int, runs: dict[str, list[Latency]]) -> Iterator[Figure]:
                 Measured.of([Measured(getattr(run, name), run.cpu_s, run.peak_mib) for run in runs[of]])
                 for of in (side, "echo")
             )
-            sent = round(float(np.median([run.rate for run in runs[side]])))
+            sent = " / ".join(f"{median(run.rate for run in runs[of]):,.0f}" for of in (side, "echo"))
             yield Figure(
                 f"latency {name}, as soon as possible, {SIDES[side]}, {rate:,} records/s", "ms", ours, theirs,
                 against="a plain librdkafka echo", reach=reach, details={"records/s sent": sent},

@@ -7,6 +7,7 @@ with 1 at the end: the others took their time.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,7 @@ def main() -> int:
     benches: dict[str, Bench] = {**PYTHON, **{name: partial(rust.figures, name) for name in rust.names()}}
     options = _options(list(benches))
     chosen = {name: benches[name] for name in options.only or benches}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends by the way of Ctrl-C
     found: list[Figure] = []
     failed: list[str] = []
     with _settings(options) as settings:

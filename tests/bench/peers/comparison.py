@@ -113,6 +113,7 @@ def _figures(results: list[Result]) -> Iterator[Figure]:
             yield Figure(
                 f"windowed means, {title}", "records/s", ours_is, theirs_is,
                 against=peer.side.label(), reach=getattr(peer.side, f"reach_{name}"),
+                details={"records": f"{ours.records:,}"},
             )  # fmt: skip
 
 

@@ -52,7 +52,8 @@ def main() -> int:
             except (RuntimeError, subprocess.CalledProcessError) as error:
                 print(f"{name} failed: {error}", flush=True)
                 failed.append(name)
-        text = f"{machine.describe()}\n* topic of {settings.records:,} records, where a row names no other number\n\n{table(found)}\n"
+        topic = f"* topic of {settings.records:,} records, where a row names no other number"
+        text = f"{machine.describe()}\n{topic}\n\n{table(found)}\n"
     options.out.write_text(text)
     print(f"\n{text}\nwritten to {options.out}")
     return 1 if failed else 0

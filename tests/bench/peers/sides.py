@@ -46,14 +46,17 @@ class Side:
     lateness_ms: int | None = None
     """How long a window stays open past its end; None where all are closed at the topic's end."""
     answers: bool = True
+    how: str = ""
+    """What of it is run, where its name and version do not say."""
     reach_steady: str = ""
     reach_whole: str = ""
     prepare: Callable[[], object] = lambda: None
     """What must be fetched before a run is timed."""
 
     def label(self) -> str:
-        """Its title and version."""
-        return f"{self.title} {version(self.package)}" if self.why_not() is None else self.title
+        """Its title, version, and what of it is run."""
+        name = f"{self.title} {version(self.package)}" if self.why_not() is None else self.title
+        return f"{name}, {self.how}" if self.how else name
 
     def why_not(self) -> str | None:
         """Why this side cannot run here; None where it can."""
@@ -76,12 +79,12 @@ class Side:
 
 SIDES = [
     Side("tidemill", "tidemill", "tidemill"),
-    Side("librdkafka", "confluent-kafka, reads and throws away", "confluent-kafka", answers=False),
+    Side("librdkafka", "confluent-kafka", "confluent-kafka", answers=False, how="reads and throws away"),
     Side("bytewax", "Bytewax", "bytewax", reach_steady="≥ 25", reach_whole="≥ 10"),
     Side("quix", "Quix Streams", "quixstreams", lateness_ms=0, reach_steady="≥ 70", reach_whole="≥ 10"),
     Side("pathway", "Pathway", "pathway", reach_steady="≥ 20", reach_whole="≥ 10"),
     Side(
-        "spark", "Spark Structured Streaming, local[2],", "pyspark", lateness_ms=LATENESS_MS,
+        "spark", "Spark Structured Streaming", "pyspark", how="local[2]", lateness_ms=LATENESS_MS,
         reach_steady="≥ 15", reach_whole="≥ 10",
         prepare=spark_connector,
     ),

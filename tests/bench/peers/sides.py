@@ -80,9 +80,9 @@ class Side:
 SIDES = [
     Side("tidemill", "tidemill", "tidemill"),
     Side("librdkafka", "confluent-kafka", "confluent-kafka", answers=False, how="reads and throws away"),
-    Side("bytewax", "Bytewax", "bytewax", reach_steady="≥ 25", reach_whole="≥ 10"),
+    Side("bytewax", "Bytewax", "bytewax", how="2 workers", reach_steady="≥ 25", reach_whole="≥ 10"),
     Side("quix", "Quix Streams", "quixstreams", lateness_ms=0, reach_steady="≥ 70", reach_whole="≥ 10"),
-    Side("pathway", "Pathway", "pathway", reach_steady="≥ 20", reach_whole="≥ 10"),
+    Side("pathway", "Pathway", "pathway", how="2 threads", reach_steady="≥ 20", reach_whole="≥ 10"),
     Side(
         "spark", "Spark Structured Streaming", "pyspark", how="local[2]", lateness_ms=LATENESS_MS,
         reach_steady="≥ 15", reach_whole="≥ 10",

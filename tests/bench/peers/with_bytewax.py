@@ -1,4 +1,4 @@
-"""The job in Bytewax: orjson decodes, a batch a call, and event time alone closes windows.
+"""The job in Bytewax on two workers: orjson decodes, a batch a call, and event time alone closes windows.
 
 It deliberately gives the clock no system time: in a replay that runs ahead of events, and would drop readings.
 """
@@ -28,7 +28,7 @@ Sum = tuple[float, int]
 def main() -> None:
     task = begin()
     closed: list[Any] = []
-    cli_main(_flow(task, closed))
+    cli_main(_flow(task, closed), workers_per_process=2)
     tell("last", task.records)
     write(task, map(_row, closed))
 

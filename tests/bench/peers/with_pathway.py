@@ -1,10 +1,12 @@
-"""The job in Pathway, which reads what is there, and takes back a mean that more readings change.
+"""The job in Pathway on two threads, which reads what is there, and takes back a mean that more readings change.
 
 Nothing of it runs in Python, so that its first record is taken to come when its graph starts. It deliberately asks for
 no closing of windows: its time is the latest of all partitions, which are not read in step, and would drop readings.
 """
 
 from __future__ import annotations
+
+import os
 
 import pathway as pw
 
@@ -19,6 +21,7 @@ class Reading(pw.Schema):
 
 def main() -> None:
     task = begin()
+    os.environ["PATHWAY_THREADS"] = "2"  # as its own command `spawn` does
     settings = {
         "bootstrap.servers": task.broker,
         "group.id": "bench-pathway",

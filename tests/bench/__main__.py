@@ -7,6 +7,7 @@ with 1 at the end: the others took their time.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,9 +15,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.bench import columns, imports, jobs, machine, memory, readings, rust, small_batches
-from tests.bench.figure import Figure, table
-from tests.bench.settings import Settings
+from tests.bench import columns, growth, imports, jobs, latency, machine, memory, rust, small_batches
+from tests.bench.figure import ROUNDS, Figure, table
+from tests.bench.peers import comparison
+from tests.bench.peers.sides import SIDES
+from tests.bench.settings import RECORDS, Settings
 from tests.kafka.broker import Broker
 
 Bench = Callable[[Settings], Iterable[Figure]]
@@ -26,14 +29,18 @@ PYTHON: dict[str, Bench] = {
     "columns": columns.figures,
     "jobs": jobs.figures,
     "memory": memory.figures,
+    "peers": comparison.figures,
+    "latency": latency.figures,
+    "growth": growth.figures,
 }
 
 
 def main() -> int:
     """Measure, print each figure as it comes, and write the table."""
-    benches = {**PYTHON, **{name: partial(rust.figures, name) for name in rust.names()}}
+    benches: dict[str, Bench] = {**PYTHON, **{name: partial(rust.figures, name) for name in rust.names()}}
     options = _options(list(benches))
     chosen = {name: benches[name] for name in options.only or benches}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends by the way of Ctrl-C
     found: list[Figure] = []
     failed: list[str] = []
     with _settings(options) as settings:
@@ -46,7 +53,8 @@ def main() -> int:
             except (RuntimeError, subprocess.CalledProcessError) as error:
                 print(f"{name} failed: {error}", flush=True)
                 failed.append(name)
-        text = f"{machine.describe()}\n* topic of {settings.records:,} records\n\n{table(found)}\n"
+        topic = f"* topic of {settings.records:,} records, where a row names no other number"
+        text = f"{machine.describe()}\n{topic}\n\n{table(found)}\n"
     options.out.write_text(text)
     print(f"\n{text}\nwritten to {options.out}")
     return 1 if failed else 0
@@ -63,8 +71,16 @@ def _options(names: list[str]) -> argparse.Namespace:
         "--topic", help="a topic of the broker that is there already (default: one is filled)"
     )
     parser.add_argument(
-        "--records", type=int, default=5_000_000, help="records in the topic (default: 5,000,000)"
+        "--records", type=int, metavar="N",
+        help=f"records in the topic (default: {RECORDS:,}, and {comparison.RECORDS:,} for peers)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, metavar="N", help=f"runs of each side (default: {ROUNDS})"
     )
+    parser.add_argument(
+        "--peer", action="append", choices=(names_of_peers := [side.name for side in SIDES]), metavar="NAME",
+        help=f"compare with this one only, of {', '.join(names_of_peers)}",
+    )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, default=Path("figures.md"), help="where the table goes (default: figures.md)"
     )
@@ -79,13 +95,12 @@ def _options(names: list[str]) -> argparse.Namespace:
 
 @contextmanager
 def _settings(options: argparse.Namespace) -> Iterator[Settings]:
+    asked = (options.topic, options.records, options.rounds, tuple(options.peer or ()), options.out)
     if options.broker:
-        topic = options.topic or readings.fill(options.broker, options.records)
-        yield Settings(options.broker, topic, options.records)
+        yield Settings(options.broker, *asked)
         return
     with Broker() as broker:
-        address = broker.bootstrap_servers
-        yield Settings(address, readings.fill(address, options.records), options.records)
+        yield Settings(broker.bootstrap_servers, *asked)
 
 
 if __name__ == "__main__":

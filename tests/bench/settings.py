@@ -1,14 +1,39 @@
-"""What every benchmark is given: a broker, a topic, and how many records are in it."""
+"""What every benchmark is given: broker, topic, how many records are in it, how often to measure, where to write."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tests.bench import readings
+from tests.bench.figure import ROUNDS
+
+RECORDS = 5_000_000
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The command line, resolved."""
+    """The command line, resolved; a topic is filled when a benchmark first asks for it."""
 
     bootstrap_servers: str
-    topic: str
-    records: int
+    asked_topic: str | None = None
+    asked_records: int | None = None
+    rounds: int = ROUNDS
+    peers: tuple[str, ...] = ()
+    """Those to compare with; all where none is named."""
+    out: Path = Path("figures.md")
+
+    @property
+    def records(self) -> int:
+        """Records in the topic."""
+        return self.asked_records or RECORDS
+
+    @cached_property
+    def topic(self) -> str:
+        """The topic that is there, or else one filled with readings."""
+        return self.asked_topic or readings.fill(self.bootstrap_servers, self.records)
+
+    def beside(self, name: str) -> Path:
+        """A file beside that of all figures, named after it."""
+        return self.out.with_name(f"{self.out.stem}-{name}")

@@ -1,6 +1,6 @@
-"""The jars of Apache Kafka: copied once by Maven from `pom.xml` into the user's cache.
+"""Jars, of Apache Kafka above all: copied once by Maven from a `pom.xml` into the user's cache.
 
-It deliberately starts nothing and knows no other version than the one that `pom.xml` names.
+It deliberately starts nothing and knows no other version than the one that the `pom.xml` names.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class BrokerUnavailable(RuntimeError):
     """No broker can be had on this machine, and why."""
 
 
-def resolve() -> Path:
-    """The folder with the jars, filled on the first call.
+def resolve(pom: Path = POM, name: str = "kafka") -> Path:
+    """The folder with a pom's jars, by default those of the broker, filled on the first call.
 
     Raises `BrokerUnavailable` where Java or Maven is missing, or the jars cannot be had.
     """
@@ -34,11 +34,11 @@ def resolve() -> Path:
                 f"`{program}` is not on the PATH; the Kafka tests need it (Debian: apt install {package})"
             )
     # A changed pom means other jars: never mixed with those of an older one.
-    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
-    folder = cache_folder() / f"kafka-{digest}"
+    digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
+    folder = cache_folder() / f"{name}-{digest}"
     with _locked(folder.with_suffix(".lock")):
         if not folder.is_dir():
-            _copy_jars(folder)
+            _copy_jars(pom, folder)
     return folder
 
 
@@ -51,17 +51,17 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _copy_jars(folder: Path) -> None:
+def _copy_jars(pom: Path, folder: Path) -> None:
     """Renamed into place at the end, so that a download broken off is never taken for the whole."""
     unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={unfinished}"]
     done = subprocess.run(
-        ["mvn", "--batch-mode", "--quiet", f"--file={POM}", *goal],
+        ["mvn", "--batch-mode", "--quiet", f"--file={pom}", *goal],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
         shutil.rmtree(unfinished)
         raise BrokerUnavailable(
-            f"Maven could not fetch Kafka's jars:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+            f"Maven could not fetch the jars of {pom}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         )
     unfinished.rename(folder)

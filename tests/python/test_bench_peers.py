@@ -1,0 +1,134 @@
+"""The comparison with peers: a wrong answer is refused whatever is wrong with it; a run is watched with its tree."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.bench.growth import Topic
+from tests.bench.peers import answer, comparison, watched
+from tests.bench.peers.answer import TYPES, Expected, WrongAnswer
+from tests.bench.peers.sides import Run, Side
+
+ROWS = [(0, "a", 21.0, 3), (0, "b", 25.5, 1), (10_000, "a", 30.0, 2), (20_000, "a", 22.0, 1)]
+REACHED_MS = 25_000
+LIMIT_S = 60.0
+BUSY = """
+import time
+data, end = b"x" * 100_000_000, time.process_time() + 0.5
+while time.process_time() < end:
+    pass
+"""
+
+
+def windows(rows: list[Any]) -> pa.Table:
+    return pa.Table.from_pylist([dict(zip(TYPES.names, row, strict=True)) for row in rows], schema=TYPES)
+
+
+def check(rows: list[Any], lateness_ms: int | None = None) -> int:
+    return Expected(windows(ROWS), 7, REACHED_MS).check(windows(rows), lateness_ms)
+
+
+def test_the_same_windows_in_any_order_are_right() -> None:
+    assert check(ROWS[::-1]) == 4
+
+
+def test_means_may_differ_by_rounding_only() -> None:
+    assert check([(0, "a", 21.0 + 1e-12, 3), *ROWS[1:]]) == 4
+    with pytest.raises(WrongAnswer, match=r"1 windows another mean.*'a'"):
+        check([(0, "a", 21.0 + 1e-8, 3), *ROWS[1:]])
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([(0, "a", 21.0, 4), *ROWS[1:]], "1 windows another count"),
+        (ROWS[1:], "1 windows missing"),
+        ([*ROWS, (30_000, "a", 1.0, 1)], "1 windows not expected"),
+        ([*ROWS, ROWS[0]], "given twice"),
+        ([(0, "a", float("nan"), 3), *ROWS[1:]], "1 windows another mean"),
+        ([(0, "a", None, 3), *ROWS[1:]], "1 windows another mean"),
+        ([], "closed no window"),
+    ],
+)
+def test_a_wrong_answer_is_refused(rows: list[Any], why: str) -> None:
+    with pytest.raises(WrongAnswer, match=why):
+        check(rows)
+
+
+def test_a_side_with_a_lateness_may_leave_open_what_is_open_for_it() -> None:
+    assert check(ROWS[:3], lateness_ms=0) == 3
+    assert check(ROWS[:2], lateness_ms=10_000) == 2
+    with pytest.raises(WrongAnswer, match="missing"):
+        check(ROWS[:2], lateness_ms=0)
+
+
+def test_what_a_side_left_open_must_be_right_where_it_is_given() -> None:
+    with pytest.raises(WrongAnswer, match="another count"):
+        check([*ROWS[:3], (20_000, "a", 22.0, 2)], lateness_ms=10_000)
+
+
+def test_answers_are_read_from_csv_and_from_a_folder_of_parquet(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "answer.csv").write_text("window_start,device,mean,n\n0,a,21.0,3\n")
+    assert answer.read(tmp_path / "one" / "answer") == windows(ROWS[:1])
+    (tmp_path / "two" / "answer").mkdir(parents=True)
+    pq.write_table(windows(ROWS), tmp_path / "two" / "answer" / "part-0.parquet")
+    assert answer.read(tmp_path / "two" / "answer") == windows(ROWS)
+
+
+def test_a_row_that_was_taken_back_is_no_answer(tmp_path: Path) -> None:
+    lines = ["window_start,device,mean,n,diff", "0,a,20.0,2,1", "0,a,20.0,2,-1", "0,a,21.0,3,1", ""]
+    (tmp_path / "answer.csv").write_text("\n".join(lines))
+    assert answer.read(tmp_path / "answer") == windows(ROWS[:1])
+
+
+def test_a_run_is_watched_with_what_it_starts() -> None:
+    child = f"{sys.executable!r}, '-c', {BUSY!r}"
+    script = f"import subprocess; subprocess.run([{child}], check=True); print('{{\"a\": 1}}')"
+    done = watched.run([sys.executable, "-c", script], LIMIT_S)
+    assert done.cpu_s >= 0.5
+    assert done.peak_mib >= 90
+    assert done.said == [{"a": 1}]
+
+
+def test_a_run_that_fails_says_why() -> None:
+    with pytest.raises(RuntimeError, match=r"ended with 1 after .*ValueError: no such thing"):
+        watched.run([sys.executable, "-c", "raise ValueError('no such thing')"], LIMIT_S)
+
+
+def test_a_run_that_does_not_end_is_ended() -> None:
+    with pytest.raises(RuntimeError, match="did not end within 0 s"):
+        watched.run([sys.executable, "-c", "import time; time.sleep(600)"], 0.2)
+
+
+def test_a_side_that_cannot_run_has_a_row_that_says_why() -> None:
+    side = Side("none", "Nothing", "no-such-package")
+    result = comparison.Result(side, 10, side.why_not() or "")
+    assert result.row(result).startswith("| Nothing | not installed: pip install")
+    assert result.row(result).count("|") == comparison.HEAD.splitlines()[0].count("|")
+
+
+def test_a_peers_row_says_how_many_times_as_fast_ours_is() -> None:
+    def result(seconds: float) -> comparison.Result:
+        side = Side("side", "Side", "numpy", reach_whole="≥ 10")
+        return comparison.Result(side, 1000, "", [Run(seconds, 1000 / seconds, 2.0, 50.0, 4)])
+
+    ours, theirs = result(1.0), result(8.0)
+    row = theirs.row(ours)
+    assert "| 8x (to reach ≥ 10) | 8x |" in row
+    assert row.count("|") == ours.row(ours).count("|") == comparison.HEAD.splitlines()[0].count("|")
+
+
+@pytest.mark.parametrize("keys", [7, 1_000])
+def test_a_topic_of_growth_has_every_key_in_one_partition_and_messages_of_its_size(keys: int) -> None:
+    values = list(Topic(records=1_000, keys=keys, partitions=3, size=500).values())
+    assert {len(value) for _, value in values} == {500}
+    places = {(json.loads(value)["device"], partition) for partition, value in values}
+    assert len(places) == keys

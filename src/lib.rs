@@ -14,11 +14,11 @@
 //!             ▼
 //!         decode          bytes → typed Arrow columns, only those that somebody reads
 //!             ▼
-//!         exec: stage 0   stateless operators, fused                           on the thread that took the chunk
+//!         exec: stage 0   stateless operators, fused, and partial aggregates   on the thread that took the chunk
 //!             ▼
 //!         exchange        rows → shards by key group                           gathered once, never serialised
 //!             ▼
-//!         exec: stage 1…  keyed operators, each with its shard's state         rayon, one task a shard
+//!         exec: stage 1…  keyed operators and window panes, each shard's own   rayon, one task a shard
 //!             ▼
 //!         sinks           the rows of the batch, in order, on one delivery thread
 //!             ▼
@@ -36,6 +36,8 @@
 //! * **Same plans and same state, same bits**, with any number of threads and executors: chunks are cut by row
 //!   count from the start of the range, rows wait at barriers by slot ([`exec::Slot`]) and leave in the order of
 //!   slots, and a key's shard follows from a hash that never changes.
+//! * **Event time is told by the rows.** W(n) follows from the plans and from the times in batches up to n; windows end by
+//!   it ([`driver::watermark`], [`state::window`]), and what came too late is a function of the row and W(n-1).
 //! * **Rows and state move by value.** No operator can reach a source, a sink or the clock.
 //! * **The driver is a pure state machine**: events in, commands out. A thin loop performs the commands, so the same
 //!   driver runs in production and under a seeded simulation.

@@ -64,7 +64,9 @@ impl Budget {
     /// Grants `bytes` more to `batch`, once there is room; `what` names who asks.
     pub(crate) fn reserve(&self, batch: BatchId, bytes: u64, cancel: &Cancel, what: &str) -> Result<()> {
         let claim = Claim { batch, bytes, cancel, what };
-        match self.try_grant(&mut self.held.lock(), &claim)? {
+        // Not within the match, which would keep the lock while waiting for it.
+        let answer = self.try_grant(&mut self.held.lock(), &claim)?;
+        match answer {
             Answer::Granted => Ok(()),
             Answer::Wait => self.wait_for(&claim),
         }

@@ -30,7 +30,7 @@ pub(crate) enum ShardOperator {
     /// It is given rows, and answers with rows.
     Keyed(Box<dyn KeyedOperator>),
     /// It is given partials, and answers once a batch.
-    Aggregate(AggregateOperator),
+    Aggregate(Box<AggregateOperator>),
 }
 
 impl ShardOperator {

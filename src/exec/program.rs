@@ -152,7 +152,7 @@ impl OperatorSpec {
                 ShardOperator::Keyed(Box::new(DetectOperator::new(spec.clone(), schema)?))
             }
             OperatorKind::Aggregate(step) => {
-                ShardOperator::Aggregate(AggregateOperator::new(Arc::clone(step)))
+                ShardOperator::Aggregate(Box::new(AggregateOperator::new(Arc::clone(step))))
             }
         })
     }

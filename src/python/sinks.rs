@@ -54,11 +54,11 @@ impl BatchIterator {
     pub(crate) fn new() -> (Self, OpenSink) {
         let (sink, batches) = channel("for batch in stream", EmptyBatches::Skip);
         let sink = Mutex::new(Some(sink)); // emptied by the one start that the loop makes
-        let open =
-            move |_: Option<&[String]>| match sink.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                Some(sink) => Ok(Box::new(sink) as Box<dyn Sink>),
-                None => Err(Error::internal("a loop over a stream was started twice")),
-            };
+        let open = move |_: Option<&[String]>| {
+            let taken = sink.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let twice = || Error::internal("a loop over a stream was started twice");
+            Ok(Box::new(taken.ok_or_else(twice)?) as Box<dyn Sink>)
+        };
         (Self { batches: Mutex::new(Some(batches)) }, Arc::new(open))
     }
 

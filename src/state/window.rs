@@ -116,6 +116,11 @@ impl Windows {
         self.end(pane.div_euclid(self.slide))
     }
 
+    /// How many panes a window has.
+    pub fn panes_a_window(&self) -> i64 {
+        self.length
+    }
+
     /// Whether no two windows overlap.
     pub fn are_tumbling(&self) -> bool {
         self.length == self.slide

@@ -172,6 +172,7 @@ fn windows_and_groups_are_the_same_bits_with_any_threads_and_executors() {
     for (keys, window) in [
         (vec!["k"], Some(window(1_000, 1_000, Emit::Final))),
         (vec!["k"], Some(window(1_000, 300, Emit::Updates))),
+        (vec!["k"], Some(window(2_000, 20, Emit::Final))),
         (vec![], Some(window(900, 300, Emit::Final))),
         (vec!["k", "v"], None),
         (vec![], None),
@@ -187,7 +188,13 @@ fn windows_and_groups_are_the_same_bits_with_any_threads_and_executors() {
 
 #[test]
 fn panes_moved_out_and_in_again_go_on_with_the_same_bits() {
-    let job = Job::new(&["k"], Some(window(2_000, 500, Emit::Final)));
+    // Few panes a window, and so many that parts of windows are kept from batch to batch.
+    for slide in [500, 20] {
+        moved_out_and_in_again(&Job::new(&["k"], Some(window(2_000, slide, Emit::Final))));
+    }
+}
+
+fn moved_out_and_in_again(job: &Job) {
     job.fill(1_000);
     let tasks = job.tasks(20);
     let whole = job.engine(1, 1);
@@ -248,7 +255,8 @@ fn a_damaged_snapshot_of_panes_is_refused() {
     engine.reduce(task, engine.map(task).unwrap(), None).unwrap();
     let mut states = engine.snapshot().unwrap();
     for (_, parts) in &mut states {
-        parts[0].remove_column(parts[0].schema().index_of("pane").unwrap());
+        let pane = parts[0].schema().index_of("pane").unwrap();
+        parts[0].remove_column(pane);
     }
     let error = engine.restore(&states).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Checkpoint);

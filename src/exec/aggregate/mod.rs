@@ -10,6 +10,7 @@ pub(crate) mod operator;
 pub(crate) mod pane;
 pub(crate) mod partial;
 pub(crate) mod place;
+mod sliding;
 
 use std::sync::Arc;
 

@@ -16,6 +16,7 @@ use crate::exec::aggregate::AggregateStep;
 use crate::exec::aggregate::WindowStep;
 use crate::exec::aggregate::pane::Pane;
 use crate::exec::aggregate::partial::WHOLE_BATCH;
+use crate::exec::aggregate::sliding::Parts;
 use crate::exec::pipeline::batch_of;
 use crate::exec::{BatchContext, StateSize};
 use crate::plan::Emit;
@@ -32,6 +33,7 @@ const JOIN_BELOW: usize = 16_384;
 pub(crate) struct AggregateOperator {
     step: Arc<AggregateStep>,
     panes: BTreeMap<PaneNumber, Pane>,
+    parts: Parts,
     /// What this batch changed, where changes are emitted.
     touched: BTreeMap<PaneNumber, KeyTable>,
     slots: Vec<u32>, // of the keys at hand; kept for its memory
@@ -40,7 +42,8 @@ pub(crate) struct AggregateOperator {
 impl AggregateOperator {
     /// An operator without state.
     pub(crate) fn new(step: Arc<AggregateStep>) -> Self {
-        Self { step, panes: BTreeMap::new(), touched: BTreeMap::new(), slots: Vec::new() }
+        let parts = parts(&step);
+        Self { step, panes: BTreeMap::new(), parts, touched: BTreeMap::new(), slots: Vec::new() }
     }
 
     /// Merges the partials of one slot, sorted by pane.
@@ -56,6 +59,7 @@ impl AggregateOperator {
                 None => self.panes.entry(number).or_insert(Pane::new(&self.step)?),
             };
             pane.merge(&keys, &states, &mut self.slots)?;
+            self.parts.forget(number);
             if self.emits_updates() {
                 self.touched.entry(number).or_default().slots(&keys, &mut self.slots)?;
             }
@@ -87,13 +91,19 @@ impl AggregateOperator {
         Ok(vec![self.rows(&pane, Vec::new())?])
     }
 
-    fn ended(&self, window: &WindowStep, context: &BatchContext) -> Result<Vec<RecordBatch>> {
+    fn ended(&mut self, window: &WindowStep, context: &BatchContext) -> Result<Vec<RecordBatch>> {
         let windows = &window.placer.windows;
-        let made = |number| match windows.are_tumbling().then(|| self.panes.get(&number)).flatten() {
-            Some(pane) => self.window_rows(window, number, pane),
-            None => self.window_rows(window, number, &self.merged(windows.panes_of(number))?),
-        };
-        due(windows, self.panes.keys().copied(), context).into_iter().map(made).collect()
+        let mut made = Vec::new();
+        for number in due(windows, self.panes.keys().copied(), context) {
+            let only = windows.are_tumbling().then(|| self.panes.get(&number)).flatten();
+            if let Some(pane) = only {
+                made.push(self.window_rows(window, number, pane)?);
+            } else {
+                let whole = self.parts.merged(&self.step, &self.panes, windows.panes_of(number))?;
+                made.push(self.window_rows(window, number, &whole)?);
+            }
+        }
+        Ok(made)
     }
 
     /// The rows of the windows that the batch changed, of the keys that it changed there.
@@ -114,13 +124,6 @@ impl AggregateOperator {
             self.window_rows(window, number, &pane)
         };
         numbers.into_iter().map(made).collect()
-    }
-
-    /// The panes of a window, merged in their order.
-    fn merged(&self, panes: Range<PaneNumber>) -> Result<Pane> {
-        let mut whole = Pane::new(&self.step)?;
-        self.panes.range(panes).try_for_each(|(_, pane)| whole.absorb(pane))?;
-        Ok(whole)
     }
 
     fn window_rows(&self, window: &WindowStep, number: i64, pane: &Pane) -> Result<RecordBatch> {
@@ -145,12 +148,17 @@ impl AggregateOperator {
         {
             first.remove();
         }
+        match self.panes.keys().next() {
+            Some(first) => self.parts.drop_before(*first),
+            None => self.parts = parts(&self.step),
+        }
     }
 
     /// The size of its state.
     pub(crate) fn size(&self) -> StateSize {
         let keys: usize = self.panes.values().map(|pane| pane.table.len()).sum();
-        let bytes: usize = self.panes.values().map(Pane::bytes).sum();
+        let panes: usize = self.panes.values().map(Pane::bytes).sum();
+        let bytes = panes + self.parts.bytes();
         StateSize { keys: keys as u64, bytes: bytes as u64, windows: keys as u64 }
     }
 
@@ -176,8 +184,14 @@ impl AggregateOperator {
             Ok((number, Pane { table, states }))
         };
         self.panes = pane::restore(snapshot)?.into_iter().map(load).collect::<Result<_>>()?;
+        self.parts = parts(&self.step);
         Ok(())
     }
+}
+
+/// Nothing is kept yet of the windows of `step`.
+fn parts(step: &AggregateStep) -> Parts {
+    Parts::new(step.window.as_ref().map_or(1, |window| window.placer.windows.panes_a_window()))
 }
 
 /// The windows over `panes` that end in (W(n-1), W(n)], in order. Panes come in order too, and so do the ends of their

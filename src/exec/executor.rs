@@ -169,7 +169,12 @@ impl LocalExecutor {
         function.run(&mut Run { program: &self.program, context, slot, operators, mailbox }, rows)?;
         // What the call made stands for what it was given: of one slot, both are there for a moment.
         self.budget.give_back(context.batch, rows.iter().map(bytes_of).sum());
-        self.budget.reserve(context.batch, mailbox.bytes() - before, &self.cancel, &slot.to_string())
+        self.budget.reserve(
+            context.batch,
+            mailbox.bytes().saturating_sub(before),
+            &self.cancel,
+            &slot.to_string(),
+        )
     }
 
     /// Runs what lies behind the exchange `place` over each shard that is owned, in parallel.
@@ -188,7 +193,12 @@ impl LocalExecutor {
             self.pool.install(|| owned.par_iter_mut().map(|shard| run(shard)).collect());
         let before = mailbox.bytes();
         made?.into_iter().try_for_each(|part| mailbox.absorb(part))?;
-        self.budget.reserve(context.batch, mailbox.bytes() - before, &self.cancel, "an exchange")
+        self.budget.reserve(
+            context.batch,
+            mailbox.bytes().saturating_sub(before),
+            &self.cancel,
+            "an exchange",
+        )
     }
 
     /// An error unless `epoch` is the one that was loaded last.

@@ -151,7 +151,7 @@ impl Stage<'_> {
             run.push(&self.source.ports, Rows::all(decoded.batch))
                 .map_err(|error| error.at(slot.to_string()))?;
         }
-        let kept = self.mailbox.bytes() - before;
+        let kept = self.mailbox.bytes().saturating_sub(before);
         self.budget.reserve(self.work.context.batch, kept, &self.work.cancel, &slot.to_string())
     }
 

@@ -71,13 +71,17 @@ impl Mailbox {
         context: &BatchContext,
     ) -> Result<()> {
         let slots = self.partials.entry(exchange).or_default();
-        let (_, partial) = match slots.get_mut(slot) {
-            Some(there) => there,
-            None => slots.entry(slot.clone()).or_insert((Arc::clone(step), Partial::new(step)?)),
-        };
+        if !slots.contains_key(slot) {
+            let partial = Partial::new(step)?;
+            self.bytes += partial.bytes();
+            slots.insert(slot.clone(), (Arc::clone(step), partial));
+        }
+        let Some((_, partial)) = slots.get_mut(slot) else { return Ok(()) };
         let before = partial.bytes();
         self.counts.late += partial.add(step, rows, context)?;
-        self.bytes += partial.bytes() - before;
+        // In this order: some states shrink when dead rows are dropped.
+        self.bytes += partial.bytes();
+        self.bytes -= before;
         Ok(())
     }
 

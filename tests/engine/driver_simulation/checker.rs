@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidemill::driver::Stop;
 use tidemill::driver::log::{Entry, EntryKind};
 use tidemill::driver::machine::{Command, Input, Settings, Task};
 use tidemill::driver::watermark::Place;
+use tidemill::driver::{OpenWindows, Stop};
 use tidemill::error::{Error, ErrorKind};
 use tidemill::event::{Event, Positions};
 use tidemill::exec::MapTask;
@@ -54,6 +54,8 @@ struct Planned {
 pub(crate) struct Checker {
     max_records: u64,
     bounded: Vec<bool>,
+    at_end: OpenWindows,
+    closing: Option<BatchId>, // the one that was to close all windows
     positions: BTreeMap<Place, Offset>,
     endings: BTreeMap<Place, Offset>,
     plans: BTreeMap<BatchId, Planned>,
@@ -79,6 +81,8 @@ impl Checker {
         Self {
             max_records: settings.limits.max_records,
             bounded: settings.sources.iter().map(|source| available || source.ending.is_some()).collect(),
+            at_end: settings.at_end,
+            closing: None,
             positions: BTreeMap::new(),
             endings: BTreeMap::new(),
             plans: BTreeMap::new(),
@@ -311,11 +315,25 @@ impl Checker {
         rule(self.has_before(batch, Mark::Reduced), || {
             format!("REDUCE {batch} before that of the one before")
         })?;
+        let closes = watermark == Some(EventTime::END);
+        let due = self.at_end == OpenWindows::Close && self.is_last(batch);
+        rule(closes == due, || format!("REDUCE {batch}: its windows close: {closes}, expected: {due}"))?;
+        if closes {
+            self.closing = Some(batch);
+            return Ok(());
+        }
         let last = self.after.values().last().copied().flatten();
         rule(watermark >= last, || format!("W({batch}) goes back from {last:?} to {watermark:?}"))?;
         self.after.insert(batch, watermark);
         self.one_watermark(batch)?;
         self.one_watermark(batch.next())
+    }
+
+    /// Whether nothing can come after this batch: every source ends, and has been read to its end.
+    fn is_last(&self, batch: BatchId) -> bool {
+        let read = |(place, ending): (&Place, &Offset)| self.positions.get(place) >= Some(ending);
+        let newest = self.plans.keys().last() == Some(&batch);
+        newest && self.bounded.iter().all(|bounded| *bounded) && self.endings.iter().all(read)
     }
 
     /// What map(n+1) got is what reduce(n) got, whichever came first.
@@ -331,9 +349,12 @@ impl Checker {
         self.alive("PREPARE", batch)?;
         self.mark(batch, Mark::PrepareAsked)?;
         rule(self.has(batch, Mark::Reduced), || format!("PREPARE {batch} before its reduce"))?;
-        rule(self.after.get(&batch) == Some(&watermark), || {
-            format!("PREPARE {batch} with another watermark")
-        })?;
+        // What closes the windows is no watermark: it is not kept.
+        let same = match self.closing {
+            Some(closing) if closing == batch => watermark != Some(EventTime::END),
+            _ => self.after.get(&batch) == Some(&watermark),
+        };
+        rule(same, || format!("PREPARE {batch} with another watermark"))?;
         rule(self.has_before(batch, Mark::Committed), || format!("PREPARE {batch} before the COMMIT before"))
     }
 

@@ -291,11 +291,14 @@ fn random_settings(random: &mut fastrand::Rng) -> Settings {
         Trigger::AvailableNow,
     ];
     let sources = (0..random.usize(1..3)).map(|number| random_source(random, number)).collect();
+    let trigger = *random.choice(&triggers).unwrap();
+    let limits = Limits { max_records: random.u64(1..600), max_memory: random.u64(1_000..1_000_000) };
+    let at_end = if limits.max_records.is_multiple_of(2) { OpenWindows::Close } else { OpenWindows::Stay };
     Settings {
         sources,
-        trigger: *random.choice(&triggers).unwrap(),
-        limits: Limits { max_records: random.u64(1..600), max_memory: random.u64(1_000..1_000_000) },
-        at_end: if random.bool() { OpenWindows::Close } else { OpenWindows::Stay },
+        trigger,
+        limits,
+        at_end,
         empty: *random.choice(&[EmptyBatches::WhenDue, EmptyBatches::Always]).unwrap(),
     }
 }

@@ -41,7 +41,7 @@ pub struct Settings {
     pub trigger: Trigger,
     /// How many executors share the work, in this process.
     pub executors: usize,
-    /// Threads of each executor; as many as cores where none is said.
+    /// How many threads ingest, and how many reduce, of all executors together; as many as cores where none is said.
     pub threads: Option<usize>,
     /// How much a batch may take on.
     pub limits: Limits,

@@ -80,7 +80,7 @@ class StreamingContext:
         checkpoint: not offered yet.
         guarantee: ``"at_least_once"``, which None means too; ``"exactly_once"`` is not offered yet.
         executors: how many executors share the work, in this process; results never depend on it.
-        threads: threads of each executor; by default one a core.
+        threads: how many threads ingest, and how many reduce, of all executors together; by default one a core.
         max_memory: what raw and decoded rows in flight may take: ``"25%"`` of the memory that the process may use,
             ``"2GiB"``, or bytes.
         max_state_bytes: what keys, windows and detectors remember may take, in the same units; beyond it the job fails
@@ -175,7 +175,8 @@ class StreamingContext:
             max_future: an event time further ahead of its batch is not believed: it moves no watermark and comes to no
                 window.
             starting: where reading starts; see `Position`. By default at the earliest record where the job ends by
-                itself (`ending`, or the trigger `available_now`), else at the latest.
+                itself (`ending`, or the trigger `available_now`), else at the latest. ``"committed"`` needs a
+                `group_id`; a partition for which the group has committed nothing starts at the latest record.
             ending: where reading ends; resolved once, at the start.
             group_id: a consumer group that processed positions are committed to after each batch, for lag tools.
             on_bad: what a record that does not fit the format does: ``"fail"`` the batch, or be dropped and counted.
@@ -206,6 +207,7 @@ class StreamingContext:
         )
         named, assigned = _topics(topics), _partitions(partitions)
         read = _subscribed(named, assigned)
+        _connectable(bootstrap_servers, starting, group_id)
         reading = _reading(
             read, name=name or ",".join(read), format=format, event_time=event_time, watermark=watermark,
             idle_timeout=idle_timeout, max_future=max_future, starting=starting, ending=ending,
@@ -419,11 +421,24 @@ def _script_name() -> str:
 def _trigger(batch_interval: Duration, trigger: Trigger | None) -> Trigger:
     if trigger is None:
         return interval(batch_interval)
+    if not isinstance(trigger, Trigger):
+        raise ConfigError(
+            "trigger is tm.interval(...), tm.as_soon_as_possible() or tm.available_now(), found "
+            + repr(trigger)
+        )
     if batch_interval != _DEFAULT_INTERVAL:
         raise ConfigError(
             f"either batch_interval or trigger is expected, found {batch_interval!r} and {trigger!r}"
         )
     return trigger
+
+
+def _connectable(bootstrap_servers: str, starting: Position | None, group_id: str | None) -> None:
+    """Refuses at the call what would otherwise be found when the job starts."""
+    if not bootstrap_servers:
+        raise ConfigError('kafka() needs bootstrap_servers, found ""; pass, say, "localhost:9092"')
+    if starting == "committed" and not group_id:
+        raise ConfigError('starting="committed" needs a group_id: it is the group that has committed')
 
 
 def _reading(

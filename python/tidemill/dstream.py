@@ -119,6 +119,9 @@ class DStream:
         >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}))
         >>> both = s.filter("t < 0").union(s.filter("t > 100"))
         """
+        for other in others:
+            if not isinstance(other, DStream):
+                raise ConfigError(f"union() takes streams, found {other!r}")
         return self._next(self._native.union([other._native for other in others]))
 
     # -- Python functions ---------------------------------------------------------------------------------------
@@ -138,9 +141,10 @@ class DStream:
         Args:
             fn: gets a `Batch`, returns rows: a pyarrow, pandas or Polars table, anything with
                 ``__arrow_c_stream__``, or a dict of NumPy arrays of shape ``(rows,)``.
-            schema: the result's columns; by default those of the input.
+            schema: the result's columns; by default those of the input. Others in the result are a `SchemaError`, but
+                for the nameless index of a pandas frame.
             adds: instead, the columns that the result adds to the input's; `fn` then returns one row for each of the
-                batch, and only the added columns are read.
+                batch, and only the added columns are read: the input's may be there too.
 
         >>> import tidemill as tm
         >>> source = tm.testing.ScriptedSource(partitions=1)
@@ -171,12 +175,17 @@ class DStream:
         Args:
             model: a scikit-learn estimator, or any callable from a matrix of shape ``(rows, len(columns))`` to a
                 vector of shape ``(rows,)``.
-            columns: the features, in the order of the matrix; null becomes NaN.
+            columns: the features, in the order of the matrix: numbers, booleans (0 and 1) or times (counted in their
+                unit since the epoch); null becomes NaN.
             dtype: the matrix's type.
             into: the added column, float64.
             method: of an estimator; by default the first it has of ``score_samples`` and ``decision_function`` (both
                 with their sign turned, so that higher is more anomalous), ``predict_proba`` (of the second class)
                 and ``predict``. `explain` shows which it is.
+
+        Raises:
+            ConfigError: the model is none, or `columns` or `dtype` is not one of those above.
+            SchemaError: at start, where a column is missing or cannot be in a matrix.
 
         >>> import numpy as np
         >>> import tidemill as tm
@@ -190,8 +199,12 @@ class DStream:
         """
         if isinstance(columns, str):
             raise ConfigError(f"score() takes a list of columns, found {columns!r}; pass [{columns!r}]")
-        label, predict = _scorer(model, method)
         names = list(columns)
+        if not names:
+            raise ConfigError("score() needs at least one column, found none; name the model's features")
+        if dtype not in ("float32", "float64"):
+            raise ConfigError(f'score() takes dtype="float32" or "float64", found {dtype!r}')
+        label, predict = _scorer(model, method)
 
         def call(batch: Batch) -> Rows:
             return {into: _vector(predict(batch.to_numpy(names, dtype)), batch.num_rows, label)}
@@ -296,6 +309,9 @@ class DStream:
         >>> s.key_by("device").detect("t", tm.ml.Ewma()).columns
         ['device', 't', 'score', 'p_value', 'is_anomaly']
         """
+        if not isinstance(detector, _native.Detector):
+            name = getattr(detector, "__name__", "Ewma")
+            raise ConfigError(f"detect() takes a detector such as tm.ml.{name}(), found {detector!r}")
         names = [columns] if isinstance(columns, str) else list(columns)
         return self._next(self._native.detect(names, detector, threshold, prefix))
 
@@ -346,14 +362,14 @@ class DStream:
             key: the column that is the record's key, as text; by default the column of `key_by` (several: a JSON
                 array), none where the stream is not keyed; None for records without key.
             value: with `Raw`, the column that is the payload.
-            format: `Json` (the default) or `Raw`.
+            format: ``tm.Json()`` (the default) or ``tm.Raw()``. A schema is for reading: JSON has all columns here.
             headers: a column of headers, as ``metadata=["headers"]`` reads them, or a dict of constant ones.
             partitioner: ``"murmur2"``, as in the Java client, so that topics stay co-partitioned.
             bootstrap_servers: by default those of the stream's source.
             config: further librdkafka settings, by their own names.
 
         Raises:
-            ConfigError: sources of several clusters, and no `bootstrap_servers`.
+            ConfigError: another format, or sources of several clusters and no `bootstrap_servers`.
 
         >>> import tidemill as tm
         >>> ctx = tm.StreamingContext()
@@ -364,7 +380,7 @@ class DStream:
             topic,
             key=key,
             value=value,
-            raw=isinstance(format, Raw),
+            raw=_is_raw(format),
             headers=headers,
             partitioner=partitioner,
             bootstrap_servers=bootstrap_servers,
@@ -433,6 +449,20 @@ class AggregatedStream(DStream):
 
 def _wrapped(fn: Callable[[Batch], Any]) -> Callable[[_native.Batch], Any]:
     return lambda native: fn(Batch(native))
+
+
+def _is_raw(given: object) -> bool:
+    """Whether records are payloads as they are, else JSON."""
+    if isinstance(given, Raw):
+        return True
+    if given is not None and not isinstance(given, Json):
+        raise ConfigError(f"to_kafka() takes format=tm.Json() or format=tm.Raw(), found {given!r}")
+    if given is not None and given.schema is not None:
+        raise ConfigError(
+            f"to_kafka() writes all columns of the stream, found a schema in {given!r}; pass tm.Json(), and select() "
+            "the columns before"
+        )
+    return False
 
 
 def _name_of(fn: object) -> str:

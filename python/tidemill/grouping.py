@@ -7,7 +7,7 @@ nothing and check nothing: the plan does, at start, all mistakes at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tidemill._native as _native
 from tidemill.expressions import Expr
@@ -15,8 +15,29 @@ from tidemill.expressions import Expr
 if TYPE_CHECKING:
     from tidemill.dstream import AggregatedStream, DStream
 
+ConfigError = _native.ConfigError
 
-class GroupedStream:
+
+class _HalfSentence:
+    """What `agg` ends, and says so where a stream's method is called on it."""
+
+    def __init__(self, stream: DStream) -> None:
+        self._stream = stream
+
+    if not TYPE_CHECKING:  # a checker knows by itself what is not there
+
+        def __getattr__(self, name: str) -> Any:
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            stream = None if name.startswith("_") else type(self._stream)
+            if hasattr(stream, name):
+                text = (
+                    f"{name} is a stream's, and this is none yet: end it with .agg(...), say .agg(n=tm.count()), or "
+                    f"put {name} before"
+                )
+            raise AttributeError(text, name=name, obj=self)
+
+
+class GroupedStream(_HalfSentence):
     """The rows of each batch by key; made by `DStream.group_by`."""
 
     def __init__(
@@ -25,7 +46,7 @@ class GroupedStream:
         keys: Sequence[str | Expr],
         named: Mapping[str, Expr],
     ) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._keys = keys
         self._named = named
 
@@ -43,15 +64,16 @@ class GroupedStream:
         >>> s.group_by("site").agg(mean=tm.col("t").mean(), spread=tm.col("t").max() - tm.col("t").min()).columns
         ['site', 'mean', 'spread']
         """
+        _check(columns, named)
         native = self._stream._native.aggregate(list(self._keys), self._named, list(columns), named, None)
         return self._stream._next(native)
 
 
-class WindowedStream:
+class WindowedStream(_HalfSentence):
     """The rows in windows of event time; made by `DStream.window`."""
 
     def __init__(self, stream: DStream, window: _native.Window) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._window = window
 
     def group_by(self, *keys: str | Expr, **named: Expr) -> GroupedWindows:
@@ -91,12 +113,13 @@ class WindowedStream:
         return self._stream._next(self._stream._native.late(self._window))
 
 
-class GroupedWindows:
+class GroupedWindows(_HalfSentence):
     """The rows of each window by key; made by `WindowedStream.group_by`."""
 
     def __init__(
         self, windowed: WindowedStream, keys: Sequence[str | Expr], named: Mapping[str, Expr]
     ) -> None:
+        super().__init__(windowed._stream)
         self._windowed = windowed
         self._keys = keys
         self._named = named
@@ -106,9 +129,29 @@ class GroupedWindows:
 
         See `GroupedStream.agg` for what a column may be. Rows leave in order of window.
         """
-        windowed = self._windowed
-        stream = windowed._stream
+        _check(columns, named)
+        windowed, stream = self._windowed, self._stream
         native = stream._native.aggregate(
             list(self._keys), self._named, list(columns), named, windowed._window
         )
         return stream._windowed(native, windowed.late)
+
+
+def _check(columns: Sequence[object], named: Mapping[str, object]) -> None:
+    """Refuses what is no column: the engine's own hint for an expression is not one for an aggregate."""
+    for column in (*columns, *named.values()):
+        if not isinstance(column, _native.Expr | str):
+            raise ConfigError(
+                f"agg() takes aggregates, found {column!r}; write it as, say, {_example(column)}"
+            )
+
+
+def _example(column: object) -> str:
+    """An aggregate like the one that was meant: pandas and Spark take ``{"n": "sum"}``."""
+    match column:
+        case {**pairs} if pairs:
+            name, function = next(iter(pairs.items()))
+            method = function if isinstance(function, str) and hasattr(Expr, function) else "sum"
+            return f'{name}=col("{name}").{method}()'
+        case _:
+            return 'n=col("n").sum()'

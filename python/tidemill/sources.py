@@ -14,9 +14,9 @@ import tidemill._native as _native
 ConfigError = _native.ConfigError
 
 Position = Literal["earliest", "latest", "committed"] | datetime | Mapping[Any, int]
-"""Where reading starts or ends: ``"earliest"``, ``"latest"``, ``"committed"`` (what the consumer group has committed),
-a moment with a time zone (the first record at or after it), or an offset for every partition: ``{0: 500, 1: 720}``,
-with several topics ``{("readings", 0): 500, ...}``."""
+"""Where reading starts or ends: ``"earliest"``, ``"latest"``, ``"committed"`` (what the consumer group has committed,
+the latest record of a partition where that is nothing), a moment with a time zone (the first record at or after it),
+or an offset for every partition: ``{0: 500, 1: 720}``, with several topics ``{("readings", 0): 500, ...}``."""
 
 Metadata = Literal["key", "topic", "partition", "offset", "timestamp", "headers"]
 """A column from around the payload; it is called ``kafka_key`` and so on."""
@@ -40,6 +40,8 @@ def _partitions(
 
 def _subscribed(topics: list[str], partitions: list[tuple[str, int]]) -> list[str]:
     """The topics read, where exactly one way of naming them is used."""
+    if "" in topics:
+        raise ConfigError('kafka() takes the names of topics, found ""')
     if bool(topics) == bool(partitions):
         found = "both" if topics else "neither"
         raise ConfigError(

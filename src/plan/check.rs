@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
 use crate::decode::{EventTimeSpec, full_schema};
 use crate::detect::DetectSpec;
@@ -282,7 +282,6 @@ fn no_output() -> Error {
 }
 
 fn check_event_time(spec: &SourceSpec, schema: &Schema) -> Result<()> {
-    use arrow::datatypes::DataType;
     let Some(event_time) = &spec.event_time else { return Ok(()) };
     match find(schema, &event_time.column)?.data_type() {
         DataType::Timestamp(_, _) => Ok(()),
@@ -424,12 +423,30 @@ fn same_columns(first: &Stream, other: &Stream) -> Result<()> {
 }
 
 fn function(schema: &FunctionSchema, reads: Option<&[String]>, input: &Stream) -> Result<Stream, Vec<Error>> {
-    find_all(&input.schema, reads.unwrap_or_default())?;
+    numeric(&input.schema, reads.unwrap_or_default())?;
     match schema {
         FunctionSchema::Same => Ok(Stream::new(Arc::clone(&input.schema), None)),
         FunctionSchema::Exactly(schema) => Ok(Stream::new(Arc::clone(schema), None)),
         FunctionSchema::Adds(added) => append(input, added.fields()),
     }
+}
+
+/// What a matrix may be made of: a boolean counts as 0 or 1, a time by its unit.
+fn numeric(schema: &Schema, names: &[String]) -> Result<(), Vec<Error>> {
+    let mistakes: Vec<Error> = names.iter().filter_map(|name| number(schema, name).err()).collect();
+    if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+}
+
+fn number(schema: &Schema, name: &str) -> Result<()> {
+    let data_type = find(schema, name)?.data_type();
+    if data_type.is_numeric()
+        || data_type.is_temporal()
+        || matches!(data_type, DataType::Boolean | DataType::Null)
+    {
+        return Ok(());
+    }
+    let message = format!("a model is given numbers, and \"{name}\" is {}", type_name(data_type));
+    Err(Error::schema(message).help("leave it out, or make a number of it before, in with_columns(…)"))
 }
 
 /// The input's columns and `added`; the rows stay keyed as they were.

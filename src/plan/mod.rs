@@ -129,7 +129,8 @@ pub enum Operator {
         function: Arc<dyn BatchFunction>,
         /// Its result's columns.
         schema: FunctionSchema,
-        /// The columns that it is given; none means all. Only a function that adds columns may name them.
+        /// The columns that it is given, all of them such as a matrix of numbers is made of; none means all of the
+        /// input, of whatever type. Only a function that adds columns may name them.
         reads: Option<Vec<String>>,
         /// What `explain()` shows.
         label: String,

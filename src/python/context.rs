@@ -60,8 +60,8 @@ impl Context {
     fn new(
         name: String,
         trigger: &Trigger,
-        executors: usize,
-        threads: Option<usize>,
+        executors: i64,
+        threads: Option<i64>,
         max_memory: Size,
         max_state_bytes: Size,
         clock: Option<&ManualClock>,
@@ -399,11 +399,9 @@ fn how(graceful: bool) -> Stop {
     if graceful { Stop::Graceful } else { Stop::Now }
 }
 
-fn positive(name: &str, count: usize) -> Result<usize> {
-    match count {
-        0 => Err(Error::config(format!("{name} must be positive, found 0"))),
-        count => Ok(count),
-    }
+fn positive(name: &str, count: i64) -> Result<usize> {
+    let refused = || Error::config(format!("{name} must be positive, found {count}"));
+    usize::try_from(count).ok().filter(|count| *count > 0).ok_or_else(refused)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

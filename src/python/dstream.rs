@@ -186,7 +186,9 @@ impl Stream {
         self.next(py, Operator::Detect(spec))
     }
 
-    fn pprint(&self, py: Python<'_>, rows: usize) -> PyResult<()> {
+    fn pprint(&self, py: Python<'_>, rows: i64) -> PyResult<()> {
+        let refused = |_| Error::config(format!("pprint() takes the number of rows to print, found {rows}"));
+        let rows = usize::try_from(rows).map_err(refused)?;
         self.output(py, open_pprint(rows))
     }
 

@@ -95,15 +95,35 @@ impl BatchFunction for PythonFunction {
     fn call(&self, rows: RecordBatch, info: &BatchInfo) -> Result<RecordBatch> {
         let returned = self.returned(&rows, info)?;
         match &self.schema {
-            FunctionSchema::Same => fitted(&returned, &rows.schema()),
-            FunctionSchema::Exactly(schema) => fitted(&returned, schema),
+            FunctionSchema::Same => all_fitted(&returned, &rows.schema()),
+            FunctionSchema::Exactly(schema) => all_fitted(&returned, schema),
             FunctionSchema::Adds(added) => fitted(&returned, added), // the engine puts the input's columns before
         }
     }
 }
 
+/// What a pandas frame calls an index that has no name; one comes with every selection of rows, unasked.
+const PANDAS_INDEX: &str = "__index_level_";
+
+/// As [`fitted`], where a further column would be lost without a word.
+fn all_fitted(returned: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let fitted = fitted(returned, schema)?;
+    let returned = returned.schema();
+    let names = returned.fields().iter().map(|field| field.name());
+    let undeclared =
+        |name: &&String| schema.column_with_name(name).is_none() && !name.starts_with(PANDAS_INDEX);
+    let undeclared: Vec<String> = names.filter(undeclared).map(|name| format!("{name:?}")).collect();
+    if undeclared.is_empty() {
+        return Ok(fitted);
+    }
+    let text = format!("the function's result has undeclared columns: {}", undeclared.join(", "));
+    Err(Error::schema(text).help(
+        "declare them by adds=, beside the input's columns, or all of the result's by schema=; else leave them out",
+    ))
+}
+
 /// The wanted columns of what was returned, each cast without loss.
-pub(crate) fn fitted(returned: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+fn fitted(returned: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = schema.fields().iter().map(|field| {
         let found = returned.column_by_name(field.name());
         let column = found.ok_or_else(|| missing(returned, field.name()))?;
@@ -198,47 +218,5 @@ fn family(data_type: &DataType) -> Family {
         DataType::Dictionary(_, values) => family(values),
         data_type if data_type.is_numeric() => Family::Number,
         _ => Family::Nested,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::array::{AsArray, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
-    use arrow::datatypes::TimeUnit;
-
-    fn cast_to(array: impl Array + 'static, target: &DataType) -> Result<ArrayRef> {
-        lossless(&(Arc::new(array) as ArrayRef), target)
-    }
-
-    #[test]
-    fn what_fits_is_cast() {
-        let whole = cast_to(Float64Array::from(vec![Some(1.0), None, Some(-3.0)]), &DataType::Int32).unwrap();
-        assert_eq!(whole.null_count(), 1);
-        assert!(cast_to(Float64Array::from(vec![f64::NAN, 0.5]), &DataType::Float32).is_ok());
-        assert!(cast_to(StringArray::from(vec!["a"]), &DataType::Utf8View).is_ok());
-    }
-
-    #[test]
-    fn what_would_change_is_refused_with_its_row() {
-        let error = cast_to(Float64Array::from(vec![1.0, 1.5]), &DataType::Int64).unwrap_err();
-        assert!(error.to_string().contains("1.5 (Float64) in row 1"), "{error}");
-        assert!(cast_to(Int64Array::from(vec![300]), &DataType::Int8).is_err());
-        assert!(cast_to(Int64Array::from(vec![(1 << 53) + 1]), &DataType::Float64).is_err());
-    }
-
-    #[test]
-    fn other_families_are_refused() {
-        assert!(cast_to(StringArray::from(vec!["1"]), &DataType::Int64).is_err());
-        assert!(cast_to(Int64Array::from(vec![1]), &DataType::Boolean).is_err());
-        assert!(cast_to(Int64Array::from(vec![1]), &DataType::Timestamp(TimeUnit::Second, None)).is_err());
-    }
-
-    #[test]
-    fn a_time_without_zone_is_utc() {
-        let rome = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("Europe/Rome")));
-        let there = cast_to(TimestampMillisecondArray::from(vec![1_000]), &rome).unwrap();
-        let there = there.as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
-        assert_eq!(there.value(0), 1_000_000);
     }
 }

@@ -109,6 +109,11 @@ fn field_from(name: &str, data_type: &Bound<'_, PyAny>) -> PyResult<Field> {
         let data_type = parse_type(&text).map_err(|error| error.at(format!("column {name:?}")))?;
         return Ok(Field::new(name, data_type, true));
     }
+    if !data_type.hasattr("__arrow_c_schema__")? {
+        let text = format!("a type is expected, found {}", data_type.repr()?);
+        let error = Error::schema(text).help("pass an Arrow name such as \"float64\", or a pyarrow type");
+        return Err(error.at(format!("column {name:?}")).into());
+    }
     let field: pyo3_arrow::PyField = data_type.extract()?;
     Ok(field.into_inner().as_ref().clone().with_name(name).with_nullable(true))
 }

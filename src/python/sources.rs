@@ -58,8 +58,6 @@ impl Edge {
 }
 
 /// What all sources are told of how to read.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
 pub(crate) struct ReadingArguments<'py> {
     pub(crate) name: String,
     schema: Option<pyo3::Bound<'py, Schema>>,
@@ -76,7 +74,20 @@ pub(crate) struct ReadingArguments<'py> {
 
 impl<'py> ReadingArguments<'py> {
     pub(crate) fn from_keywords(keywords: Option<&pyo3::Bound<'py, PyDict>>) -> PyResult<Self> {
-        keywords.ok_or_else(|| Error::internal("a source has no arguments"))?.extract()
+        let keywords = keywords.ok_or_else(|| Error::internal("a source has no arguments"))?;
+        Ok(Self {
+            name: argument(keywords, "name")?,
+            schema: argument(keywords, "schema")?,
+            metadata: argument(keywords, "metadata")?,
+            on_bad: argument(keywords, "on_bad")?,
+            event_time: argument(keywords, "event_time")?,
+            watermark: argument(keywords, "watermark")?,
+            idle_timeout: argument(keywords, "idle_timeout")?,
+            max_future: argument(keywords, "max_future")?,
+            starting: argument(keywords, "starting")?,
+            ending: argument(keywords, "ending")?,
+            max_rate_per_partition: argument(keywords, "max_rate_per_partition")?,
+        })
     }
 
     /// What the plan must know of the source.
@@ -109,6 +120,14 @@ impl<'py> ReadingArguments<'py> {
             max_rate_per_partition: self.max_rate_per_partition.map(rate).transpose()?,
         })
     }
+}
+
+/// One argument by its name, which the error begins with: several of them take the same kind of value.
+fn argument<'py, T: FromPyObjectOwned<'py>>(keywords: &pyo3::Bound<'py, PyDict>, name: &str) -> PyResult<T> {
+    let missing = || Error::internal(format!("a source has no argument {name}"));
+    let value = keywords.get_item(name)?.ok_or_else(missing)?;
+    let found: PyResult<T> = value.extract().map_err(Into::into);
+    found.map_err(|refused| Error::config(format!("{name}: {}", refused.value(keywords.py()))).into())
 }
 
 fn rate(rate: f64) -> Result<f64> {

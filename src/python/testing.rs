@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::error::{Error, Result};
 use crate::ingest::scripted::{Call, ScriptedRecord, ScriptedSource as CoreSource};
@@ -48,20 +48,23 @@ impl ScriptedSource {
     ///     payloads: one payload a record; None is a tombstone.
     ///     key: the key of all of them.
     ///     timestamp: their own time in milliseconds since the epoch; by default they have none.
+    ///
+    /// Raises:
+    ///     `ConfigError`: the payloads are no list, or one of them is no bytes; nothing is appended then.
     #[pyo3(signature = (partition, payloads, key = None, timestamp = -1))]
     fn push(
         &self,
         partition: i32,
-        payloads: Vec<Option<Bound<'_, PyBytes>>>,
+        payloads: &Bound<'_, PyAny>,
         key: Option<&[u8]>,
         timestamp: i64,
-    ) {
-        for payload in payloads {
-            let payload = payload.map(|bytes| bytes.as_bytes().to_vec());
+    ) -> PyResult<()> {
+        for payload in payloads_of(payloads)? {
             let record =
                 ScriptedRecord { key: key.map(<[u8]>::to_vec), payload, timestamp, headers: Vec::new() };
             self.source.push_record(partition, record);
         }
+        Ok(())
     }
 
     /// Appends offsets without records to a partition, as compaction and transaction markers leave them.
@@ -127,6 +130,33 @@ impl ScriptedSource {
 
     fn __repr__(&self) -> String {
         format!("ScriptedSource({:?})", self.topic)
+    }
+}
+
+/// One payload a record. Text, bytes and dicts could be walked over too, but never are what was meant.
+fn payloads_of(payloads: &Bound<'_, PyAny>) -> PyResult<Vec<Option<Vec<u8>>>> {
+    let refused = || -> PyResult<PyErr> {
+        let text = format!("push() takes a list of payloads, found {}", payloads.repr()?);
+        Ok(Error::config(text).help("pass, say, [b'{\"t\": 20.5}']").into())
+    };
+    let one = payloads.is_instance_of::<PyString>()
+        || payloads.is_instance_of::<PyBytes>()
+        || payloads.is_instance_of::<PyDict>();
+    match payloads.try_iter() {
+        Ok(payloads) if !one => payloads.map(|payload| payload_of(&payload?)).collect(),
+        _ => Err(refused()?),
+    }
+}
+
+fn payload_of(payload: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
+    if payload.is_none() {
+        return Ok(None);
+    }
+    match payload.cast::<PyBytes>() {
+        Ok(bytes) => Ok(Some(bytes.as_bytes().to_vec())),
+        Err(_) => Err(Error::config(format!("a payload is bytes or None, found {}", payload.repr()?))
+            .help("encode it: json.dumps(row).encode(), or text.encode()")
+            .into()),
     }
 }
 

@@ -5,7 +5,7 @@
 use pyo3::prelude::*;
 
 use crate::driver::{OpenWindows, Trigger as CoreTrigger};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::python::units::Span;
 use crate::time::Interval;
 
@@ -43,11 +43,8 @@ impl Trigger {
 
     #[staticmethod]
     #[pyo3(signature = (max_records = None, close_windows = None))]
-    fn available_now(max_records: Option<u64>, close_windows: Option<bool>) -> PyResult<Self> {
-        let max_records = match max_records {
-            Some(0) => return Err(Error::config("max_records must be positive, found 0").into()),
-            max => max.unwrap_or(DEFAULT_MAX_RECORDS),
-        };
+    fn available_now(max_records: Option<i64>, close_windows: Option<bool>) -> PyResult<Self> {
+        let max_records = max_records.map_or(Ok(DEFAULT_MAX_RECORDS), positive)?;
         let at_end = match close_windows {
             Some(false) => OpenWindows::Stay,
             Some(true) | None => OpenWindows::Close,
@@ -62,4 +59,9 @@ impl Trigger {
             CoreTrigger::AvailableNow => format!("available_now(max_records={})", self.max_records),
         }
     }
+}
+
+fn positive(max_records: i64) -> Result<u64> {
+    let refused = || Error::config(format!("max_records must be positive, found {max_records}"));
+    u64::try_from(max_records).ok().filter(|records| *records > 0).ok_or_else(refused)
 }

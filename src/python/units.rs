@@ -135,33 +135,3 @@ fn not_a_size(found: &str) -> Error {
     Error::config(format!("a size is expected, found {found}"))
         .help("pass text such as \"25%\", \"512MB\" or \"2GiB\", or a positive number of bytes")
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_read_as_written() {
-        assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
-        assert_eq!(duration(" 1.5 h ").unwrap(), Duration::from_mins(90));
-        assert_eq!(duration("0s").unwrap(), Duration::ZERO);
-        assert_eq!(from_seconds(0.1).unwrap(), Duration::from_millis(100));
-    }
-
-    #[test]
-    fn what_is_no_duration_is_refused_with_what_was_found() {
-        for text in ["", "5", "s", "-1s", "1 week", "1.2.3s", "5 s s"] {
-            let error = duration(text).unwrap_err();
-            assert!(error.is_config() && error.to_string().contains(&quoted(text)), "{text}: {error}");
-        }
-        assert!(from_seconds(f64::NAN).is_err() && from_seconds(-1.0).is_err());
-    }
-
-    #[test]
-    fn sizes_are_bytes_or_a_part() {
-        assert_eq!(size("25%").unwrap(), Size::Part(0.25));
-        assert_eq!(size("2 GiB").unwrap(), Size::Bytes(2 << 30));
-        assert_eq!(size("512MB").unwrap().bytes(0), 512_000_000);
-        assert!(size("0%").is_err() && size("101%").is_err() && size("0B").is_err() && size("12").is_err());
-    }
-}

@@ -51,9 +51,16 @@ def eventually(condition: Callable[[], bool]) -> None:
         ({"checkpoint": "./here"}, "not offered yet: checkpoint='./here'"),
         ({"guarantee": "exactly_once"}, "not offered yet: guarantee"),
         ({"executors": 0}, "executors must be positive"),
+        ({"executors": -1}, "executors must be positive, found -1"),
         ({"threads": 0}, "threads must be positive"),
+        ({"threads": -1}, "threads must be positive, found -1"),
+        ({"trigger": "asap"}, r"trigger is .*tm\.as_soon_as_possible\(\).*, found 'asap'"),
         ({"max_memory": "150%"}, 'a size is expected, found "150%"'),
         ({"max_memory": 0}, "found 0"),
+        ({"max_memory": "0%"}, 'found "0%"'),
+        ({"max_memory": "0B"}, 'found "0B"'),
+        ({"max_memory": "12"}, 'found "12"'),
+        ({"max_state_bytes": "101%"}, 'found "101%"'),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_is_expected(settings: dict[str, Any], message: str) -> None:
@@ -66,13 +73,33 @@ def test_durations_may_be_text_timedeltas_and_seconds() -> None:
 
     assert tm.interval("500ms") == tm.interval(0.5) == tm.interval(timedelta(milliseconds=500))
     assert repr(tm.interval("1m")) == 'interval("60000ms")'
+    assert tm.interval(" 1.5 h ") == tm.interval("90min")
+    assert tm.interval(0.1) == tm.interval("100ms") == tm.interval("100000us")
+    assert tm.testing.ManualClock("0s").now == 0.0
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "-1s", "1 week", "1.2.3s", "5 s s"])
+def test_what_is_no_duration_is_refused_with_what_was_found(text: str) -> None:
+    with pytest.raises(tm.ConfigError, match=f'a duration is expected, found "{text}"'):
+        tm.interval(text)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0, 1e11])
+def test_seconds_without_sense_are_refused(seconds: float) -> None:
+    with pytest.raises(tm.ConfigError, match="a duration is expected, found"):
+        tm.interval(seconds)
+
+
+@pytest.mark.parametrize("size", ["25%", "2 GiB", "512MB"])
+def test_sizes_may_be_parts_and_have_units(size: str) -> None:
+    assert not tm.StreamingContext(max_memory=size, max_state_bytes=size).is_running
 
 
 def test_available_now_takes_a_positive_number_of_records() -> None:
     with pytest.raises(tm.ConfigError, match="max_records must be positive"):
         tm.available_now(max_records=0)
-    with pytest.raises(tm.ConfigError, match="close_windows"):
-        tm.available_now(close_windows=True)
+    with pytest.raises(tm.ConfigError, match="max_records must be positive, found -1"):
+        tm.available_now(max_records=-1)
 
 
 def test_a_bounded_job_ends_by_itself_and_may_be_run_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,10 @@ def test_explain_shows_operators_lines_and_the_guarantee(
         lambda one: pa.table({"y": one["x"] * 2}),
         lambda one: pl.DataFrame({"y": one["x"] * 2}),
         lambda one: pd.DataFrame({"y": one["x"] * 2}),
-        lambda one: {"other": one["x"], "y": pa.chunked_array([one["x"] * 2])},
+        lambda one: pd.DataFrame({"y": one["x"] * 2}, index=[f"row {row}" for row in range(len(one))]),
+        lambda one: {"y": pa.chunked_array([one["x"] * 2])},
     ],
-    ids=["numpy", "list", "pyarrow", "polars", "pandas", "chunked"],
+    ids=["numpy", "list", "pyarrow", "polars", "pandas", "pandas with an index", "chunked"],
 )
 def test_map_batches_takes_rows_of_every_kind(numbers: Numbers, make: Any) -> None:
     assert collect(numbers(1, 2, 3).map_batches(make, schema={"y": "float64"}), "y") == [2.0, 4.0, 6.0]
@@ -106,6 +108,66 @@ def test_map_batches_adds_columns_to_those_there(numbers: Numbers) -> None:
     stream = numbers(1, 2).map_batches(lambda one: {"y": -one["x"]}, adds={"y": "float64"})
     assert stream.columns == ["x", "y"]
     assert collect(stream, "y") == [-2.0, -1.0]
+
+
+def test_the_inputs_columns_may_be_beside_the_added_ones(numbers: Numbers) -> None:
+    stream = numbers(1, 2).map_batches(
+        lambda one: one.to_polars().with_columns(y=-pl.col("x"), scratch=1), adds={"y": "float64"}
+    )
+    assert stream.columns == ["x", "y"]
+    assert collect(stream, "y") == [-2.0, -1.0]
+
+
+@pytest.mark.parametrize("declared", [{}, {"schema": {"x": "float64"}}], ids=["as the input", "schema"])
+def test_undeclared_columns_are_named_and_never_dropped_unseen(
+    numbers: Numbers, drained: tm.StreamingContext, declared: Any
+) -> None:
+    stream = numbers(1).map_batches(lambda one: {"x": one["x"], "y": one["x"], "z": one["x"]}, **declared)
+    stream.foreach_batch(lambda one: None)
+    with pytest.raises(tm.SchemaError, match=r'undeclared columns: "y", "z".*adds=.*schema='):
+        drained.run()
+
+
+@pytest.mark.parametrize(
+    ("values", "declared", "expected"),
+    [
+        (pa.array([1.0, None, -3.0]), "int32", pa.array([1, None, -3], pa.int32())),
+        (pa.array([float("inf"), 0.5]), "float32", pa.array([float("inf"), 0.5], pa.float32())),
+        (pa.array(["a"], pa.large_string()), "string", pa.array(["a"])),
+        (
+            pa.array([1_000], pa.timestamp("ms")),  # without a zone it is UTC
+            "timestamp[us, Europe/Rome]",
+            pa.array([1_000_000], pa.timestamp("us", "Europe/Rome")),
+        ),
+    ],
+    ids=["float to integer", "double to single", "text", "time"],
+)
+def test_what_fits_the_declared_type_is_cast(
+    numbers: Numbers, values: Any, declared: str, expected: Any
+) -> None:
+    stream = numbers(1).map_batches(lambda one: {"y": values}, schema={"y": declared})
+    (found,) = stream
+    assert found.to_pyarrow().column("y").combine_chunks() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "declared", "message"),
+    [
+        (pa.array([1.0, 1.5]), "int64", r"1.5 \(Float64\) in row 1"),
+        (pa.array([300]), "int8", "in row 0 does not fit"),
+        (pa.array([2**53 + 1]), "float64", "in row 0 does not fit"),
+        (pa.array(["1"]), "int64", "is declared, found"),
+        (pa.array([1]), "bool", "is declared, found"),
+        (pa.array([1]), "timestamp[s]", "is declared, found"),
+    ],
+    ids=["a fraction", "too large", "too long", "text", "truth", "time"],
+)
+def test_what_would_change_in_the_declared_type_is_refused(
+    numbers: Numbers, drained: tm.StreamingContext, values: Any, declared: str, message: str
+) -> None:
+    numbers(1).map_batches(lambda one: {"y": values}, schema={"y": declared}).foreach_batch(lambda one: None)
+    with pytest.raises(tm.SchemaError, match=message):
+        drained.run()
 
 
 def test_two_calls_of_one_function_never_overlap(numbers: Numbers) -> None:
@@ -213,9 +275,26 @@ def test_score_refuses_a_wrong_shape_and_what_is_no_model(
         stream.score(print, "x")
     with pytest.raises(tm.ConfigError, match="object has no method"):
         stream.score(object(), ["x"])
+    with pytest.raises(tm.ConfigError, match="at least one column"):
+        stream.score(print, [])
+    with pytest.raises(tm.ConfigError, match='dtype="float32" or "float64", found \'int64\''):
+        stream.score(print, ["x"], dtype="int64")  # type: ignore[arg-type]
     stream.score(lambda matrix: [1.0, 2.0, 3.0, 4.0], ["x"]).pprint()
     with pytest.raises(tm.SchemaError, match=r"one score a row"):
         drained.run()
+
+
+def test_the_columns_of_score_are_checked_before_the_start(
+    source: ScriptedSource, drained: tm.StreamingContext
+) -> None:
+    format = tm.Json({"x": "int32", "ok": "bool", "ts": "timestamp[ms]", "name": "string"})  # noqa: A001
+    stream = drained.scripted(source, format=format, metadata=["key"])
+    assert "score" in stream.score(print, ["x", "ok", "ts"]).columns
+    with pytest.raises(tm.SchemaError, match='no column "y"'):
+        _ = stream.score(print, ["x", "y"]).columns
+    stream.score(print, ["x", "name", "kafka_key"]).pprint()
+    with pytest.raises(tm.SchemaError, match=r"(?s)3 mistakes.*\"name\" is string.*\"kafka_key\" is binary"):
+        drained.start()
 
 
 def test_a_scikit_learn_forest_scores(numbers: Numbers) -> None:
@@ -253,6 +332,25 @@ def test_pprint_prints_to_pythons_own_output(
     assert "1.5" in out
     assert "2.5" not in out
     assert "..." in out
+
+
+def test_pprint_refuses_a_number_of_rows_below_zero(numbers: Numbers) -> None:
+    with pytest.raises(tm.ConfigError, match="the number of rows to print, found -1"):
+        numbers(1).pprint(-1)
+
+
+def test_streams_and_detectors_are_told_from_what_is_none(numbers: Numbers) -> None:
+    with pytest.raises(tm.ConfigError, match=r"union\(\) takes streams, found 's'"):
+        numbers(1).union("s")  # type: ignore[arg-type]
+    with pytest.raises(tm.ConfigError, match=r"such as tm\.ml\.Ewma\(\), found <class"):
+        numbers(1).detect("x", tm.ml.Ewma)  # type: ignore[arg-type]
+    with pytest.raises(tm.ConfigError, match=r"such as tm\.ml\.Ewma\(\), found 'ewma'"):
+        numbers(1).detect("x", "ewma")  # type: ignore[arg-type]
+
+
+def test_a_type_that_is_none_is_told_with_its_column() -> None:
+    with pytest.raises(tm.SchemaError, match=r'a type is expected, found 5; .*float64.*column "a"'):
+        tm.Json({"a": 5})
 
 
 def test_keyed_rows_of_one_key_come_to_one_shard(
@@ -294,6 +392,36 @@ def test_to_kafka_needs_a_cluster(numbers: Numbers) -> None:
 
 
 @pytest.mark.parametrize(
+    ("format", "message"),
+    [
+        ("raw", r"format=tm\.Json\(\) or format=tm\.Raw\(\), found 'raw'"),
+        (tm.Raw, r"format=tm\.Raw\(\), found <class"),
+        (tm.Json, r"format=tm\.Raw\(\), found <class"),
+        (tm.Json({"x": "float64"}), r"writes all columns.*select\(\)"),
+    ],
+    ids=["a name", "the class", "the other class", "a schema"],
+)
+def test_to_kafka_refuses_what_is_no_format(numbers: Numbers, format: Any, message: str) -> None:  # noqa: A002
+    with pytest.raises(tm.ConfigError, match=message):
+        numbers(1).to_kafka("alerts", format=format, bootstrap_servers="localhost:1")
+
+
+@pytest.mark.parametrize("argument", ["watermark", "idle_timeout", "max_future"])
+@pytest.mark.parametrize("source_of", ["kafka", "scripted"])
+@pytest.mark.parametrize("given", ["5 parsecs", -1, True])
+def test_a_wrong_duration_of_a_source_is_named(
+    source: ScriptedSource, source_of: str, argument: str, given: Any
+) -> None:
+    ctx = tm.StreamingContext()
+    made: dict[str, Any] = {
+        "kafka": partial(ctx.kafka, "a", bootstrap_servers="localhost:9092"),
+        "scripted": partial(ctx.scripted, source),
+    }
+    with pytest.raises(tm.ConfigError, match=rf"^{argument}: a duration is expected, found .*; pass text"):
+        made[source_of](format=tm.Raw(), **{argument: given})
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({}, "either topics or partitions, found neither"),
@@ -309,6 +437,12 @@ def test_to_kafka_needs_a_cluster(numbers: Numbers) -> None:
         ({"topics": "a", "max_rate_per_partition": -1.0}, "must be a positive number"),
         ({"topics": "a", "format": tm.Json()}, "needs a schema"),
         ({"topics": "a", "format": "json"}, "format is tm.Json"),
+        ({"topics": "a", "event_time": 5}, "^event_time: 'int' object"),
+        ({"topics": "a", "max_rate_per_partition": "fast"}, "^max_rate_per_partition: "),
+        ({"topics": ""}, 'the names of topics, found ""'),
+        ({"topics": ["a", ""]}, 'the names of topics, found ""'),
+        ({"topics": "a", "bootstrap_servers": ""}, "needs bootstrap_servers"),
+        ({"topics": "a", "starting": "committed"}, "needs a group_id"),
     ],
 )
 def test_kafka_refuses_what_is_wrong_or_not_offered_yet(arguments: dict[str, Any], message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import threading
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -32,6 +32,26 @@ def test_a_scripted_source_has_holes_tombstones_and_retention(drained: tm.Stream
         (b"b", 4, b"k"),
     ]
     assert source.acknowledged == [("readings", 0, 5)]
+
+
+@pytest.mark.parametrize(
+    ("payloads", "message"),
+    [
+        ({"t": 1}, r"takes a list of payloads, found \{'t': 1\}"),
+        ("text", "takes a list of payloads, found 'text'"),
+        (b"bytes", "takes a list of payloads, found b'bytes'"),
+        (5, "takes a list of payloads, found 5"),
+        ([b"{}", {"t": 1}], r"a payload is bytes or None, found \{'t': 1\}; encode it: json\.dumps"),
+        (["text"], r"a payload is bytes or None, found 'text'; .*\.encode\(\)"),
+    ],
+)
+def test_what_is_no_list_of_payloads_is_refused_whole(
+    drained: tm.StreamingContext, payloads: Any, message: str
+) -> None:
+    source = ScriptedSource("readings", 1)
+    with pytest.raises(tm.ConfigError, match=message):
+        source.push(0, payloads)
+    assert list(drained.scripted(source, format=tm.Raw())) == []
 
 
 def test_a_stalled_source_gives_nothing_until_it_is_released(source: ScriptedSource) -> None:

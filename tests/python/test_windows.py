@@ -224,13 +224,17 @@ def test_windows_that_stay_open_at_the_end_are_said(caplog: pytest.LogCaptureFix
     assert ctx.progress.open_windows == 2
 
 
-def test_state_that_grows_without_end_is_a_named_error() -> None:
-    ctx = tm.StreamingContext(trigger=tm.available_now(close_windows=False), max_state_bytes="20kB")
+@pytest.mark.parametrize(
+    ("size", "granted"),
+    [("20kB", 20_000), ("20 KiB", 20_480), ("0.02MB", 20_000), ("20000B", 20_000), (20_000, 20_000)],
+)
+def test_state_that_grows_without_end_is_a_named_error(size: str | int, granted: int) -> None:
+    ctx = tm.StreamingContext(trigger=tm.available_now(close_windows=False), max_state_bytes=size)
     rows: list[list[Row]] = [[(f"device-{n}", 1, n) for n in range(1000)]]
     stream = ctx.scripted(filled(rows), format=FORMAT, event_time="ts")
     windowed(stream, Shape(10, 10)).foreach_batch(print)
     with pytest.raises(
-        tm.MemoryLimitError, match=r"max_state_bytes grants \(20000\).*in agg, test_windows\.py:"
+        tm.MemoryLimitError, match=rf"max_state_bytes grants \({granted}\).*in agg, .*test_windows\.py:"
     ):
         ctx.run()
 
@@ -270,6 +274,27 @@ class TestMistakes:
                 _ = stream.window(length, slide, on="ts").agg(n=tm.count()).columns
         with pytest.raises(tm.ConfigError, match='emit is "final" or "updates"'):
             stream.window("1s", on="ts", emit="sometimes")  # type: ignore[arg-type]
+
+    def test_what_agg_must_end_says_so(self) -> None:
+        stream = self.stream(event_time="ts")
+        windows = stream.window("1s", on="ts")
+        for unended in (stream.group_by("k"), windows, windows.group_by("k")):
+            for name in ("pprint", "filter", "columns"):
+                with pytest.raises(AttributeError, match=rf"{name} is a stream's.*end it with \.agg\("):
+                    getattr(unended, name)
+            with pytest.raises(AttributeError, match="has no attribute 'pritn'"):
+                unended.pritn  # type: ignore[union-attr]  # noqa: B018
+            assert not hasattr(unended, "_native")
+
+    def test_what_is_no_aggregate_is_answered_with_one(self) -> None:
+        stream = self.stream(event_time="ts")
+        for grouped in (stream.group_by("k"), stream.window("1s", on="ts").group_by("k")):
+            with pytest.raises(tm.ConfigError, match=r"found \{'v': 'max'\}.*v=col\(\"v\"\)\.max\(\)"):
+                grouped.agg({"v": "max"})  # type: ignore[arg-type]
+            with pytest.raises(tm.ConfigError, match=r"found \{'n': 'total'\}.*n=col\(\"n\"\)\.sum\(\)"):
+                grouped.agg({"n": "total"})  # type: ignore[arg-type]
+            with pytest.raises(tm.ConfigError, match=r"found 5; .*n=col\(\"n\"\)\.sum\(\)"):
+                grouped.agg(five=5)  # type: ignore[arg-type]
 
     def test_aggregates_and_columns_are_told_apart(self) -> None:
         grouped = self.stream().group_by("k")

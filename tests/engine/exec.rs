@@ -18,7 +18,8 @@ use tidemill::ingest::Source;
 use tidemill::ingest::scripted::ScriptedSource;
 use tidemill::offset::{Offset, OffsetRange};
 use tidemill::plan::{
-    BatchFunction, BatchInfo, CallSite, FunctionSchema, Named, NodeId, Operator, Plan, SourceId, SourceSpec,
+    AggregateSpec, BatchFunction, BatchInfo, CallSite, FunctionSchema, Named, NodeId, Operator, Plan,
+    SourceId, SourceSpec,
 };
 use tidemill::time::{BatchId, BatchTime};
 
@@ -385,6 +386,35 @@ fn two_exchanges_over_different_keys_give_the_same_bits_everywhere() {
     job.fill(1_000);
     let rows = same_everywhere(&job, 50);
     assert!(rows.lines().count() > 1_000, "{}", rows.lines().count());
+}
+
+#[test]
+fn keys_that_nobody_reads_after_the_exchange_need_not_be_kept() {
+    let by_device = |after: &dyn Fn(&mut Job, NodeId) -> NodeId| {
+        let mut job = Job::new(1);
+        let source = job.source(0);
+        let keyed = job.add(Operator::KeyBy(strings(&["device"])), &[source]);
+        let last = after(&mut job, keyed);
+        job.output(last);
+        job.fill(60);
+        same_everywhere(&job, 1_000)
+    };
+    let numbers = |job: &mut Job, keyed| job.add(Operator::Select(vec![named("n", col("n"))]), &[keyed]);
+    assert_eq!(by_device(&numbers).lines().count(), 60);
+    let dropped = |job: &mut Job, keyed| job.add(Operator::Drop(strings(&["device"])), &[keyed]);
+    assert_eq!(by_device(&dropped).lines().count(), 60);
+    let ones = |job: &mut Job, keyed| {
+        job.add(Operator::Select(vec![named("one", Expression::lit(1_i64))]), &[keyed])
+    };
+    assert_eq!(by_device(&ones), "0 0 1\n".repeat(60), "no column at all is moved");
+    let by_site = |job: &mut Job, keyed| {
+        let columns = vec![named("rows", Expression::sql("count(*)"))];
+        let spec = AggregateSpec { keys: strings(&["site"]), columns, window: None };
+        job.add(Operator::Aggregate(spec), &[keyed])
+    };
+    let mut rows: Vec<String> = by_device(&by_site).lines().map(str::to_owned).collect();
+    rows.sort();
+    assert_eq!(rows, ["0 0 s0|20", "0 0 s1|20", "0 0 s2|20"]);
 }
 
 #[test]

@@ -80,9 +80,16 @@ impl Lane {
     }
 }
 
+impl Lane {
+    /// Lets the thread end, and does not wait for it.
+    pub(crate) fn hang_up(&mut self) {
+        self.work = None;
+    }
+}
+
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.work = None;
+        self.hang_up();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -151,7 +158,7 @@ impl Stage<'_> {
             run.push(&self.source.ports, Rows::all(decoded.batch))
                 .map_err(|error| error.at(slot.to_string()))?;
         }
-        let kept = self.mailbox.bytes() - before;
+        let kept = self.mailbox.bytes().saturating_sub(before);
         self.budget.reserve(self.work.context.batch, kept, &self.work.cancel, &slot.to_string())
     }
 

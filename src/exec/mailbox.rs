@@ -1,8 +1,8 @@
 //! Where rows wait at a barrier: by the barrier and by the slot that they come from.
 //!
 //! Within a slot they lie in the order in which they came, and slots are taken in their own order: so neither
-//! the number of threads nor the order of arrival shows in a result. It deliberately bounds nothing: the budget
-//! is asked before rows are put in.
+//! the number of threads nor the order of arrival shows in a result. It deliberately bounds nothing: it counts the
+//! bytes that lie here, and whoever has put rows in asks the budget for what they have become.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,11 +73,16 @@ impl Mailbox {
         let slots = self.partials.entry(exchange).or_default();
         let (_, partial) = match slots.get_mut(slot) {
             Some(there) => there,
-            None => slots.entry(slot.clone()).or_insert((Arc::clone(step), Partial::new(step)?)),
+            None => {
+                let empty = Partial::new(step)?;
+                self.bytes += empty.bytes();
+                slots.entry(slot.clone()).or_insert((Arc::clone(step), empty))
+            }
         };
         let before = partial.bytes();
         self.counts.late += partial.add(step, rows, context)?;
-        self.bytes += partial.bytes() - before;
+        // It may have become smaller: panes are put together.
+        self.bytes = self.bytes + partial.bytes() - before;
         Ok(())
     }
 

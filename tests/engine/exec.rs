@@ -16,11 +16,14 @@ use tidemill::exec::{Engine, MapTask, Reduced};
 use tidemill::expr::Expression;
 use tidemill::ingest::Source;
 use tidemill::ingest::scripted::ScriptedSource;
+use tidemill::kafka::Cluster;
 use tidemill::offset::{Offset, OffsetRange};
 use tidemill::plan::{
-    AggregateSpec, BatchFunction, BatchInfo, CallSite, FunctionSchema, Named, NodeId, Operator, Plan,
+    AggregateSpec, BatchFunction, BatchInfo, CallSite, Demand, FunctionSchema, Named, NodeId, Operator, Plan,
     SourceId, SourceSpec,
 };
+use tidemill::sink::encode::{HeaderSpec, KeySpec, OutputFormat};
+use tidemill::sink::kafka::KafkaSinkSettings;
 use tidemill::time::{BatchId, BatchTime};
 
 /// Every operator is run on each of these: (executors, threads).
@@ -581,6 +584,59 @@ fn a_mistake_hides_none_of_those_after_it() {
     }
     assert!(job.plan.schema(filtered).is_err(), "the columns of a wrong operator are not given out");
     assert!(job.plan.schema(source).is_ok());
+}
+
+#[test]
+fn a_wrong_rename_hides_none_of_the_mistakes_after_it() {
+    let mut job = Job::new(1);
+    let source = job.source(0);
+    let pairs = [("site", "place"), ("zz", "z")].map(|(old, new)| (old.to_owned(), new.to_owned()));
+    let renamed = job.add(Operator::Rename(pairs.to_vec()), &[source]);
+    let narrow = job.add(Operator::Select(vec![named("p", col("place")), named("y", col("yy"))]), &[renamed]);
+    job.output(narrow);
+    let said = job.plan.check().err().unwrap().to_string();
+    assert!(said.contains("2 mistakes") && said.contains("\"zz\"") && said.contains("\"yy\""), "{said}");
+}
+
+/// A sink to a topic, as the plan knows it.
+#[derive(Debug)]
+struct ToKafka(KafkaSinkSettings);
+
+impl Demand for ToKafka {
+    fn check(&self, schema: &Schema, keys: Option<&[String]>) -> Vec<Error> {
+        assert_eq!(keys, Some(&strings(&["device"])[..]));
+        self.0.check(schema)
+    }
+}
+
+#[test]
+fn mistakes_in_an_output_are_found_before_start_with_all_others() {
+    let mut job = Job::new(1);
+    let source = job.source(0);
+    let typo = job.add(Operator::Filter(col("temprature").gt(Expression::lit(1.0))), &[source]);
+    let keyed = job.add(Operator::KeyBy(strings(&["device"])), &[typo]);
+    let cluster = Cluster { bootstrap_servers: "nowhere:1".to_owned(), config: BTreeMap::new() };
+    let mut settings = KafkaSinkSettings::new(cluster, "alerts");
+    settings.key = KeySpec::Columns(strings(&["devise"]));
+    settings.value = OutputFormat::Raw { column: Some("temp".to_owned()) };
+    settings.headers = HeaderSpec { constant: Vec::new(), column: Some("site".to_owned()) };
+    let site = CallSite { file: "job.py".to_owned(), line: 9 };
+    job.plan.add_demanding_output(keyed, Some(Arc::new(ToKafka(settings.clone()))), Some(site.clone()));
+    settings = KafkaSinkSettings { value: OutputFormat::Raw { column: None }, ..settings };
+    settings.headers = HeaderSpec::default();
+    job.plan.add_demanding_output(keyed, Some(Arc::new(ToKafka(settings))), Some(site));
+    let said = job.plan.check().err().unwrap().to_string();
+    let parts = [
+        "6 mistakes",
+        "\"temprature\"",
+        "did you mean \"device\"? (key of to_kafka(alerts), in output, job.py:9)",
+        "format Raw writes a binary or string column, found \"temp\" of Float64",
+        "headers column \"site\" must be",
+        "format Raw writes one column, found 5",
+    ];
+    for part in parts {
+        assert!(said.contains(part), "{part} is missing in: {said}");
+    }
 }
 
 #[test]

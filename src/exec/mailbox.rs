@@ -71,13 +71,12 @@ impl Mailbox {
         context: &BatchContext,
     ) -> Result<()> {
         let slots = self.partials.entry(exchange).or_default();
-        let (_, partial) = match slots.get_mut(slot) {
-            Some(there) => there,
-            None => {
-                let empty = Partial::new(step)?;
-                self.bytes += empty.bytes();
-                slots.entry(slot.clone()).or_insert((Arc::clone(step), empty))
-            }
+        let (_, partial) = if let Some(there) = slots.get_mut(slot) {
+            there
+        } else {
+            let empty = Partial::new(step)?;
+            self.bytes += empty.bytes();
+            slots.entry(slot.clone()).or_insert((Arc::clone(step), empty))
         };
         let before = partial.bytes();
         self.counts.late += partial.add(step, rows, context)?;

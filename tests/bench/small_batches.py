@@ -32,7 +32,7 @@ def _detected(readings: tm.DStream) -> tm.DStream:
 
 
 def _cost(transform: Callable[[tm.DStream], tm.DStream]) -> Measured:
-    """From planned to delivered, so that the fixed cost between the steps is in it: the median of five runs' medians."""
+    """From planned to delivered, so that the fixed cost between the steps counts: the median of five runs' medians."""
     return Measured(median(_delay(transform) for _ in range(RUNS)))
 
 

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::event::Progress;
 use crate::exec::local::{LocalEngine, LocalSettings};
 use crate::ingest::{Bound, Source};
-use crate::plan::{CallSite, Checked, Node, NodeId, Operator, Plan, SourceSpec};
+use crate::plan::{CallSite, Checked, Demand, Node, NodeId, Operator, Plan, SourceSpec};
 use crate::sink::{Delivery, Sink};
 use crate::time::Clock;
 
@@ -31,6 +31,22 @@ pub type OpenSource = Arc<dyn Fn() -> Result<Arc<dyn Source>> + Send + Sync>;
 
 /// Makes a sink at each start; it is told the columns by which its rows are keyed, where they are.
 pub type OpenSink = Arc<dyn Fn(Option<&[String]>) -> Result<Box<dyn Sink>> + Send + Sync>;
+
+/// Where rows leave the job.
+#[derive(Clone)]
+pub struct Output {
+    /// Makes the sink.
+    pub open: OpenSink,
+    /// What the sink asks of its rows, which is checked with the whole plan, before anything is opened.
+    pub demand: Option<Arc<dyn Demand>>,
+}
+
+impl From<OpenSink> for Output {
+    /// An output that takes any rows.
+    fn from(open: OpenSink) -> Self {
+        Self { open, demand: None }
+    }
+}
 
 /// What holds for the whole of a job.
 #[derive(Clone, Debug)]
@@ -119,9 +135,8 @@ impl Context {
     }
 
     /// Adds an output for the rows of `input`.
-    pub fn output(&self, input: NodeId, open: OpenSink, site: Option<CallSite>) -> Result<()> {
-        let mut state = self.growing()?;
-        state.put_out(input, open, site);
+    pub fn output(&self, input: NodeId, output: impl Into<Output>, site: Option<CallSite>) -> Result<()> {
+        self.growing()?.put_out(input, output.into(), site);
         Ok(())
     }
 
@@ -183,7 +198,7 @@ impl Context {
         run.readings.clone_from(&state.readings);
         run.sinks.clone_from(&state.sinks);
         if let Some((input, open)) = extra {
-            run.put_out(input, open, None);
+            run.put_out(input, open.into(), None);
         }
         let (sender, called_off) = bounded(1); // nothing is ever sent: it is heard that the sender is gone
         state.opening = Some(Opening { _called_off: sender });
@@ -286,9 +301,9 @@ impl State {
         self.opening.is_some() || self.running.as_ref().is_some_and(|running| running.is_running())
     }
 
-    fn put_out(&mut self, input: NodeId, open: OpenSink, site: Option<CallSite>) {
-        self.plan.add_output(input, site);
-        self.sinks.push(open);
+    fn put_out(&mut self, input: NodeId, output: Output, site: Option<CallSite>) {
+        self.plan.add_demanding_output(input, output.demand, site);
+        self.sinks.push(output.open);
     }
 
     /// Opens the job on a thread of its own: what connects to a broker cannot be called off, only left behind.

@@ -12,6 +12,7 @@ use crate::driver::pipeline::{Fate, OpenWindows, Pipeline};
 use crate::driver::planning::{Draft, Pace, Planner, SourceRule, check_there};
 use crate::driver::schedule::Schedule;
 use crate::driver::shutdown::{Acknowledging, Shutdown};
+use crate::driver::steady::Steady;
 use crate::driver::watermark::{EventTimeRule, Idleness, longest_step};
 use crate::driver::{Limits, Stop, Trigger};
 use crate::error::Error;
@@ -210,6 +211,14 @@ impl Settings {
         }
     }
 
+    /// How long a stream of this trigger may do nothing.
+    fn patience(&self) -> Duration {
+        match self.trigger {
+            Trigger::Interval(interval) => interval.duration(),
+            Trigger::AsSoonAsPossible | Trigger::AvailableNow => Duration::ZERO,
+        }
+    }
+
     fn event_times(&self) -> Vec<Option<EventTimeRule>> {
         self.sources.iter().map(|source| source.event_time).collect()
     }
@@ -257,6 +266,7 @@ pub struct Machine {
     questions: Vec<Question>,
     planner: Planner,
     schedule: Schedule,
+    steady: Steady,
     idleness: Idleness,
     pipeline: Pipeline,
     acknowledging: Acknowledging,
@@ -278,6 +288,7 @@ impl Machine {
             questions: settings.questions(),
             planner: Planner::new(settings.source_rules(), settings.limits, pace),
             schedule: Schedule::new(settings.trigger, now),
+            steady: Steady::new(settings.patience()),
             idleness: Idleness::new(settings.event_times(), pace.longest),
             pipeline: Pipeline::new(settings.event_times(), pace.first),
             acknowledging: Acknowledging::default(),
@@ -295,6 +306,7 @@ impl Machine {
 
     /// Takes in what happened at `moment` and says what to do about it.
     pub fn handle(&mut self, moment: Moment, input: Input) -> Vec<Command> {
+        let moment = self.look(moment);
         match input {
             Input::Start => self.start(),
             Input::Opened => self.opening = false,
@@ -318,6 +330,14 @@ impl Machine {
         }
         self.proceed(moment);
         std::mem::take(&mut self.commands)
+    }
+
+    /// The moment in the stream's own time, which is what all decisions go by.
+    fn look(&mut self, moment: Moment) -> Moment {
+        if let Some(back) = self.steady.look(moment) {
+            self.commands.push(Command::Emit(Event::Warning(set_back(back))));
+        }
+        Moment { now: self.steady.of_day(moment.now), ..moment }
     }
 
     fn start(&mut self) {
@@ -521,7 +541,7 @@ impl Machine {
     }
 
     fn sleep(&mut self, moment: Moment) {
-        let wake = self.next_wake(moment);
+        let wake = self.next_wake(moment).map(|time| self.steady.to_day(time));
         if wake != self.wake {
             self.wake = wake;
             self.commands.push(Command::WakeAt(wake));
@@ -536,6 +556,13 @@ impl Machine {
         let silence = self.idleness.due(&self.planner.draft(moment.now).standings);
         Some(self.schedule.next_look(moment.now, silence))
     }
+}
+
+fn set_back(by: Duration) -> Error {
+    Error::source(format!(
+        "expected the machine's clock to go on, found that it was set back by {by:.1?}: batches go on as if it had not been"
+    ))
+    .help("restart the stream where its batch times should be the time of day again")
 }
 
 /// Of each partition, the earlier of two ends; a partition that only one of them knows was not there for both.

@@ -17,6 +17,7 @@ mod running;
 pub mod schedule;
 pub mod share;
 mod shutdown;
+mod steady;
 mod timing;
 pub mod watermark;
 mod workers;

@@ -144,7 +144,10 @@ impl Loop {
     }
 
     fn feed(&mut self, input: Input) -> Result<Next> {
-        let moment = Moment { now: self.clock.now(), elapsed: self.clock.elapsed() };
+        // The time of day first: kept from running in between, the two look as if the clock had been set back, and at the
+        // next look as if it had been set right. The other way round it would never be set right.
+        let now = self.clock.now();
+        let moment = Moment { now, elapsed: self.clock.elapsed() };
         for command in self.machine.handle(moment, input) {
             if let Command::Finish(error) = command {
                 return Ok(Next::End(error));
@@ -249,6 +252,7 @@ impl Loop {
                 log::debug!("{progress}");
                 self.shared.lock().progress = Some(progress);
             }
+            Event::Warning(error) => log::warn!("{error}"),
             Event::Failed(error) => self.shared.lock().error = Some(error),
             Event::Stopped => {
                 tell_of(self.shared.lock().progress.as_ref().map_or(0, |last| last.open_windows));

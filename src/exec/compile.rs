@@ -205,7 +205,7 @@ impl<'a> Compiler<'a> {
             return self.project(id, input, &[], &[]);
         }
         let (source, own) = (self.columns(input)?, Arc::clone(self.columns(id)?));
-        let encoder = KeyEncoder::new(&own, keys)?;
+        let encoder = KeyEncoder::new(source, keys)?; // its own columns may lack the keys, where nobody reads them
         let moves = Moves::Rows(RowExchange { columns: indices(source, &own)?, encoder, schema: own });
         Ok(Made::Exchange(self.add_exchange(id, input, moves, origin)))
     }

@@ -4,7 +4,7 @@
 //! deliberately keeps the order of rows within a slot and shard, whoever does the work.
 
 use arrow::array::UInt32Array;
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::{concat_batches, take};
 use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
@@ -47,13 +47,16 @@ impl Split {
 }
 
 impl RowExchange {
-    /// Sorts the rows of a chunk by the shard of their key.
+    /// Sorts the rows of a chunk by the shard of their key, which is often of no more use after it: keys come from all
+    /// columns, and only those that somebody reads are moved.
     pub(crate) fn split(&self, batch: &RecordBatch, shards: usize) -> Result<Split> {
-        let batch = batch_of(&self.schema, pick(batch, &self.columns)?, batch.num_rows())?;
-        let keys = self.encoder.encode(&batch)?;
+        let keys = self.encoder.encode(batch)?;
         let (order, ends) = sort_by_shard(keys.hashes(), shards);
         let order = UInt32Array::from(order);
-        Ok(Split { rows: take_record_batch(&batch, &order)?, keys: keys.take(&order)?, ends })
+        let columns = pick(batch, &self.columns)?;
+        let columns = columns.iter().map(|column| take(column, &order, None)).collect::<Result<_, _>>()?;
+        let rows = batch_of(&self.schema, columns, batch.num_rows())?;
+        Ok(Split { rows, keys: keys.take(&order)?, ends })
     }
 }
 

@@ -90,6 +90,11 @@ impl LocalExecutor {
         }
     }
 
+    /// Lets every ingest thread end, and waits for none.
+    pub(crate) fn hang_up(&mut self) {
+        self.lanes.values_mut().flatten().for_each(Lane::hang_up);
+    }
+
     /// Asks every lane for its share, and puts together what they made.
     fn ingest(&self, task: &MapTask, context: &Arc<BatchContext>) -> Result<Yield> {
         let mut answers = Vec::new();
@@ -169,12 +174,8 @@ impl LocalExecutor {
         function.run(&mut Run { program: &self.program, context, slot, operators, mailbox }, rows)?;
         // What the call made stands for what it was given: of one slot, both are there for a moment.
         self.budget.give_back(context.batch, rows.iter().map(bytes_of).sum());
-        self.budget.reserve(
-            context.batch,
-            mailbox.bytes().saturating_sub(before),
-            &self.cancel,
-            &slot.to_string(),
-        )
+        let made = mailbox.bytes().saturating_sub(before);
+        self.budget.reserve(context.batch, made, &self.cancel, &slot.to_string())
     }
 
     /// Runs what lies behind the exchange `place` over each shard that is owned, in parallel.
@@ -193,12 +194,8 @@ impl LocalExecutor {
             self.pool.install(|| owned.par_iter_mut().map(|shard| run(shard)).collect());
         let before = mailbox.bytes();
         made?.into_iter().try_for_each(|part| mailbox.absorb(part))?;
-        self.budget.reserve(
-            context.batch,
-            mailbox.bytes().saturating_sub(before),
-            &self.cancel,
-            "an exchange",
-        )
+        let moved = mailbox.bytes().saturating_sub(before);
+        self.budget.reserve(context.batch, moved, &self.cancel, "an exchange")
     }
 
     /// An error unless `epoch` is the one that was loaded last.

@@ -80,9 +80,16 @@ impl Lane {
     }
 }
 
+impl Lane {
+    /// Lets the thread end, and does not wait for it.
+    pub(crate) fn hang_up(&mut self) {
+        self.work = None;
+    }
+}
+
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.work = None;
+        self.hang_up();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

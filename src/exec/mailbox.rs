@@ -1,8 +1,8 @@
 //! Where rows wait at a barrier: by the barrier and by the slot that they come from.
 //!
 //! Within a slot they lie in the order in which they came, and slots are taken in their own order: so neither
-//! the number of threads nor the order of arrival shows in a result. It deliberately bounds nothing: the budget
-//! is asked before rows are put in.
+//! the number of threads nor the order of arrival shows in a result. It deliberately bounds nothing: it counts the
+//! bytes that lie here, and whoever has put rows in asks the budget for what they have become.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,17 +71,17 @@ impl Mailbox {
         context: &BatchContext,
     ) -> Result<()> {
         let slots = self.partials.entry(exchange).or_default();
-        if !slots.contains_key(slot) {
-            let partial = Partial::new(step)?;
-            self.bytes += partial.bytes();
-            slots.insert(slot.clone(), (Arc::clone(step), partial));
-        }
-        let Some((_, partial)) = slots.get_mut(slot) else { return Ok(()) };
+        let (_, partial) = if let Some(there) = slots.get_mut(slot) {
+            there
+        } else {
+            let empty = Partial::new(step)?;
+            self.bytes += empty.bytes();
+            slots.entry(slot.clone()).or_insert((Arc::clone(step), empty))
+        };
         let before = partial.bytes();
         self.counts.late += partial.add(step, rows, context)?;
-        // In this order: some states shrink when dead rows are dropped.
-        self.bytes += partial.bytes();
-        self.bytes -= before;
+        // It may have become smaller: some states drop rows that are dead.
+        self.bytes = self.bytes + partial.bytes() - before;
         Ok(())
     }
 

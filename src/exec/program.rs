@@ -126,7 +126,9 @@ pub(crate) enum Moves {
 #[derive(Debug)]
 pub(crate) struct RowExchange {
     pub(crate) columns: Vec<usize>,
+    /// Of the columns that are moved.
     pub(crate) schema: SchemaRef,
+    /// Of the rows as they come: their keys need not be among the columns that are moved.
     pub(crate) encoder: KeyEncoder,
 }
 

@@ -81,7 +81,7 @@ impl Plan {
         for node in &self.nodes {
             streams.push(self.check_node(node, &streams, &mut mistakes));
         }
-        if mistakes.is_empty() && self.outputs == 0 {
+        if mistakes.is_empty() && self.outputs.is_empty() {
             mistakes.push(no_output());
         }
         match Mistakes(mistakes).into_error() {
@@ -153,7 +153,7 @@ impl Plan {
             (Operator::Detect(spec), [input]) => detect(spec, input),
             (Operator::Aggregate(spec), [input]) => spec.stream(input),
             (Operator::Late(spec), [input]) => spec.late(input),
-            (Operator::Output(_), [input]) => Ok(Stream::clone(input)),
+            (Operator::Output(id), [input]) => self.output_stream(*id, input),
             (operator, inputs) => {
                 let message = format!("{} does not take {} inputs", operator.name(), inputs.len());
                 Err(one(Error::internal(message)))
@@ -167,6 +167,15 @@ impl Plan {
         let schema = full_schema(&spec.format, &spec.metadata)?;
         check_event_time(spec, &schema)?;
         Ok(Stream::new(schema, None))
+    }
+
+    fn output_stream(&self, id: OutputId, input: &Stream) -> Result<Stream, Vec<Error>> {
+        let demand = self.outputs.get(id.0).and_then(Option::as_ref);
+        let mistakes = demand.map(|demand| demand.check(&input.schema, input.keys.as_deref()));
+        match mistakes {
+            Some(mistakes) if !mistakes.is_empty() => Err(mistakes),
+            _ => Ok(Stream::clone(input)),
+        }
     }
 }
 
@@ -213,6 +222,10 @@ fn in_spite_of_mistakes(operator: &Operator, inputs: &[&Stream]) -> Option<Strea
     match operator {
         Operator::Filter(_) | Operator::Output(_) => Some(Stream::clone(input)),
         Operator::Drop(names) => drop_columns(&there(names), input).ok(),
+        Operator::Rename(names) => {
+            let there = names.iter().filter(|(old, _)| find(&input.schema, old).is_ok());
+            rename(&there.cloned().collect::<Vec<_>>(), input).ok()
+        }
         Operator::MapBatches { schema, .. } => function(schema, None, input).ok(),
         Operator::KeyBy(keys) => Some(Stream::new(Arc::clone(&input.schema), Some(there(keys)))),
         // Keyed from here on: one key_by before the first detector serves those after it too.
@@ -224,7 +237,6 @@ fn in_spite_of_mistakes(operator: &Operator, inputs: &[&Stream]) -> Option<Strea
         | Operator::Union
         | Operator::Select(_)
         | Operator::WithColumns(_)
-        | Operator::Rename(_)
         | Operator::Aggregate(_)
         | Operator::Late(_) => None,
     }

@@ -15,7 +15,7 @@ pub use check::Checked;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use crate::decode::{EventTimeSpec, Format, Metadata, OnBad};
@@ -93,6 +93,14 @@ pub trait BatchFunction: Send + Sync + fmt::Debug {
     /// [`FunctionSchema::Same`] and [`FunctionSchema::Exactly`], only the added ones, one row for each row
     /// given, for [`FunctionSchema::Adds`].
     fn call(&self, rows: RecordBatch, info: &BatchInfo) -> Result<RecordBatch>;
+}
+
+/// What a sink asks of the rows it is to take: the sink's own rules, behind a trait so that the plan never names a
+/// sink.
+pub trait Demand: Send + Sync + fmt::Debug {
+    /// Every mistake that rows of `schema`, keyed by `keys` where they are, would be to the sink; none where it can take
+    /// them. Nothing is connected for it.
+    fn check(&self, schema: &Schema, keys: Option<&[String]>) -> Vec<Error>;
 }
 
 /// What the output of a function over batches looks like.
@@ -190,8 +198,8 @@ pub struct Plan {
     pub sources: Vec<SourceSpec>,
     /// The operators; inputs come before those that read them.
     pub nodes: Vec<Node>,
-    /// The number of outputs.
-    pub outputs: usize,
+    /// The outputs, each with what it asks of its rows; none takes any.
+    pub outputs: Vec<Option<Arc<dyn Demand>>>,
 }
 
 impl Plan {
@@ -207,10 +215,20 @@ impl Plan {
         NodeId(self.nodes.len() - 1)
     }
 
-    /// Adds an output for the rows of `input`.
+    /// Adds an output that takes any rows, for those of `input`.
     pub fn add_output(&mut self, input: NodeId, site: Option<CallSite>) -> OutputId {
-        let output = OutputId(self.outputs);
-        self.outputs += 1;
+        self.add_demanding_output(input, None, site)
+    }
+
+    /// Adds an output for the rows of `input`, which are checked against what it asks of them.
+    pub fn add_demanding_output(
+        &mut self,
+        input: NodeId,
+        demand: Option<Arc<dyn Demand>>,
+        site: Option<CallSite>,
+    ) -> OutputId {
+        let output = OutputId(self.outputs.len());
+        self.outputs.push(demand);
         self.add(Operator::Output(output), vec![input], site);
         output
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::context::Output;
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
 use crate::expr::Expression;
@@ -231,8 +232,8 @@ impl Stream {
 }
 
 impl Stream {
-    fn output(&self, py: Python<'_>, open: crate::context::OpenSink) -> PyResult<()> {
-        Ok(self.context.get().core()?.output(self.node, open, call_site(py)?)?)
+    fn output(&self, py: Python<'_>, output: impl Into<Output>) -> PyResult<()> {
+        Ok(self.context.get().core()?.output(self.node, output, call_site(py)?)?)
     }
 
     /// Where an output writes: the servers it names, else those of the stream's only source cluster.

@@ -7,12 +7,14 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arrow::datatypes::Schema;
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
-use crate::context::OpenSink;
+use crate::context::{OpenSink, Output};
 use crate::error::{Error, Result};
 use crate::kafka::Cluster;
+use crate::plan::Demand;
 use crate::python::batch::Batch;
 use crate::python::error::from_user;
 use crate::python::functions::Callable;
@@ -121,6 +123,7 @@ where
 }
 
 /// What `to_kafka` was told.
+#[derive(Debug)]
 pub(crate) struct KafkaOutput {
     pub(crate) topic: String,
     pub(crate) cluster: Cluster,
@@ -131,6 +134,7 @@ pub(crate) struct KafkaOutput {
 }
 
 /// Which column is a record's key.
+#[derive(Debug)]
 pub(crate) enum OutputKey {
     /// Those that the stream is keyed by, where it is.
     Auto,
@@ -172,8 +176,8 @@ fn header_of(item: &Bound<'_, PyAny>) -> PyResult<(String, Vec<u8>)> {
     }
 }
 
-/// A sink that writes to a Kafka topic.
-pub(crate) fn open_kafka(output: KafkaOutput, partitioner: &str) -> Result<OpenSink> {
+/// A sink that writes to a Kafka topic, and what it asks of its rows.
+pub(crate) fn open_kafka(output: KafkaOutput, partitioner: &str) -> Result<Output> {
     if partitioner != "murmur2" {
         return Err(Error::config(format!("partitioner is \"murmur2\", found {partitioner:?}")));
     }
@@ -181,7 +185,16 @@ pub(crate) fn open_kafka(output: KafkaOutput, partitioner: &str) -> Result<OpenS
         return Err(Error::config("value= names the payload's column for tm.Raw(); JSON has all columns")
             .help("pass format=tm.Raw() too, or select() the columns before"));
     }
-    Ok(Arc::new(move |keys| Ok(Box::new(KafkaSink::new(output.settings(keys))))))
+    let output = Arc::new(output);
+    let demand: Arc<dyn Demand> = Arc::<KafkaOutput>::clone(&output);
+    let open: OpenSink = Arc::new(move |keys| Ok(Box::new(KafkaSink::new(output.settings(keys)))));
+    Ok(Output { open, demand: Some(demand) })
+}
+
+impl Demand for KafkaOutput {
+    fn check(&self, schema: &Schema, keys: Option<&[String]>) -> Vec<Error> {
+        self.settings(keys).check(schema)
+    }
 }
 
 impl KafkaOutput {

@@ -187,7 +187,7 @@ mod tests {
             for tick in -50..50 {
                 let pane = windows.pane_of(tick);
                 assert!(windows.ticks_of(pane).contains(&tick));
-                let covering = (-70..70).filter(|w| windows.start(*w) <= tick && tick < windows.end(*w));
+                let covering = (-120..70).filter(|w| windows.start(*w) <= tick && tick < windows.end(*w));
                 assert_eq!(covering.collect::<Vec<_>>(), windows.of_pane(pane).collect::<Vec<_>>());
                 assert_eq!(
                     Some(windows.last_end(pane)),

@@ -56,7 +56,7 @@ fn the_world_sees_every_kind_of_end() {
             *seen.entry(word).or_insert(0) += u32::from(found);
         }
     }
-    assert!(seen.values().all(|count| *count >= 5), "{seen:?}");
+    assert!(seen.values().all(|count| *count >= 3), "{seen:?}");
 }
 
 #[test]

@@ -16,10 +16,14 @@ use tidemill::exec::{Engine, MapTask, Reduced};
 use tidemill::expr::Expression;
 use tidemill::ingest::Source;
 use tidemill::ingest::scripted::ScriptedSource;
+use tidemill::kafka::Cluster;
 use tidemill::offset::{Offset, OffsetRange};
 use tidemill::plan::{
-    BatchFunction, BatchInfo, CallSite, FunctionSchema, Named, NodeId, Operator, Plan, SourceId, SourceSpec,
+    AggregateSpec, BatchFunction, BatchInfo, CallSite, Demand, FunctionSchema, Named, NodeId, Operator, Plan,
+    SourceId, SourceSpec,
 };
+use tidemill::sink::encode::{HeaderSpec, KeySpec, OutputFormat};
+use tidemill::sink::kafka::KafkaSinkSettings;
 use tidemill::time::{BatchId, BatchTime};
 
 /// Every operator is run on each of these: (executors, threads).
@@ -388,6 +392,35 @@ fn two_exchanges_over_different_keys_give_the_same_bits_everywhere() {
 }
 
 #[test]
+fn keys_that_nobody_reads_after_the_exchange_need_not_be_kept() {
+    let by_device = |after: &dyn Fn(&mut Job, NodeId) -> NodeId| {
+        let mut job = Job::new(1);
+        let source = job.source(0);
+        let keyed = job.add(Operator::KeyBy(strings(&["device"])), &[source]);
+        let last = after(&mut job, keyed);
+        job.output(last);
+        job.fill(60);
+        same_everywhere(&job, 1_000)
+    };
+    let numbers = |job: &mut Job, keyed| job.add(Operator::Select(vec![named("n", col("n"))]), &[keyed]);
+    assert_eq!(by_device(&numbers).lines().count(), 60);
+    let dropped = |job: &mut Job, keyed| job.add(Operator::Drop(strings(&["device"])), &[keyed]);
+    assert_eq!(by_device(&dropped).lines().count(), 60);
+    let ones = |job: &mut Job, keyed| {
+        job.add(Operator::Select(vec![named("one", Expression::lit(1_i64))]), &[keyed])
+    };
+    assert_eq!(by_device(&ones), "0 0 1\n".repeat(60), "no column at all is moved");
+    let by_site = |job: &mut Job, keyed| {
+        let columns = vec![named("rows", Expression::sql("count(*)"))];
+        let spec = AggregateSpec { keys: strings(&["site"]), columns, window: None };
+        job.add(Operator::Aggregate(spec), &[keyed])
+    };
+    let mut rows: Vec<String> = by_device(&by_site).lines().map(str::to_owned).collect();
+    rows.sort();
+    assert_eq!(rows, ["0 0 s0|20", "0 0 s1|20", "0 0 s2|20"]);
+}
+
+#[test]
 fn state_moved_out_and_in_again_goes_on_with_the_same_bits() {
     let mut job = Job::new(1);
     let source = job.source(0);
@@ -551,6 +584,59 @@ fn a_mistake_hides_none_of_those_after_it() {
     }
     assert!(job.plan.schema(filtered).is_err(), "the columns of a wrong operator are not given out");
     assert!(job.plan.schema(source).is_ok());
+}
+
+#[test]
+fn a_wrong_rename_hides_none_of_the_mistakes_after_it() {
+    let mut job = Job::new(1);
+    let source = job.source(0);
+    let pairs = [("site", "place"), ("zz", "z")].map(|(old, new)| (old.to_owned(), new.to_owned()));
+    let renamed = job.add(Operator::Rename(pairs.to_vec()), &[source]);
+    let narrow = job.add(Operator::Select(vec![named("p", col("place")), named("y", col("yy"))]), &[renamed]);
+    job.output(narrow);
+    let said = job.plan.check().err().unwrap().to_string();
+    assert!(said.contains("2 mistakes") && said.contains("\"zz\"") && said.contains("\"yy\""), "{said}");
+}
+
+/// A sink to a topic, as the plan knows it.
+#[derive(Debug)]
+struct ToKafka(KafkaSinkSettings);
+
+impl Demand for ToKafka {
+    fn check(&self, schema: &Schema, keys: Option<&[String]>) -> Vec<Error> {
+        assert_eq!(keys, Some(&strings(&["device"])[..]));
+        self.0.check(schema)
+    }
+}
+
+#[test]
+fn mistakes_in_an_output_are_found_before_start_with_all_others() {
+    let mut job = Job::new(1);
+    let source = job.source(0);
+    let typo = job.add(Operator::Filter(col("temprature").gt(Expression::lit(1.0))), &[source]);
+    let keyed = job.add(Operator::KeyBy(strings(&["device"])), &[typo]);
+    let cluster = Cluster { bootstrap_servers: "nowhere:1".to_owned(), config: BTreeMap::new() };
+    let mut settings = KafkaSinkSettings::new(cluster, "alerts");
+    settings.key = KeySpec::Columns(strings(&["devise"]));
+    settings.value = OutputFormat::Raw { column: Some("temp".to_owned()) };
+    settings.headers = HeaderSpec { constant: Vec::new(), column: Some("site".to_owned()) };
+    let site = CallSite { file: "job.py".to_owned(), line: 9 };
+    job.plan.add_demanding_output(keyed, Some(Arc::new(ToKafka(settings.clone()))), Some(site.clone()));
+    settings = KafkaSinkSettings { value: OutputFormat::Raw { column: None }, ..settings };
+    settings.headers = HeaderSpec::default();
+    job.plan.add_demanding_output(keyed, Some(Arc::new(ToKafka(settings))), Some(site));
+    let said = job.plan.check().err().unwrap().to_string();
+    let parts = [
+        "6 mistakes",
+        "\"temprature\"",
+        "did you mean \"device\"? (key of to_kafka(alerts), in output, job.py:9)",
+        "format Raw writes a binary or string column, found \"temp\" of Float64",
+        "headers column \"site\" must be",
+        "format Raw writes one column, found 5",
+    ];
+    for part in parts {
+        assert!(said.contains(part), "{part} is missing in: {said}");
+    }
 }
 
 #[test]

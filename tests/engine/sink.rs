@@ -37,7 +37,8 @@ struct Place {
 
 impl Place {
     fn take(&self, delivery: &Delivery) -> Result<(), Error> {
-        if let Some(error) = self.broken.lock().unwrap().clone() {
+        let broken = self.broken.lock().unwrap().clone();
+        if let Some(error) = broken {
             return Err(error);
         }
         self.rows.lock().unwrap().extend(numbers(delivery));

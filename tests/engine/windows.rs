@@ -37,7 +37,7 @@ fn spec() -> SourceSpec {
         format: Format::Json(Arc::new(Schema::new(fields))),
         metadata: Vec::new(),
         on_bad: OnBad::Fail,
-        event_time: Some(EventTimeSpec { column: "ts".to_owned(), max_future: Duration::from_secs(3_600) }),
+        event_time: Some(EventTimeSpec { column: "ts".to_owned(), max_future: Duration::from_hours(1) }),
     }
 }
 

@@ -391,6 +391,18 @@ def test_to_kafka_needs_a_cluster(numbers: Numbers) -> None:
         numbers(1).to_kafka("alerts", value="x", bootstrap_servers="localhost:1")
 
 
+def test_mistakes_in_an_output_are_told_with_all_others_before_anything_is_connected(
+    numbers: Numbers, drained: tm.StreamingContext
+) -> None:
+    stream = numbers(1)
+    stream.to_kafka("alerts", key="y", value="x", format=tm.Raw(), bootstrap_servers="localhost:1")
+    stream.filter("z > 1").pprint()
+    with pytest.raises(tm.SchemaError, match="3 mistakes") as raised:
+        drained.start()
+    for part in ('no column "y"', "(key of to_kafka(alerts), in output, ", "format Raw writes a binary", "z"):
+        assert part in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("format", "message"),
     [

@@ -10,7 +10,7 @@ mod producer;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 
@@ -32,6 +32,10 @@ const ENCODE_ROWS: usize = 4_096;
 
 /// How long `open` waits for the cluster to name its topics.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The bytes of records that wait to be sent or acknowledged, which the stream's own budget of memory does not see: a
+/// request has a megabyte, so that these keep every partition's connection busy; librdkafka's own limit is a gigabyte.
+const QUEUE_BYTES: u64 = 64 << 20;
 
 /// What librdkafka is told where the user says nothing.
 const DEFAULTS: [(&str, &str); 6] = [
@@ -91,6 +95,36 @@ impl KafkaSinkSettings {
             time: RecordTime::default(),
         }
     }
+
+    /// Every mistake that rows of `schema` would be to this sink: columns that are not there or have the wrong type, each
+    /// named with what it was to be. Nothing is connected for it.
+    ///
+    /// ```
+    /// use arrow::datatypes::Schema;
+    /// use tidemill::kafka::Cluster;
+    /// use tidemill::sink::encode::KeySpec;
+    /// use tidemill::sink::kafka::KafkaSinkSettings;
+    /// let cluster = Cluster { bootstrap_servers: "localhost:9092".to_owned(), config: Default::default() };
+    /// let mut settings = KafkaSinkSettings::new(cluster, "alerts");
+    /// assert!(settings.check(&Schema::empty()).is_empty());
+    /// settings.key = KeySpec::Columns(vec!["device".to_owned()]);
+    /// assert_eq!(settings.check(&Schema::empty()).len(), 1);
+    /// ```
+    pub fn check(&self, schema: &Schema) -> Vec<Error> {
+        let headers = HeaderReader::new(schema, &self.headers);
+        let beside = headers.as_ref().ok().and_then(HeaderReader::column);
+        // Without its column of headers it is not known which columns are left for the value.
+        let known = headers.is_ok() || !matches!(self.value, OutputFormat::Raw { column: None });
+        let value = known.then(|| ValueEncoder::new(schema, &self.value, beside)).transpose();
+        let key = KeyEncoder::new(schema, &self.key);
+        let found = [("key", key.err()), ("value", value.err()), ("headers", headers.err())];
+        let place = |role: &str| format!("{role} of {}", self.sink_name());
+        found.into_iter().filter_map(|(role, error)| error.map(|error| error.at(place(role)))).collect()
+    }
+
+    fn sink_name(&self) -> String {
+        format!("to_kafka({})", self.topic)
+    }
 }
 
 /// Writes rows to a topic.
@@ -116,7 +150,7 @@ struct Open {
 impl KafkaSink {
     /// A sink with these settings; nothing is connected before [`Sink::open`].
     pub fn new(settings: KafkaSinkSettings) -> Self {
-        Self { name: format!("to_kafka({})", settings.topic), settings, open: None }
+        Self { name: settings.sink_name(), settings, open: None }
     }
 
     /// How many partitions the topic has, once the sink is open.
@@ -303,6 +337,9 @@ fn config(cluster: &Cluster) -> Result<ClientConfig> {
             config.set(name, value);
         }
     }
+    if config.get("queue.buffering.max.kbytes").is_none() {
+        config.set("queue.buffering.max.kbytes", queue_kbytes(&config).to_string());
+    }
     let endless =
         ["delivery.timeout.ms", "message.timeout.ms"].into_iter().find(|name| config.get(name) == Some("0"));
     if let Some(name) = endless {
@@ -311,6 +348,13 @@ fn config(cluster: &Cluster) -> Result<ClientConfig> {
     }
     config.set("enable.idempotence", "true").set("acks", "all");
     Ok(config)
+}
+
+/// The queue's bound; where records may be larger than that, it has room for two: one that finds none even in an empty
+/// queue would wait for ever.
+fn queue_kbytes(config: &ClientConfig) -> u64 {
+    let largest = config.get("message.max.bytes").and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0);
+    QUEUE_BYTES.max(largest.saturating_mul(2)).div_ceil(1_024)
 }
 
 /// The topic's partition count; an error that names what there is where it does not exist.
@@ -325,4 +369,25 @@ fn partitions(connection: &mut Connection, settings: &KafkaSinkSettings) -> Resu
     let remedy = "create it first: to_kafka creates no topics";
     let missing = || no_such_topic(ErrorKind::Sink, topic, names, &settings.cluster, remedy);
     found.partitions.ok_or_else(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::config;
+    use crate::kafka::Cluster;
+
+    /// The queue's bound in KiB with these settings of the user's.
+    fn queue(settings: &[(&str, &str)]) -> String {
+        let config_of = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let settings = settings.iter().map(config_of).collect();
+        let cluster = Cluster { bootstrap_servers: "localhost:1".to_owned(), config: settings };
+        config(&cluster).unwrap().get("queue.buffering.max.kbytes").unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_queue_is_bounded_has_room_for_the_largest_record_and_is_the_users_to_set() {
+        assert_eq!(queue(&[]), "65536");
+        assert_eq!(queue(&[("message.max.bytes", "104857600")]), "204800");
+        assert_eq!(queue(&[("queue.buffering.max.kbytes", "7")]), "7");
+    }
 }

@@ -19,6 +19,8 @@ use tidemill::time::{BatchId, BatchTime, Interval};
 struct Hand {
     machine: Machine,
     now: i64,
+    set_back: i64,      // what the time of day lacks
+    wakes: Option<i64>, // the last that was asked for
     records: i64,
 }
 
@@ -43,7 +45,13 @@ impl Hand {
             empty: EmptyBatches::WhenDue,
             at_end: OpenWindows::Stay,
         };
-        let mut hand = Self { machine: Machine::new(settings, BatchTime(10)), now: 10, records: 0 };
+        let mut hand = Self {
+            machine: Machine::new(settings, BatchTime(10)),
+            now: 10,
+            set_back: 0,
+            wakes: None,
+            records: 0,
+        };
         hand.tell(Input::Start);
         hand.tell(Input::Opened);
         hand
@@ -54,9 +62,11 @@ impl Hand {
     }
 
     fn tell(&mut self, input: Input) -> Vec<Command> {
-        let moment =
-            Moment { now: BatchTime(self.now), elapsed: Duration::from_millis(self.now.unsigned_abs()) };
-        self.machine.handle(moment, input)
+        let elapsed = Duration::from_millis(self.now.unsigned_abs());
+        let moment = Moment { now: BatchTime(self.now - self.set_back), elapsed };
+        let commands = self.machine.handle(moment, input);
+        self.wakes = wakes(&commands).or(self.wakes);
+        commands
     }
 
     fn at(&mut self, now: i64, input: Input) -> Vec<Command> {
@@ -168,6 +178,29 @@ fn batch_times_increase_even_while_the_clock_stands_or_goes_back() {
     hand.finish(1);
     assert!(asks(&hand.at(3, Input::Woken)));
     assert_eq!(planned(&hand.heads()), Some(12));
+}
+
+#[test]
+fn a_clock_that_is_set_back_by_an_hour_holds_no_batch_up() {
+    const HOUR: i64 = 3_600_000;
+    for trigger in [interval(500), Trigger::AsSoonAsPossible] {
+        let mut hand = Hand::new(trigger, None);
+        if asks(&hand.begin()) {
+            hand.heads();
+        }
+        let (mut warnings, mut times) = (0, Vec::new());
+        for (batch, tick) in [500, 1_000, 1_500].into_iter().enumerate() {
+            hand.set_back = if batch > 0 { HOUR } else { 0 };
+            hand.records += 3;
+            let commands = hand.at(tick, Input::Due);
+            warnings +=
+                commands.iter().filter(|command| matches!(command, Command::Emit(Event::Warning(_)))).count();
+            times.extend(planned(&if asks(&commands) { hand.heads() } else { commands }));
+            hand.finish(batch as u64);
+        }
+        assert_eq!((times, warnings), (vec![500, 1_000, 1_500], 1), "{trigger:?}");
+        assert!(hand.wakes.expect("it looks again") <= 2_000 - HOUR, "in the time of day: {:?}", hand.wakes);
+    }
 }
 
 #[test]

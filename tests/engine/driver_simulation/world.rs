@@ -46,6 +46,8 @@ pub(crate) struct World {
     partitions: Vec<Partition>,
     under_way: Vec<Command>,
     timer: Option<BatchTime>,
+    /// When the timer runs out: it takes no notice of a clock that is set back.
+    due: Option<Duration>,
     checker: Checker,
     trouble: f64,
     cancelled: bool,
@@ -85,6 +87,7 @@ impl World {
             partitions,
             under_way,
             timer: None,
+            due: None,
             checker,
             trouble,
             cancelled: false,
@@ -121,6 +124,10 @@ impl World {
             20..45 => self.change_sources(driver),
             45..95 => self.answer_one(driver),
             95..98 if self.trouble > 0.0 => self.stop(driver),
+            98 if self.random.u32(0..4) == 0 => {
+                self.set_clock();
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -134,10 +141,16 @@ impl World {
         let by = *self.random.choice(&[1, 7, 40, 100, 250, 1_000]).unwrap();
         self.moment.now = self.moment.now.plus(Duration::from_millis(by));
         self.moment.elapsed += Duration::from_millis(by);
-        match self.timer {
-            Some(time) if time <= self.moment.now => self.tell(driver, Input::Due),
+        match self.due {
+            Some(due) if due <= self.moment.elapsed => self.tell(driver, Input::Due),
             _ => Ok(()),
         }
+    }
+
+    /// Someone sets the clock, most often back; nobody is told.
+    fn set_clock(&mut self) {
+        let by = *self.random.choice(&[-400_000, -20_000, -3_000, -300, 3_000, 50_000]).unwrap();
+        self.moment.now = BatchTime(self.moment.now.0 + by);
     }
 
     fn stop(&mut self, driver: &mut dyn Driver) -> Result<(), Violation> {
@@ -279,6 +292,7 @@ impl World {
                 command => self.under_way.push(command),
             }
         }
+        self.due = self.timer.map(|time| self.moment.elapsed + time.since(self.moment.now));
         Checker::at_rest(self.under_way.is_empty() && self.timer.is_none() && !self.finished)
     }
 }

@@ -241,8 +241,9 @@ impl Loop {
     }
 
     fn cancel_all(&self) {
-        self.engine.cancel();
+        // The sinks first: whoever sees the engine cancelled may count on no further delivery.
         self.workers.cancel.cancel();
+        self.engine.cancel();
     }
 
     fn emit(&self, event: Event) {

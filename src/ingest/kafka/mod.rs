@@ -14,7 +14,9 @@ mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::thread::Builder;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -175,6 +177,7 @@ struct Shared {
     wakers: Arc<Wakers>,
     known: Mutex<Known>, // asked by the planner's thread, and by an ingest thread that explains a loss
     lanes: Mutex<Vec<Weak<Mutex<Lanes>>>>, // those of the living fetchers: looked at by the planner's thread
+    unanswered: AtomicBool, // a commit was given up: librdkafka still waits for its answer
     settings_cut: Once,  // told for the first fetcher only: the others have the same
 }
 
@@ -249,6 +252,7 @@ impl KafkaSource {
             wakers: Arc::default(),
             known: Mutex::default(),
             lanes: Mutex::default(),
+            unanswered: AtomicBool::new(false),
             settings_cut: Once::new(),
         };
         shared.find_topics(&mut shared.known())?;
@@ -308,6 +312,7 @@ impl Source for KafkaSource {
         let Some(group) = &self.shared.settings.group_id else { return Ok(()) };
         let committed = native::commit(&self.shared.client, positions, PATIENCE, cancel, CANCELLED_PATIENCE);
         committed.map_err(|error| {
+            self.shared.unanswered.store(true, Ordering::Relaxed);
             self.shared
                 .explain(&error, &format!("offsets cannot be committed to group {group:?}"))
                 .retriable()
@@ -317,6 +322,18 @@ impl Source for KafkaSource {
     /// Records arrive at the fetchers, so nothing wakes before a fetch has named a partition: an empty range does.
     fn subscribe(&self, waker: Waker) {
         self.shared.wakers.add(waker);
+    }
+}
+
+/// A client that is closed waits for the answers to its commits, a minute where the broker hangs: whoever gave such a
+/// commit up does not wait for it here either.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.unanswered.load(Ordering::Relaxed) {
+            let client = Arc::clone(&self.client);
+            // Where the system gives no thread, the client is closed here after all.
+            let _ = Builder::new().name("tidemill-close".to_owned()).spawn(move || drop(client));
+        }
     }
 }
 

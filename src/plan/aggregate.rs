@@ -116,10 +116,32 @@ impl AggregateSpec {
     }
 
     fn bind(&self, input: &Schema) -> Result<Aggregation, Vec<Error>> {
-        find_all(input, &self.keys)?;
-        if !self.keys.is_empty() {
-            KeyEncoder::new(input, &self.keys).map_err(one)?;
+        let mut mistakes = self.check_keys(input).err().unwrap_or_default();
+        let (calls, results) = match self.split() {
+            Ok((calls, results)) => (calls, results),
+            Err(found) => {
+                mistakes.extend(found);
+                return Err(mistakes);
+            }
+        };
+        let calls = self.bind_calls(calls, input).map_err(|found| mistakes.extend(found)).unwrap_or_default();
+        if !mistakes.is_empty() {
+            return Err(mistakes);
         }
+        let output = self.output(&calls, input)?;
+        Ok(Aggregation { calls, results, output })
+    }
+
+    fn check_keys(&self, input: &Schema) -> Result<(), Vec<Error>> {
+        find_all(input, &self.keys)?;
+        match self.keys[..] {
+            [] => Ok(()),
+            _ => KeyEncoder::new(input, &self.keys).map(drop).map_err(one),
+        }
+    }
+
+    /// The calls in all columns, and the columns as expressions over their results.
+    fn split(&self) -> Result<(Vec<Call>, Vec<Named>), Vec<Error>> {
         if self.columns.is_empty() {
             let help = "name each result: agg(mean=col(\"t\").mean(), n=tm.count())";
             return Err(one(Error::config("agg needs at least one aggregate, found none").help(help)));
@@ -127,12 +149,9 @@ impl AggregateSpec {
         let expressions: Vec<Expression> =
             self.columns.iter().map(|column| column.expression.clone()).collect();
         let (calls, made) = split_all(&expressions, &self.visible())?;
-        let calls = self.bind_calls(calls, input)?;
         let named =
             |(column, expression): (&Named, Expression)| Named { name: column.name.clone(), expression };
-        let results = self.columns.iter().zip(made).map(named).collect();
-        let output = self.output(&calls, input)?;
-        Ok(Aggregation { calls, results, output })
+        Ok((calls, self.columns.iter().zip(made).map(named).collect()))
     }
 
     /// The columns beside aggregates that a result may use.

@@ -308,3 +308,10 @@ class TestMistakes:
             _ = self.stream().group_by("K").agg(n=tm.count()).columns
         with pytest.raises(tm.TidemillError, match="string"):
             _ = grouped.agg(x=col("k").sum()).columns
+
+    def test_all_mistakes_of_one_aggregation_come_at_once(self) -> None:
+        with pytest.raises(tm.TidemillError) as caught:
+            _ = self.stream().group_by("kk").agg(a=col("k").sum(), b=col("w").mean()).columns
+        text = str(caught.value)
+        assert "3 mistakes" in text
+        assert all(name in text for name in ('"kk"', "sum", '"w"'))

@@ -203,10 +203,15 @@ impl<T: Tag> KeyTable<T> {
         self.entries.get(slot as usize).map(|entry| entry.hash)
     }
 
+    /// All slots, in the order in which their keys came.
+    pub fn all_slots(&self) -> Vec<u32> {
+        (0..).take(self.len()).collect()
+    }
+
     /// All slots by key group, and within a group by the bytes of the key: an order that does not depend on which
     /// key came first.
     pub fn sorted(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..).take(self.len()).collect();
+        let mut order = self.all_slots();
         self.sort(&mut order);
         order
     }

@@ -165,22 +165,18 @@ impl AggregateOperator {
     /// All state, sorted by key group, pane and key.
     pub(crate) fn snapshot(&self) -> Result<RecordBatch> {
         let schema = self.step.states();
-        let state = |(number, pane): (&PaneNumber, &Pane)| Ok((*number, pane.all_states(&schema)?));
-        let states = self.panes.iter().map(state).collect::<Result<BTreeMap<_, _>>>()?;
-        let tables = self.panes.iter().map(|(number, pane)| (*number, &pane.table));
-        pane::snapshot(
-            tables.zip(states).map(|((number, table), (_, state))| (number, table, state)),
-            &schema,
-        )
+        let part = |(number, pane): (&PaneNumber, &Pane)| Ok((*number, pane.all_states(&schema)?));
+        let states = self.panes.iter().map(part).collect::<Result<Vec<_>>>()?;
+        let parts = self.panes.values().zip(states);
+        pane::snapshot(parts.map(|(pane, (number, state))| (number, &pane.table, state)), &schema)
     }
 
     /// Replaces all state by that of a snapshot; after an error it is as it was.
     pub(crate) fn restore(&mut self, snapshot: &RecordBatch) -> Result<()> {
         let load = |(number, (table, state)): (PaneNumber, pane::Pane)| {
             let mut states = self.step.accumulators()?;
-            let all: Vec<u32> = (0..).take(table.len()).collect();
             states.grow(table.len());
-            states.merge(&all, state.columns())?;
+            states.merge(&table.all_slots(), state.columns())?;
             Ok((number, Pane { table, states }))
         };
         self.panes = pane::restore(snapshot)?.into_iter().map(load).collect::<Result<_>>()?;

@@ -92,11 +92,10 @@ impl Pane {
 
     /// Merges all of `other`.
     pub(super) fn absorb(&mut self, other: &Self) -> Result<()> {
-        let all: Vec<u32> = (0..).take(other.table.len()).collect();
         let mut slots = Vec::new();
         self.table.absorb(&other.table, &mut slots)?;
         self.states.grow(self.table.len());
-        self.states.merge(&slots, &other.states.states(&all)?)
+        self.states.merge(&slots, &other.states.states(&other.table.all_slots())?)
     }
 
     /// Merges what `other` has of the keys that are here already.
@@ -108,7 +107,7 @@ impl Pane {
 
     /// All states, in the order of slots.
     pub(super) fn all_states(&self, schema: &SchemaRef) -> Result<RecordBatch> {
-        let all: Vec<u32> = (0..).take(self.table.len()).collect();
+        let all = self.table.all_slots();
         batch_of(schema, self.states.states(&all)?, all.len())
     }
 

@@ -64,7 +64,7 @@ impl Partial {
 
     /// Its states sorted by shard, and within a shard by pane.
     pub(crate) fn finish(self, step: &AggregateStep, shards: usize) -> Result<Split> {
-        let mut slots: Vec<u32> = (0..).take(self.table.len()).collect();
+        let mut slots = self.table.all_slots();
         slots.sort_by_key(|slot| self.table.tag(*slot));
         let hashes: Vec<u64> = slots.iter().filter_map(|slot| self.table.hash(*slot)).collect();
         let (order, ends) = sort_by_shard(&hashes, shards);

@@ -11,10 +11,7 @@ use std::time::Duration;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute;
-use arrow::datatypes::{
-    DataType, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType,
-};
+use arrow::datatypes::{DataType, Int64Type};
 
 use crate::error::{Error, Result};
 use crate::exec::BatchContext;
@@ -151,19 +148,8 @@ impl Placer {
 pub(crate) fn ticks(batch: &RecordBatch, column: usize) -> Result<ArrayRef> {
     let lost = || Error::internal("the event-time column is missing");
     let array = batch.columns().get(column).ok_or_else(lost)?;
-    Ok(Arc::new(match array.data_type() {
-        DataType::Timestamp(TimeUnit::Second, _) => {
-            array.as_primitive::<TimestampSecondType>().reinterpret_cast::<Int64Type>()
-        }
-        DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            array.as_primitive::<TimestampMillisecondType>().reinterpret_cast()
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            array.as_primitive::<TimestampMicrosecondType>().reinterpret_cast()
-        }
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-            array.as_primitive::<TimestampNanosecondType>().reinterpret_cast()
-        }
-        other => return Err(Error::internal(format!("the event-time column is {other}, not a timestamp"))),
-    }))
+    match array.data_type() {
+        DataType::Timestamp(..) => Ok(compute::cast(array, &DataType::Int64)?),
+        other => Err(Error::internal(format!("the event-time column is {other}, not a timestamp"))),
+    }
 }

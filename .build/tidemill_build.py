@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,14 +49,14 @@ def build_wheel(
     wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
     """PEP 517: the release wheel."""
-    return str(_maturin().build_wheel(wheel_directory, config_settings, metadata_directory))
+    return str(_maturin("release").build_wheel(wheel_directory, config_settings, metadata_directory))
 
 
 def build_editable(
     wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
     """PEP 660: a development build, which `cargo test` shares."""
-    return str(_maturin().build_editable(wheel_directory, config_settings, metadata_directory))
+    return str(_maturin("dev").build_editable(wheel_directory, config_settings, metadata_directory))
 
 
 def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
@@ -89,21 +89,51 @@ def target_dir() -> Path:
     return Path(os.environ.get("CARGO_TARGET_DIR") or cache / "tidemill" / "target")
 
 
-def claim_target_dir() -> Path:
-    """The folder, free of what another clone built of this package.
+def claim_target_dir(profile: str) -> Path:
+    """The folder, free of what another clone built of this package in `profile`, until this process ends.
 
     Cargo does not tell clones apart: it compares times, and takes what one clone built last for the fresh state of
-    the other, whose tests then run code that is not theirs.
+    the other, whose tests then run code that is not theirs. Processes of one clone share the claim; another clone
+    waits for them, since it would take a library away between its being built and its being packed.
     """
     folder = target_dir()
-    owner = folder / "built-by"
-    if folder.is_dir() and not (owner.is_file() and owner.read_text() == str(ROOT)):
-        for profile in ("dev", "release"):
+    folder.mkdir(parents=True, exist_ok=True)
+    claim = (folder / f"built-by-{profile}").open("a+")
+    _CLAIMS.append(claim)
+    while not _shares(claim):
+        _lock(claim, "LOCK_EX", "another clone builds or tests in {}: waiting until it has ended")
+        if not _is_ours(claim):
             clean = ["cargo", "clean", "--quiet", "--package=tidemill", f"--profile={profile}"]
             subprocess.run([*clean, f"--target-dir={folder}"], cwd=ROOT, check=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    owner.write_text(str(ROOT))
+            claim.truncate(0)
+            claim.write(str(ROOT))
+            claim.flush()
     return folder
+
+
+_CLAIMS: list[IO[str]] = []  # open, and thereby locked, until the process ends
+
+
+def _shares(claim: IO[str]) -> bool:
+    _lock(claim, "LOCK_SH", "another clone prepares {}: waiting")
+    return _is_ours(claim)
+
+
+def _is_ours(claim: IO[str]) -> bool:
+    claim.seek(0)
+    return claim.read() == str(ROOT)
+
+
+def _lock(claim: IO[str], kind: str, waiting: str) -> None:
+    """Not on Windows, which has no such locks: there two clones do not build at once in one folder."""
+    if sys.platform == "win32":
+        return
+    fcntl = import_module("fcntl")
+    try:
+        fcntl.flock(claim, getattr(fcntl, kind) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(waiting.format(Path(claim.name).parent), file=sys.stderr, flush=True)
+        fcntl.flock(claim, getattr(fcntl, kind))
 
 
 def _prepare() -> None:
@@ -111,14 +141,17 @@ def _prepare() -> None:
     if found:
         lines = "\n".join(f"  * {what}" for what in found)
         sys.exit(f"tidemill is built from source here, and this machine lacks:\n{lines}\n{INSTALL}")
-    os.environ["CARGO_TARGET_DIR"] = str(claim_target_dir())
     # Without build isolation cmake and maturin stand beside an interpreter that need not be on the PATH.
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts")])
 
 
-def _maturin() -> ModuleType:
-    """Imported here, so that the suite can ask this file for its folder where there is no maturin."""
+def _maturin(profile: str | None = None) -> ModuleType:
+    """Imported here, so that the suite can ask this file for its folder where there is no maturin.
+
+    Where it builds, the folder of `profile` is claimed.
+    """
     _prepare()
+    os.environ["CARGO_TARGET_DIR"] = str(claim_target_dir(profile) if profile else target_dir())
     return import_module("maturin")
 
 

@@ -41,7 +41,37 @@ impl Cluster {
         }
         client
     }
+
+    /// An error for each setting of the user's that one of `reserved`, or an argument, decides otherwise: it would
+    /// have no effect, or break what tidemill promises.
+    pub(crate) fn refuse(&self, reserved: &[Reserved]) -> Vec<Error> {
+        ADDRESS.iter().chain(reserved).filter_map(|setting| setting.refused(&self.config)).collect()
+    }
 }
+
+/// A librdkafka setting that is not the user's to choose.
+pub(crate) struct Reserved {
+    /// librdkafka's name of it.
+    pub(crate) name: &'static str,
+    /// What it may be set to all the same, since that is what it is.
+    pub(crate) is: &'static [&'static str],
+    /// Where its user says what he wants, or why it cannot be had.
+    pub(crate) instead: &'static str,
+}
+
+impl Reserved {
+    fn refused(&self, config: &BTreeMap<String, String>) -> Option<Error> {
+        let found = config.get(self.name).filter(|found| !self.is.contains(&found.as_str()))?;
+        let text = format!("{} is not set in config, found {found:?}", self.name);
+        Some(Error::config(text).help(self.instead))
+    }
+}
+
+/// The address, which is an argument wherever a cluster is named.
+const ADDRESS: [Reserved; 2] = [
+    Reserved { name: "bootstrap.servers", is: &[], instead: "pass bootstrap_servers" },
+    Reserved { name: "metadata.broker.list", is: &[], instead: "pass bootstrap_servers" },
+];
 
 impl fmt::Display for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -231,6 +261,25 @@ mod tests {
         }
         let error = refused_setting("sasl.password", "hunter2", "no \"hunter2\"");
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+
+    #[test]
+    fn a_setting_that_is_not_the_users_is_refused_with_what_to_do_unless_it_is_what_it_would_be_anyhow() {
+        let reserved = [Reserved { name: "acks", is: &["all", "-1"], instead: "leave it out" }];
+        let mut cluster = Cluster::at("localhost:9092");
+        cluster.config.insert("acks".into(), "-1".into());
+        cluster.config.insert("linger.ms".into(), "7".into());
+        assert!(cluster.refuse(&reserved).is_empty());
+        cluster.config.insert("acks".into(), "1".into());
+        cluster.config.insert("bootstrap.servers".into(), "elsewhere:9092".into());
+        let texts: Vec<String> = cluster.refuse(&reserved).iter().map(Error::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "bootstrap.servers is not set in config, found \"elsewhere:9092\"; pass bootstrap_servers",
+                "acks is not set in config, found \"1\"; leave it out",
+            ]
+        );
     }
 
     #[test]

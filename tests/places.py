@@ -20,9 +20,9 @@ def cache_folder() -> Path:
     return Path(base) / "tidemill"
 
 
-def target_dir() -> Path:
-    """Where Cargo builds, free of what another clone built of this package."""
-    return Path(backend().claim_target_dir())
+def target_dir(profile: str = "dev") -> Path:
+    """Where Cargo builds, free of what another clone built of this package in `profile`."""
+    return Path(backend().claim_target_dir(profile))
 
 
 def backend() -> ModuleType:

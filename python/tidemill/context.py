@@ -183,7 +183,8 @@ class StreamingContext:
             on_data_loss: ``"fail"``: records that were to be read and are gone end the job.
             metadata: columns from around the payload, called ``kafka_key`` (binary), ``kafka_topic``,
                 ``kafka_partition``, ``kafka_offset``, ``kafka_timestamp`` (timestamp[ms, UTC]) and ``kafka_headers``.
-            config: further librdkafka settings, by their own names.
+            config: further librdkafka settings, by their own names; one that decides what is promised here is refused,
+                with the argument to use instead.
             max_rate_per_partition: at most so many records a second and partition.
             name: the source's name in errors and progress; by default the topics.
             pattern: topics by pattern are not offered yet.

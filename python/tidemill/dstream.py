@@ -366,7 +366,8 @@ class DStream:
             headers: a column of headers, as ``metadata=["headers"]`` reads them, or a dict of constant ones.
             partitioner: ``"murmur2"``, as in the Java client, so that topics stay co-partitioned.
             bootstrap_servers: by default those of the stream's source.
-            config: further librdkafka settings, by their own names.
+            config: further librdkafka settings, by their own names; one that decides what is promised here is refused,
+                with the argument to use instead.
 
         Raises:
             ConfigError: another format, or sources of several clusters and no `bootstrap_servers`.

@@ -104,11 +104,8 @@ impl Context {
         let arguments = ReadingArguments::from_keywords(reading)?;
         let kafka = KafkaArguments { topics, partitions, bootstrap_servers, config, group_id };
         let cluster = kafka.cluster();
-        let node = slf.get().read(
-            slf.py(),
-            &arguments,
-            kafka.open(&arguments.name, &slf.get().core.settings().clock),
-        )?;
+        let open = kafka.open(&arguments.name, &slf.get().core.settings().clock)?;
+        let node = slf.get().read(slf.py(), &arguments, open)?;
         lock(&slf.get().clusters).insert(node.0, cluster);
         Ok(Stream::new(slf, node))
     }

@@ -189,8 +189,8 @@ impl KafkaArguments {
 }
 
 impl KafkaArguments {
-    /// Connects when the context starts, and again at each start.
-    pub(crate) fn open(&self, name: &str, clock: &Arc<dyn Clock>) -> OpenSource {
+    /// Connects when the context starts, and again at each start; a wrong setting is told now.
+    pub(crate) fn open(&self, name: &str, clock: &Arc<dyn Clock>) -> Result<OpenSource> {
         let settings = KafkaSettings {
             name: name.to_owned(),
             cluster: self.cluster(),
@@ -198,8 +198,9 @@ impl KafkaArguments {
             group_id: self.group_id.clone(),
             isolation: Isolation::default(),
         };
+        settings.check()?;
         let clock = Arc::clone(clock);
-        Arc::new(move || Ok(Arc::new(KafkaSource::connect(settings.clone(), Arc::clone(&clock))?)))
+        Ok(Arc::new(move || Ok(Arc::new(KafkaSource::connect(settings.clone(), Arc::clone(&clock))?))))
     }
 
     fn topics(&self) -> Topics {

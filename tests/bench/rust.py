@@ -35,7 +35,7 @@ def librdkafka(settings: Settings) -> Measured:
 def _lines(name: str, settings: Settings, *arguments: str) -> list[str]:
     environment = {
         **os.environ,
-        "CARGO_TARGET_DIR": str(target_dir()),
+        "CARGO_TARGET_DIR": str(target_dir("release")),
         "TIDEMILL_BENCH_KAFKA": settings.bootstrap_servers,
         "TIDEMILL_BENCH_TOPIC": settings.topic,
         "TIDEMILL_BENCH_RECORDS": str(settings.records),

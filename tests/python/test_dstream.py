@@ -391,6 +391,16 @@ def test_to_kafka_needs_a_cluster(numbers: Numbers) -> None:
         numbers(1).to_kafka("alerts", value="x", bootstrap_servers="localhost:1")
 
 
+def test_to_kafka_refuses_a_setting_that_its_promise_rests_on(
+    numbers: Numbers, drained: tm.StreamingContext
+) -> None:
+    settings: dict[str, str | int] = {"acks": 1, "enable.idempotence": "false", "linger.ms": 5}
+    numbers(1).to_kafka("alerts", bootstrap_servers="localhost:1", config=settings)
+    with pytest.raises(tm.ConfigError, match='2 mistakes') as raised:
+        drained.run()
+    assert 'acks is not set in config, found "1"; leave it out: every in-sync' in str(raised.value)
+
+
 def test_mistakes_in_an_output_are_told_with_all_others_before_anything_is_connected(
     numbers: Numbers, drained: tm.StreamingContext
 ) -> None:
@@ -455,6 +465,9 @@ def test_a_wrong_duration_of_a_source_is_named(
         ({"topics": ["a", ""]}, 'the names of topics, found ""'),
         ({"topics": "a", "bootstrap_servers": ""}, "needs bootstrap_servers"),
         ({"topics": "a", "starting": "committed"}, "needs a group_id"),
+        ({"topics": "a", "config": {"group.id": "b"}}, "group.id is not set in config.*; pass group_id"),
+        ({"topics": "a", "config": {"isolation.level": "read_uncommitted"}}, "last stable offset"),
+        ({"topics": "a", "config": {"bootstrap.servers": "x"}}, "pass bootstrap_servers"),
     ],
 )
 def test_kafka_refuses_what_is_wrong_or_not_offered_yet(arguments: dict[str, Any], message: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -95,14 +98,42 @@ def test_what_another_clone_built_is_not_taken_for_this_ones(
     backend: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CARGO_TARGET_DIR", str(tmp_path))
-    built = tmp_path / "debug" / "libtidemill.rlib"
-    built.parent.mkdir()
-    built.touch()
-    backend.claim_target_dir()
+    built, wheel = tmp_path / "debug" / "libtidemill.rlib", tmp_path / "release" / "libtidemill.rlib"
+    for library in built, wheel:
+        library.parent.mkdir()
+        library.touch()
+    backend.claim_target_dir("dev")
     assert not built.exists()
+    assert wheel.exists(), "another profile's"
     built.touch()
-    backend.claim_target_dir()
+    backend.claim_target_dir("dev")
     assert built.exists()
+
+
+def test_another_clone_waits_for_the_end_of_the_process_that_builds(tmp_path: Path) -> None:
+    clone = tmp_path / "clone" / ".build" / places.BACKEND.name
+    clone.parent.mkdir(parents=True)
+    shutil.copy(places.BACKEND, clone)
+    (clone.parents[1] / "Cargo.toml").write_text('[package]\nname = "tidemill"\n[lib]\npath = "Cargo.toml"\n')
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(tmp_path / "target")}
+    claim = "import sys, tidemill_build; tidemill_build.claim_target_dir('dev'); print('claimed', flush=True)"
+    hold = f"{claim}; sys.stdin.read()"
+
+    def python(code: str, backend: Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", code], env={**environment, "PYTHONPATH": str(backend.parent)},
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    with python(hold, places.BACKEND) as building, python(claim, places.BACKEND) as same:
+        assert building.stdout is not None
+        assert building.stdout.readline() == "claimed\n"
+        assert same.communicate()[0] == "claimed\n"
+        with python(claim, clone) as other:
+            assert other.stderr is not None
+            assert "another clone builds or tests in" in other.stderr.readline()
+            building.communicate()
+            assert other.communicate()[0] == "claimed\n"
 
 
 def test_the_wheel_and_the_tests_build_each_dependency_with_the_same_features() -> None:

@@ -26,7 +26,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Positions;
 use crate::ingest::{Bound, ChunkSink, Fetcher, Head, Source, data_loss, named_offsets};
-use crate::kafka::{Cluster, explain, no_such_topic};
+use crate::kafka::{Cluster, Reserved, explain, no_such_topic};
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::raw::RawColumns;
 use crate::time::{Clock, Waker};
@@ -111,7 +111,52 @@ pub struct KafkaSettings {
     pub isolation: Isolation,
 }
 
+/// What the source alone decides: where it stands, and when that is told to the group.
+const RESERVED: [Reserved; 8] = [
+    Reserved { name: "group.id", is: &[], instead: "pass group_id" },
+    Reserved { name: "auto.offset.reset", is: &["error"], instead: "pass starting" },
+    Reserved {
+        name: "enable.auto.commit",
+        is: &["false"],
+        instead: "leave it out: offsets are committed to group_id once their batch is delivered",
+    },
+    Reserved {
+        name: "enable.auto.offset.store",
+        is: &["false"],
+        instead: "leave it out: offsets are committed to group_id once their batch is delivered",
+    },
+    Reserved {
+        name: "isolation.level",
+        is: &["read_committed"],
+        instead: "leave it out: a batch ends at the last stable offset, and records of aborted transactions are not read",
+    },
+    Reserved {
+        name: "enable.partition.eof",
+        is: &["true"],
+        instead: "leave it out: the end of a range is known by it",
+    },
+    Reserved { name: "check.crcs", is: &["true"], instead: "leave it out: a damaged batch of records must be seen" },
+    Reserved {
+        name: "allow.auto.create.topics",
+        is: &["false"],
+        instead: "create the topic first: a mistyped name would become a topic",
+    },
+];
+
 impl KafkaSettings {
+    /// An error where a setting of the user's is not his to choose, with what to do instead. Nothing is connected for it.
+    ///
+    /// ```
+    /// use tidemill::ingest::kafka::KafkaSettings;
+    /// let mut settings = KafkaSettings::new("localhost:9092", "readings");
+    /// settings.cluster.config.insert("group.id".into(), "alerts".into());
+    /// let mistake = settings.check().unwrap_err();
+    /// assert_eq!(mistake.to_string(), "group.id is not set in config, found \"alerts\"; pass group_id");
+    /// ```
+    pub fn check(&self) -> Result<()> {
+        self.cluster.refuse(&RESERVED).into_iter().next().map_or(Ok(()), Err)
+    }
+
     /// All partitions of `topic` at `bootstrap_servers`; committed records, and no group.
     pub fn new(bootstrap_servers: &str, topic: &str) -> Self {
         Self {
@@ -242,6 +287,7 @@ impl KafkaSource {
     /// # Ok::<(), tidemill::error::Error>(())
     /// ```
     pub fn connect(settings: KafkaSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+        settings.check()?;
         let client = Client::new(&settings.client());
         let what = format!("{}: no client can be made", settings.name);
         let client = client.map_err(|error| explain(&error, ErrorKind::Source, what, &settings.cluster))?;

@@ -23,7 +23,7 @@ use super::encode::{
 use super::{Delivery, Sink};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::kafka::{Cluster, no_such_topic};
+use crate::kafka::{Cluster, Reserved, no_such_topic};
 use crate::time::{BatchId, BatchTime};
 
 /// So many rows are encoded and handed over at once: enough that a call's cost is spread, few enough that the first
@@ -111,6 +111,8 @@ impl KafkaSinkSettings {
     /// assert_eq!(settings.check(&Schema::empty()).len(), 1);
     /// ```
     pub fn check(&self, schema: &Schema) -> Vec<Error> {
+        let settings = self.cluster.refuse(&RESERVED);
+        let settings = settings.into_iter().map(|error| error.at(self.sink_name()));
         let headers = HeaderReader::new(schema, &self.headers);
         let beside = headers.as_ref().ok().and_then(HeaderReader::column);
         // Without its column of headers it is not known which columns are left for the value.
@@ -119,7 +121,8 @@ impl KafkaSinkSettings {
         let key = KeyEncoder::new(schema, &self.key);
         let found = [("key", key.err()), ("value", value.err()), ("headers", headers.err())];
         let place = |role: &str| format!("{role} of {}", self.sink_name());
-        found.into_iter().filter_map(|(role, error)| error.map(|error| error.at(place(role)))).collect()
+        let columns = found.into_iter().filter_map(|(role, error)| error.map(|error| error.at(place(role))));
+        settings.chain(columns).collect()
     }
 
     fn sink_name(&self) -> String {
@@ -328,6 +331,25 @@ fn send_each<'a>(
     }
     producer.tend();
 }
+
+/// What the sink's promise rests on.
+const RESERVED: [Reserved; 4] = [
+    Reserved { name: "acks", is: ACKS, instead: "leave it out: every in-sync replica acknowledges" },
+    Reserved { name: "request.required.acks", is: ACKS, instead: "leave it out: every in-sync replica acknowledges" },
+    Reserved {
+        name: "enable.idempotence",
+        is: &["true"],
+        instead: "leave it out: without it a record that is sent again comes twice, or out of order",
+    },
+    Reserved {
+        name: "transactional.id",
+        is: &[],
+        instead: "leave it out: delivery is at least once, and transactions are not offered yet",
+    },
+];
+
+/// All in-sync replicas, as librdkafka lets it be written.
+const ACKS: &[&str] = &["all", "-1"];
 
 /// The client's settings: ours first, then the user's, then what the sink's promise rests on.
 fn config(cluster: &Cluster) -> Result<ClientConfig> {

@@ -6,6 +6,7 @@ Rust; Python functions get whole batches, never single rows.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -155,8 +156,7 @@ class DStream:
         >>> [batch.to_pyarrow().to_pylist() for batch in squares]
         [[{'x': 3.0, 'y': 9.0}]]
         """
-        if not callable(fn):
-            raise ConfigError(f"map_batches() takes a function of one Batch, found {fn!r}")
+        _of_one_batch(fn, "map_batches")
         if schema is not None and adds is not None:
             raise ConfigError("map_batches() takes schema= or adds=, found both")
         label = f"map_batches({_name_of(fn)})"
@@ -339,8 +339,7 @@ class DStream:
         >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}))
         >>> s.foreach_batch(lambda batch: print(batch.id, batch.num_rows))
         """
-        if not callable(fn):
-            raise ConfigError(f"foreach_batch() takes a function of one Batch, found {fn!r}")
+        _of_one_batch(fn, "foreach_batch")
         self._native.foreach_batch(_wrapped(fn), empty, f"foreach_batch({_name_of(fn)})")
 
     def to_kafka(
@@ -464,6 +463,23 @@ def _is_raw(given: object) -> bool:
             "the columns before"
         )
     return False
+
+
+def _of_one_batch(fn: object, operator: str) -> None:
+    """An error now where `fn` cannot be called with a batch alone, which it would tell in its first batch."""
+    if not callable(fn):
+        raise ConfigError(f"{operator}() takes a function of one Batch, found {fn!r}")
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return  # some that are not written in Python have none
+    try:
+        signature.bind(object())
+    except TypeError as error:
+        raise ConfigError(
+            f"{operator}() takes a function of one Batch, found {_name_of(fn)}{signature}: {error}; "
+            "the batch's number and time are batch.id and batch.time"
+        ) from None
 
 
 def _name_of(fn: object) -> str:

@@ -304,6 +304,19 @@ def test_a_scikit_learn_forest_scores(numbers: Numbers) -> None:
     assert usual < strange
 
 
+def test_a_function_that_takes_more_than_a_batch_is_refused_where_it_is_named(numbers: Numbers) -> None:
+    def write(batch: Any, epoch: int) -> Any: ...
+
+    stream = numbers(1)
+    for operator in stream.foreach_batch, stream.map_batches:
+        with pytest.raises(
+            tm.ConfigError, match=r"missing a required argument: 'epoch'; .* batch\.id and batch\.time"
+        ):
+            operator(write)
+    stream.foreach_batch(print)
+    stream.foreach_batch(lambda batch, times=2: print(times))
+
+
 def test_foreach_batch_gets_all_rows_of_a_batch_and_empty_ones_on_demand(
     source: ScriptedSource, drained: tm.StreamingContext
 ) -> None:
@@ -396,7 +409,7 @@ def test_to_kafka_refuses_a_setting_that_its_promise_rests_on(
 ) -> None:
     settings: dict[str, str | int] = {"acks": 1, "enable.idempotence": "false", "linger.ms": 5}
     numbers(1).to_kafka("alerts", bootstrap_servers="localhost:1", config=settings)
-    with pytest.raises(tm.ConfigError, match='2 mistakes') as raised:
+    with pytest.raises(tm.ConfigError, match="2 mistakes") as raised:
         drained.run()
     assert 'acks is not set in config, found "1"; leave it out: every in-sync' in str(raised.value)
 

@@ -104,10 +104,15 @@ pub(crate) fn explain(
         return refused_setting(name, value, reason);
     }
     let kind = if matches!(error, KafkaError::ClientCreation(_)) { ErrorKind::Config } else { kind };
-    match error.rdkafka_error_code() {
+    match code_of(error) {
         Some(code) => explain_code(code, kind, what, cluster).caused_by(error.clone()),
         None => Error::new(kind, format!("{what}: {error} (Kafka at {cluster})")).caused_by(error.clone()),
     }
+}
+
+/// The error's code; rdkafka tells none for an administrator's request, though it has one.
+fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    if let KafkaError::AdminOp(code) = error { Some(*code) } else { error.rdkafka_error_code() }
 }
 
 /// [`explain`] for a bare error code.
@@ -231,11 +236,15 @@ mod tests {
     #[test]
     fn an_unreachable_broker_is_named_with_a_remedy_and_may_be_tried_again() {
         let cluster = Cluster::at("nowhere:9092");
-        let error = KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure);
-        let error = explain(&error, ErrorKind::Source, "the topics cannot be listed", &cluster);
-        let text = error.to_string();
-        assert!(text.contains("nowhere:9092") && text.contains("check bootstrap_servers"), "{text}");
-        assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Source, true));
+        for error in [
+            KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure),
+            KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut),
+        ] {
+            let error = explain(&error, ErrorKind::Source, "the topics cannot be listed", &cluster);
+            let text = error.to_string();
+            assert!(text.contains("nowhere:9092") && text.contains("check bootstrap_servers"), "{text}");
+            assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Source, true));
+        }
     }
 
     #[test]

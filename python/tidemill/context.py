@@ -20,9 +20,20 @@ import tidemill._native as _native
 from tidemill.batch import Batch
 from tidemill.dstream import DStream, Duration, _setting
 from tidemill.listener import AnyListener, _dispatch
-from tidemill.sources import Metadata, Position, _bound, _partitions, _refuse, _subscribed, _topics
+from tidemill.sources import (
+    Metadata,
+    Position,
+    _bound,
+    _partitions,
+    _refuse,
+    _starting,
+    _subscribed,
+    _topics,
+)
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tidemill.formats import Json, Raw
 
 ConfigError = _native.ConfigError
@@ -149,6 +160,7 @@ class StreamingContext:
         idle_timeout: Duration | None = "10s",
         max_future: Duration = "1h",
         starting: Position | None = None,
+        starting_fallback: Literal["earliest", "latest"] | datetime = "latest",
         ending: Position | None = None,
         group_id: str | None = None,
         on_bad: Literal["fail", "drop"] = "fail",
@@ -176,7 +188,9 @@ class StreamingContext:
                 window.
             starting: where reading starts; see `Position`. By default at the earliest record where the job ends by
                 itself (`ending`, or the trigger `available_now`), else at the latest. ``"committed"`` needs a
-                `group_id`; a partition for which the group has committed nothing starts at the latest record.
+                `group_id`.
+            starting_fallback: with ``starting="committed"``, where a partition starts for which the group has
+                committed nothing.
             ending: where reading ends; resolved once, at the start.
             group_id: a consumer group that processed positions are committed to after each batch, for lag tools.
             on_bad: what a record that does not fit the format does: ``"fail"`` the batch, or be dropped and counted.
@@ -213,6 +227,7 @@ class StreamingContext:
             read, name=name or ",".join(read), format=format, event_time=event_time, watermark=watermark,
             idle_timeout=idle_timeout, max_future=max_future, starting=starting, ending=ending,
             on_bad=on_bad, metadata=metadata, max_rate_per_partition=max_rate_per_partition,
+            starting_fallback=starting_fallback,
         )  # fmt: skip
         settings = {key: _setting(value) for key, value in (config or {}).items()}
         stream = self._native.kafka(named, assigned, bootstrap_servers, settings, group_id, **reading)
@@ -456,6 +471,7 @@ def _reading(
     on_bad: str,
     metadata: Sequence[Metadata],
     max_rate_per_partition: float | None,
+    starting_fallback: Literal["earliest", "latest"] | datetime = "latest",
 ) -> dict[str, Any]:
     """What every source is told of how to read, in the core's words."""
     return {
@@ -465,7 +481,7 @@ def _reading(
         "watermark": watermark,
         "idle_timeout": idle_timeout,
         "max_future": max_future,
-        "starting": _bound("starting", starting, topics),
+        "starting": _starting(starting, starting_fallback, topics),
         "ending": _bound("ending", ending, topics),
         "on_bad": on_bad,
         "metadata": list(metadata),

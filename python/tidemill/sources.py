@@ -15,8 +15,8 @@ ConfigError = _native.ConfigError
 
 Position = Literal["earliest", "latest", "committed"] | datetime | Mapping[Any, int]
 """Where reading starts or ends: ``"earliest"``, ``"latest"``, ``"committed"`` (what the consumer group has committed,
-the latest record of a partition where that is nothing), a moment with a time zone (the first record at or after it),
-or an offset for every partition: ``{0: 500, 1: 720}``, with several topics ``{("readings", 0): 500, ...}``."""
+and `starting_fallback` for a partition where that is nothing), a moment with a time zone (the first record at or after
+it), or an offset for every partition: ``{0: 500, 1: 720}``, with several topics ``{("readings", 0): 500, ...}``."""
 
 Metadata = Literal["key", "topic", "partition", "offset", "timestamp", "headers"]
 """A column from around the payload; it is called ``kafka_key`` and so on."""
@@ -48,6 +48,15 @@ def _subscribed(topics: list[str], partitions: list[tuple[str, int]]) -> list[st
             f'kafka() takes either topics or partitions, found {found}; pass, say, topics="readings"'
         )
     return topics or list(dict.fromkeys(topic for topic, _ in partitions))
+
+
+def _starting(
+    position: Position | None, fallback: Literal["earliest", "latest"] | datetime, topics: list[str]
+) -> _native.Bound | None:
+    otherwise = _bound("starting_fallback", fallback, [])
+    if position == "committed" and otherwise is not None:
+        return _native.Bound.committed(otherwise)
+    return _bound("starting", position, topics)
 
 
 def _bound(what: str, position: Position | None, topics: list[str]) -> _native.Bound | None:

@@ -36,11 +36,16 @@ impl Edge {
         match (what, name) {
             (_, "earliest") => Ok(Self(Bound::Earliest)),
             (_, "latest") => Ok(Self(Bound::Latest)),
-            ("starting", "committed") => Ok(Self(Bound::Committed { fallback: Box::new(Bound::Latest) })),
             _ => Err(Error::config(format!("{what} is \"earliest\" or \"latest\", found {name:?}"))
                 .help("a datetime and a dict of offsets are possible too, and \"committed\" for starting")
                 .into()),
         }
+    }
+
+    /// What the group has committed, and `fallback` where it has not.
+    #[staticmethod]
+    fn committed(fallback: &pyo3::Bound<'_, Self>) -> Self {
+        Self(Bound::Committed { fallback: Box::new(fallback.get().0.clone()) })
     }
 
     #[staticmethod]

@@ -138,6 +138,14 @@ def test_a_job_goes_on_where_its_group_has_committed(kafka: Clients, numbered: s
     assert again == [4, 5, 6, 7, 8, 9]
 
 
+def test_a_group_that_has_committed_nothing_starts_where_the_fallback_says(
+    kafka: Clients, numbered: str
+) -> None:
+    read_all = {"starting": "committed", "starting_fallback": "earliest", "group_id": f"{numbered}-new"}
+    assert len(read(kafka, numbered, **read_all)) == 20
+    assert read(kafka, numbered, starting="committed", group_id=f"{numbered}-other") == []
+
+
 def test_committed_needs_a_group(kafka: Clients, numbered: str) -> None:
     with pytest.raises(tm.ConfigError, match="group_id"):
         read(kafka, numbered, starting="committed")

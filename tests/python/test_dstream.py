@@ -478,6 +478,7 @@ def test_a_wrong_duration_of_a_source_is_named(
         ({"topics": ["a", ""]}, 'the names of topics, found ""'),
         ({"topics": "a", "bootstrap_servers": ""}, "needs bootstrap_servers"),
         ({"topics": "a", "starting": "committed"}, "needs a group_id"),
+        ({"topics": "a", "starting_fallback": "committed"}, 'starting_fallback is "earliest" or "latest"'),
         ({"topics": "a", "config": {"group.id": "b"}}, "group.id is not set in config.*; pass group_id"),
         ({"topics": "a", "config": {"isolation.level": "read_uncommitted"}}, "last stable offset"),
         ({"topics": "a", "config": {"bootstrap.servers": "x"}}, "pass bootstrap_servers"),

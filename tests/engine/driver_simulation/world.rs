@@ -228,20 +228,32 @@ impl World {
     }
 
     fn resolve(&mut self, question: &Question) -> Positions {
-        let of_source = self.partitions.iter_mut().filter(|partition| partition.place.0 == question.source);
-        let meant = |partition: &mut Partition| {
-            partition.seen = true;
-            let offset =
-                if question.bound == Bound::Earliest { partition.earliest } else { partition.stable };
-            (partition.place.1.clone(), Offset(offset))
-        };
-        let positions: Positions = of_source.map(meant).collect();
-        if question.purpose == Purpose::Starting {
-            self.checker.starts_at(question.source, &positions);
-        } else {
-            self.checker.ends_at(question.source, &positions);
+        let of_source = (0..self.partitions.len()).filter(|i| self.partitions[*i].place.0 == question.source);
+        let of_source: Vec<usize> = of_source.collect();
+        let positions: Positions = of_source.into_iter().map(|i| self.meant(i, &question.bound)).collect();
+        match question.purpose {
+            Purpose::Starting => self.checker.starts_at(question.source, &positions),
+            Purpose::Ending => self.checker.ends_at(question.source, &positions),
+            Purpose::Limit => {}
         }
         positions
+    }
+
+    /// Which offset of a partition is meant. What was remembered lies anywhere in the log, and where there is trouble
+    /// now and then before or behind it.
+    fn meant(&mut self, partition: usize, bound: &Bound) -> (TopicPartition, Offset) {
+        let partition = &mut self.partitions[partition];
+        partition.seen = true;
+        let offset = match bound {
+            Bound::Earliest => partition.earliest,
+            Bound::Committed { .. } if self.random.f64() < self.trouble => {
+                self.checker.records_lost();
+                *self.random.choice(&[partition.earliest - 1, partition.stable + 1]).unwrap()
+            }
+            Bound::Committed { .. } => self.random.i64(partition.earliest..=partition.stable),
+            _ => partition.stable,
+        };
+        (partition.place.1.clone(), Offset(offset))
     }
 
     fn heads(&mut self) -> Vec<Vec<Head>> {
@@ -323,9 +335,10 @@ fn random_source(random: &mut fastrand::Rng, number: usize) -> SourceSettings {
         delay: Duration::from_millis(random.u64(0..2_000)),
         idle_timeout: *random.choice(&timeouts).unwrap(),
     };
+    let remembered = Bound::Committed { fallback: Box::new(Bound::Latest) };
     SourceSettings {
         name: format!("source {number}"),
-        starting: random.choice(&[Bound::Earliest, Bound::Latest]).unwrap().clone(),
+        starting: random.choice(&[Bound::Earliest, Bound::Latest, remembered]).unwrap().clone(),
         ending: (random.f64() < 0.2).then_some(Bound::Latest),
         event_time: (random.f64() < 0.8).then_some(rule),
         max_rate: (random.f64() < 0.2).then(|| random.f64() * 1_000.0 + 1.0),

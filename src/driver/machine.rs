@@ -13,7 +13,7 @@ use crate::driver::planning::{Draft, Pace, Planner, SourceRule, check_there};
 use crate::driver::schedule::Schedule;
 use crate::driver::shutdown::{Acknowledging, Shutdown};
 use crate::driver::steady::Steady;
-use crate::driver::watermark::{EventTimeRule, Idleness, longest_step};
+use crate::driver::watermark::{EventTimeRule, Idleness, Place, Standing, longest_step};
 use crate::driver::{Limits, Stop, Trigger};
 use crate::error::Error;
 use crate::event::{Counts, Event, Positions};
@@ -503,8 +503,14 @@ impl Machine {
 
     fn is_wanted(&self, draft: &Draft) -> bool {
         let always = || self.settings.empty == EmptyBatches::Always && self.ticks();
-        let silent = || self.idleness.due(&draft.standings).is_some_and(|due| draft.time >= due);
+        let silent = || self.silence_due(&draft.standings).is_some_and(|due| draft.time >= due);
         !draft.is_empty() || always() || silent()
+    }
+
+    /// When a plan that reads nothing is due: for silence to count, and for open windows to end.
+    fn silence_due(&self, standings: &[(Place, Standing)]) -> Option<BatchTime> {
+        let waiting = self.pipeline.has_open_windows();
+        self.idleness.due(standings).or_else(|| self.idleness.grows(standings).filter(|_| waiting))
     }
 
     fn ticks(&self) -> bool {
@@ -553,7 +559,7 @@ impl Machine {
         if !looks || self.planner.has_ended() || !self.pipeline.has_room(self.settings.trigger) {
             return None;
         }
-        let silence = self.idleness.due(&self.planner.draft(moment.now).standings);
+        let silence = self.silence_due(&self.planner.draft(moment.now).standings);
         Some(self.schedule.next_look(moment.now, silence))
     }
 }

@@ -103,6 +103,7 @@ pub(crate) struct Pipeline {
     dropped: Vec<BatchId>, // their rows are still held
     watermark: Watermark,
     previous: Option<BatchTime>, // of the last batch completed
+    open_windows: u64,           // after the last batch reduced
     first: Duration,
 }
 
@@ -114,6 +115,7 @@ impl Pipeline {
             dropped: Vec::new(),
             watermark: Watermark::new(rules),
             previous: None,
+            open_windows: 0,
             first,
         }
     }
@@ -121,6 +123,11 @@ impl Pipeline {
     /// Whether no batch is in flight.
     pub(crate) fn is_empty(&self) -> bool {
         self.flights.is_empty()
+    }
+
+    /// Whether windows were open after the last batch that was reduced.
+    pub(crate) fn has_open_windows(&self) -> bool {
+        self.open_windows > 0
     }
 
     /// Whether another batch may be planned. Without ticks it waits until the one before has been mapped: what
@@ -192,6 +199,7 @@ impl Pipeline {
             flight.state = state;
             flight.counts += counts;
             flight.timing.reduced(moment.elapsed);
+            self.open_windows = state.windows;
         }
     }
 

@@ -270,6 +270,7 @@ impl Planner {
 
 fn standing(followed: &Followed, count: u64) -> Standing {
     match (count, followed.backlog()) {
+        (1.., backlog) if count >= backlog => Standing::CatchesUp,
         (1.., _) => Standing::Reads,
         (0, 1..) => Standing::Lags,
         (0, 0) if followed.has_ended() => Standing::Ended,

@@ -86,17 +86,17 @@ fn source_settings(source: &JobSource) -> SourceSettings {
 /// Sources and clocks outlive the stream and keep their wakers: these hold nothing of it, and do nothing once it
 /// has ended.
 fn subscribe(job: &Job, bell: &Arc<Bell>) {
-    let waker = |reason: u8| -> Waker {
+    let waker = |ring: fn(&Bell)| -> Waker {
         let bell: Weak<Bell> = Arc::downgrade(bell);
         Arc::new(move || {
             if let Some(bell) = bell.upgrade() {
-                bell.ring(reason);
+                ring(&bell);
             }
         })
     };
-    job.clock.subscribe(waker(Bell::CLOCK));
+    job.clock.subscribe(waker(|bell| bell.ring(Bell::CLOCK)));
     for source in &job.sources {
-        source.source.subscribe(waker(Bell::SOURCE));
+        source.source.subscribe(waker(Bell::ring_for_records));
     }
 }
 
@@ -203,7 +203,10 @@ impl Loop {
             Command::OpenSinks => hand(&workers.sinks, SinkWork::Open),
             Command::CloseSinks => hand(&workers.sinks, SinkWork::Close),
             Command::Resolve(questions) => hand(&workers.ask, Ask::Bounds(questions)),
-            Command::AskHeads => hand(&workers.ask, Ask::Heads),
+            Command::AskHeads => {
+                self.shared.bell.asks();
+                hand(&workers.ask, Ask::Heads)
+            }
             Command::Record(entry) => hand(&workers.record, entry),
             Command::Map(task) => hand(&workers.map, task),
             Command::Reduce(task, watermark) => {

@@ -2,7 +2,7 @@
 //!
 //! It deliberately decides nothing; it rings the driver's bell and reads what the loop has published.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
@@ -162,6 +162,7 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Bell {
     reasons: AtomicU8,
+    records_told: AtomicBool, // and the sources have not been asked since
     rung: Sender<()>,
 }
 
@@ -179,7 +180,7 @@ impl Bell {
     /// heard, and the reasons add up beside it.
     pub(crate) fn new() -> (Arc<Self>, Receiver<()>) {
         let (rung, heard) = bounded(1);
-        (Arc::new(Self { reasons: AtomicU8::new(0), rung }), heard)
+        (Arc::new(Self { reasons: AtomicU8::new(0), records_told: AtomicBool::new(false), rung }), heard)
     }
 
     /// Wakes the loop.
@@ -190,8 +191,41 @@ impl Bell {
         }
     }
 
+    /// Records may have arrived. It rings for the first only until the sources are asked: a busy topic has thousands of
+    /// arrivals a second, and waking the loop for each took a third of what a small batch costs.
+    pub(crate) fn ring_for_records(&self) {
+        if !self.records_told.swap(true, Ordering::AcqRel) {
+            self.ring(Self::SOURCE);
+        }
+    }
+
+    /// The sources are being asked: whatever arrives from here on is news. It reads what it overwrites, so that who asks
+    /// sees what had arrived before a ring that was left out.
+    pub(crate) fn asks(&self) {
+        self.records_told.swap(false, Ordering::AcqRel);
+    }
+
     /// Why it was rung since it was last asked.
     pub(crate) fn reasons(&self) -> u8 {
         self.reasons.swap(0, Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bell;
+
+    #[test]
+    fn arrivals_ring_once_until_the_sources_are_asked() {
+        let (bell, rung) = Bell::new();
+        let heard = || (rung.try_recv().is_ok(), bell.reasons());
+        bell.ring_for_records();
+        bell.ring_for_records();
+        assert_eq!(heard(), (true, Bell::SOURCE));
+        bell.ring_for_records();
+        assert_eq!(heard(), (false, 0));
+        bell.asks();
+        bell.ring_for_records();
+        assert_eq!(heard(), (true, Bell::SOURCE));
     }
 }

@@ -35,8 +35,10 @@ pub struct EventTimeRule {
 /// How a partition stands in a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The batch reads some of it.
+    /// The batch reads some of it, and leaves some.
     Reads,
+    /// The batch reads all there is.
+    CatchesUp,
     /// It has records that this batch does not read.
     Lags,
     /// There is nothing to read, for now.
@@ -54,6 +56,8 @@ pub struct Silence {
     pub awake: BTreeSet<Place>,
     /// The partitions with event time that are idle.
     pub idle: BTreeSet<Place>,
+    /// Those of the awake that have more to read than the batch does: what they did not tell may still come.
+    pub behind: BTreeSet<Place>,
 }
 
 /// Follows the plans and counts how long each partition has been silent.
@@ -86,6 +90,9 @@ impl Idleness {
         for (place, standing) in standings {
             let Some(rule) = self.rule(place) else { continue };
             let silent = self.count(place, *standing, step);
+            if matches!(standing, Standing::Reads | Standing::Lags) {
+                silence.behind.insert(place.clone());
+            }
             let group = if is_idle(rule, silent) { &mut silence.idle } else { &mut silence.awake };
             group.insert(place.clone());
         }
@@ -98,6 +105,20 @@ impl Idleness {
         let waits = standings.iter().filter_map(|(place, standing)| self.wait(place, *standing));
         let wait = waits.min()?;
         Some(self.last.map_or(BatchTime(i64::MIN), |last| last.plus(wait)))
+    }
+
+    /// When a plan that reads nothing is due because windows wait: where all are idle, W grows with the plans alone.
+    pub fn grows(&self, standings: &[(Place, Standing)]) -> Option<BatchTime> {
+        let mut timed =
+            standings.iter().filter_map(|(place, at)| Some((place, *at, self.rule(place)?))).peekable();
+        timed.peek()?;
+        let idle = |(place, standing, rule): (&Place, Standing, EventTimeRule)| {
+            let at_end = matches!(standing, Standing::AtEnd | Standing::Ended);
+            at_end
+                && rule.idle_timeout.is_some()
+                && self.silent.get(place).is_some_and(|silent| is_idle(rule, *silent))
+        };
+        if timed.all(idle) { Some(self.last?.plus(self.longest_step)) } else { None }
     }
 
     fn step(&self, time: BatchTime) -> Duration {
@@ -113,7 +134,7 @@ impl Idleness {
         let silent = match (standing, before) {
             (Standing::Ended, _) | (Standing::AtEnd, Silent::Forever) => Silent::Forever,
             (Standing::AtEnd, Silent::For(sum)) => Silent::For(sum.saturating_add(step)),
-            (Standing::Reads | Standing::Lags, _) => Silent::For(Duration::ZERO),
+            (Standing::Reads | Standing::CatchesUp | Standing::Lags, _) => Silent::For(Duration::ZERO),
         };
         self.silent.insert(place.clone(), silent);
         silent
@@ -123,7 +144,7 @@ impl Idleness {
         let rule = self.rule(place)?;
         let silent = self.silent.get(place).copied().unwrap_or(Silent::For(Duration::ZERO));
         match (standing, silent) {
-            (Standing::Reads | Standing::Lags, _) | (_, Silent::Forever) => None,
+            (Standing::Reads | Standing::CatchesUp | Standing::Lags, _) | (_, Silent::Forever) => None,
             (Standing::Ended, Silent::For(_)) => Some(Duration::ZERO),
             (Standing::AtEnd, Silent::For(sum)) => {
                 let left = rule.idle_timeout?.checked_sub(sum).filter(|left| !left.is_zero())?;
@@ -145,6 +166,8 @@ fn is_idle(rule: EventTimeRule, silent: Silent) -> bool {
 pub struct Watermark {
     rules: Vec<Option<EventTimeRule>>,
     largest: BTreeMap<Place, EventTime>,
+    /// For how long a partition that was read to its end has told no time that could be believed.
+    untold: BTreeMap<Place, Duration>,
     value: Option<EventTime>,
     holder: Option<Place>,
 }
@@ -152,7 +175,7 @@ pub struct Watermark {
 impl Watermark {
     /// No W yet, over sources with these rules.
     pub fn new(rules: Vec<Option<EventTimeRule>>) -> Self {
-        Self { rules, largest: BTreeMap::new(), value: None, holder: None }
+        Self { rules, largest: BTreeMap::new(), untold: BTreeMap::new(), value: None, holder: None }
     }
 
     /// W as it stands.
@@ -171,9 +194,11 @@ impl Watermark {
         silence: &Silence,
         largest: impl IntoIterator<Item = (&'a Place, EventTime)>,
     ) -> Option<EventTime> {
+        self.wait_for_times(silence);
         for (place, time) in largest {
             let known = self.largest.entry(place.clone()).or_insert(time);
             *known = time.max(*known);
+            self.untold.remove(place);
         }
         match self.slowest(silence) {
             Some((reached, holder)) => {
@@ -186,8 +211,31 @@ impl Watermark {
         self.value
     }
 
+    /// Records without a time that can be believed are no sign of life: a device whose clock is wrong, alone on its
+    /// partition, would hold all others for ever. While there is more to read, its times may still come.
+    fn wait_for_times(&mut self, silence: &Silence) {
+        for place in &silence.awake {
+            let untold = self.untold.entry(place.clone()).or_default();
+            *untold = if silence.behind.contains(place) {
+                Duration::ZERO
+            } else {
+                untold.saturating_add(silence.step)
+            };
+        }
+    }
+
     fn slowest(&self, silence: &Silence) -> Option<(Option<EventTime>, Place)> {
-        silence.awake.iter().map(|place| (self.reached(place), place.clone())).min()
+        let holding = silence.awake.iter().filter(|place| !self.is_mute(place));
+        holding.map(|place| (self.reached(place), place.clone())).min()
+    }
+
+    fn is_mute(&self, place: &Place) -> bool {
+        let timeout = self.timeout(place.0);
+        self.untold.get(place).zip(timeout).is_some_and(|(untold, timeout)| *untold >= timeout)
+    }
+
+    fn timeout(&self, source: SourceId) -> Option<Duration> {
+        self.rules.get(source.0).copied().flatten()?.idle_timeout
     }
 
     fn reached(&self, place: &Place) -> Option<EventTime> {
@@ -196,14 +244,14 @@ impl Watermark {
     }
 
     /// Nobody holds W: it follows the batches' time by what counts of it, and never jumps to where the fastest
-    /// partition was. A source whose time-out is turned off has asked for no such growth.
+    /// partition was. A source whose time-out is turned off has asked for no such growth. Where there was no W yet, since
+    /// all fell idle at once, it is what those that told a time had reached.
     fn grow(&mut self, silence: &Silence) {
         self.holder = None;
-        let timed = silence.idle.iter().all(|(source, _)| {
-            self.rules.get(source.0).copied().flatten().is_some_and(|rule| rule.idle_timeout.is_some())
-        });
-        if timed && !silence.idle.is_empty() {
-            self.value = self.value.map(|value| value.plus(silence.step));
+        let mut places = silence.idle.iter().chain(&silence.awake).peekable();
+        if places.peek().is_some() && places.all(|(source, _)| self.timeout(*source).is_some()) {
+            let grown = self.value.map(|value| value.plus(silence.step));
+            self.value = grown.or_else(|| self.largest.keys().filter_map(|place| self.reached(place)).min());
         }
     }
 }

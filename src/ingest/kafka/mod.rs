@@ -135,7 +135,11 @@ const RESERVED: [Reserved; 8] = [
         is: &["true"],
         instead: "leave it out: the end of a range is known by it",
     },
-    Reserved { name: "check.crcs", is: &["true"], instead: "leave it out: a damaged batch of records must be seen" },
+    Reserved {
+        name: "check.crcs",
+        is: &["true"],
+        instead: "leave it out: a damaged batch of records must be seen",
+    },
     Reserved {
         name: "allow.auto.create.topics",
         is: &["false"],

@@ -335,7 +335,11 @@ fn send_each<'a>(
 /// What the sink's promise rests on.
 const RESERVED: [Reserved; 4] = [
     Reserved { name: "acks", is: ACKS, instead: "leave it out: every in-sync replica acknowledges" },
-    Reserved { name: "request.required.acks", is: ACKS, instead: "leave it out: every in-sync replica acknowledges" },
+    Reserved {
+        name: "request.required.acks",
+        is: ACKS,
+        instead: "leave it out: every in-sync replica acknowledges",
+    },
     Reserved {
         name: "enable.idempotence",
         is: &["true"],

@@ -92,7 +92,10 @@ fn an_ending_is_never_passed_and_a_partition_there_has_ended() {
     planner.observe(SOURCE, &heads(&[(0, 10), (0, 10)])).unwrap();
     let draft = planner.draft(BatchTime(0));
     let standings: Vec<Standing> = draft.standings.iter().map(|(_, standing)| *standing).collect();
-    assert_eq!((ranges(&draft), standings), (vec![(0, 4), (3, 3)], vec![Standing::Reads, Standing::Ended]));
+    assert_eq!(
+        (ranges(&draft), standings),
+        (vec![(0, 4), (3, 3)], vec![Standing::CatchesUp, Standing::Ended])
+    );
     assert!(!planner.has_ended());
     planner.adopt(&draft);
     assert!(planner.has_ended());

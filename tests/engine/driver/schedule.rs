@@ -82,13 +82,38 @@ impl Hand {
 
     /// Sees a planned batch through.
     fn finish(&mut self, batch: u64) -> Vec<Command> {
-        let batch = BatchId(batch);
+        self.finish_with(batch, 0)
+    }
+
+    /// The same, with windows open after it.
+    fn finish_with(&mut self, batch: u64, windows: u64) -> Vec<Command> {
+        let (batch, state) = (BatchId(batch), StateSize { windows, ..StateSize::default() });
         self.tell(Input::Recorded(batch, EntryKind::Plan));
         self.tell(Input::Mapped { batch, partitions: Vec::new(), counts: Counts::default() });
-        self.tell(Input::Reduced { batch, state: StateSize::default(), counts: Counts::default() });
+        self.tell(Input::Reduced { batch, state, counts: Counts::default() });
         self.tell(Input::Recorded(batch, EntryKind::Prepare));
         self.tell(Input::Delivered(batch));
         self.tell(Input::Recorded(batch, EntryKind::Commit))
+    }
+
+    /// The times of the empty batches of ten seconds, with so many windows open after each.
+    fn empty_batches(&mut self, windows: impl Fn(usize) -> u64) -> Vec<i64> {
+        let mut commands = self.begin();
+        let mut times = Vec::new();
+        while self.now < 10_000 {
+            if asks(&commands) {
+                commands = self.heads();
+            }
+            if let Some(time) = planned(&commands) {
+                commands = self.finish_with(times.len() as u64, windows(times.len()));
+                times.push(time);
+            }
+            if !asks(&commands) {
+                let now = self.now + 10;
+                commands = self.at(now, Input::Due);
+            }
+        }
+        times
     }
 }
 
@@ -255,28 +280,16 @@ fn sources_that_cannot_be_asked_are_asked_ever_more_seldom_with_one_warning() {
 }
 
 #[test]
-fn empty_batches_are_written_until_every_partition_is_idle_and_then_no_more() {
-    for (trigger, expected) in
-        [(interval(500), [500, 1_500, 2_500]), (Trigger::AsSoonAsPossible, [10, 1_010, 2_010])]
-    {
-        let rule = EventTimeRule { delay: Duration::ZERO, idle_timeout: Some(Duration::from_secs(2)) };
-        let mut hand = Hand::new(trigger, Some(rule));
-        let mut commands = hand.begin();
-        let mut times = Vec::new();
-        while hand.now < 10_000 {
-            if asks(&commands) {
-                commands = hand.heads();
-            }
-            if let Some(time) = planned(&commands) {
-                commands = hand.finish(times.len() as u64);
-                times.push(time);
-            }
-            if !asks(&commands) {
-                let now = hand.now + 10;
-                commands = hand.at(now, Input::Due);
-            }
-        }
-        assert_eq!(times, expected, "{trigger:?}");
+fn empty_batches_are_written_until_every_partition_is_idle_and_no_window_is_open() {
+    let rule = EventTimeRule { delay: Duration::ZERO, idle_timeout: Some(Duration::from_secs(2)) };
+    for (trigger, expected) in [
+        (interval(500), [500, 1_500, 2_500, 3_500, 4_500]),
+        (Trigger::AsSoonAsPossible, [10, 1_010, 2_010, 3_010, 4_010]),
+    ] {
+        let times = Hand::new(trigger, Some(rule)).empty_batches(|_| 0);
+        assert_eq!(times, expected[..3], "{trigger:?}");
+        let times = Hand::new(trigger, Some(rule)).empty_batches(|batch| u64::from(batch < 4));
+        assert_eq!(times, expected, "{trigger:?}: the fifth batch closed the last window");
     }
 }
 

@@ -7,7 +7,7 @@ use tidemill::offset::TopicPartition;
 use tidemill::plan::SourceId;
 use tidemill::time::{BatchTime, EventTime, Interval};
 
-use Standing::{AtEnd, Ended, Lags, Reads};
+use Standing::{AtEnd, CatchesUp, Ended, Lags, Reads};
 
 const SECOND: i64 = 1_000;
 
@@ -56,8 +56,11 @@ impl Stream {
 
 const QUIET: Row = (AtEnd, None);
 
+/// Records came, of which none told a time that could be believed.
+const UNTOLD: Row = (CatchesUp, None);
+
 fn at(second: i64) -> Row {
-    (Reads, Some(second))
+    (CatchesUp, Some(second))
 }
 
 #[test]
@@ -197,5 +200,59 @@ fn a_plan_that_reads_nothing_is_due_when_a_partition_falls_idle_or_a_step_would_
     assert_eq!(due(&stream, Reads), None);
     assert_eq!(due(&stream, Ended), Some(BatchTime(2_600)), "at once");
     stream.batch(3 * SECOND, &[QUIET]);
-    assert_eq!(due(&stream, AtEnd), None, "all are idle: nothing is written any more");
+    assert_eq!(due(&stream, AtEnd), None, "all are idle: no silence is left to count");
+}
+
+#[test]
+fn once_all_are_idle_plans_are_due_that_let_w_grow() {
+    let mut stream = Stream::of(2);
+    let grows = |stream: &Stream, first, second| {
+        stream.idleness.grows(&[(stream.places[0].clone(), first), (stream.places[1].clone(), second)])
+    };
+    assert_eq!(grows(&stream, AtEnd, AtEnd), None, "nothing is known yet");
+    stream.batch(0, &[at(10), at(10)]);
+    for second in 1..=3 {
+        assert_eq!(grows(&stream, AtEnd, AtEnd), None, "silent, but not for long enough");
+        stream.batch(second * SECOND, &[QUIET, QUIET]);
+    }
+    assert_eq!(grows(&stream, AtEnd, AtEnd), Some(BatchTime(4 * SECOND)), "by the longest step that counts");
+    assert_eq!(grows(&stream, AtEnd, CatchesUp), None, "there is a batch to come anyway");
+    let untimed = Idleness::new(vec![None], longest_step(None));
+    assert_eq!(untimed.grows(&[(stream.places[0].clone(), AtEnd)]), None);
+    let endless = Idleness::new(vec![rule(2, None)], longest_step(None));
+    assert_eq!(endless.grows(&[(stream.places[0].clone(), AtEnd)]), None);
+}
+
+#[test]
+fn where_all_fall_idle_at_once_w_is_what_those_that_told_a_time_had_reached() {
+    let mut stream = Stream::of(3);
+    stream.batch(0, &[at(10), QUIET, at(30)]);
+    for second in 1..=2 {
+        assert_eq!(stream.batch(second * SECOND, &[QUIET; 3]), (None, Some(1)));
+    }
+    assert_eq!(stream.batch(3 * SECOND, &[QUIET; 3]), (Some(8 * SECOND), None));
+    assert_eq!(stream.batch(4 * SECOND, &[QUIET; 3]), (Some(9 * SECOND), None));
+}
+
+#[test]
+fn a_partition_whose_records_tell_no_time_holds_no_longer_than_a_silent_one() {
+    let mut stream = Stream::of(2);
+    assert_eq!(stream.batch(0, &[at(10), UNTOLD]), (None, Some(1)));
+    assert_eq!(stream.batch(SECOND, &[at(11), QUIET]), (None, Some(1)));
+    assert_eq!(stream.batch(2 * SECOND, &[at(12), UNTOLD]), (None, Some(1)));
+    assert_eq!(stream.batch(3 * SECOND, &[at(13), UNTOLD]), (Some(11 * SECOND), Some(0)));
+    assert_eq!(stream.batch(4 * SECOND, &[QUIET, UNTOLD]), (Some(11 * SECOND), Some(0)));
+    assert_eq!(stream.batch(5 * SECOND, &[QUIET, UNTOLD]).1, Some(0));
+    assert_eq!(stream.batch(6 * SECOND, &[QUIET, UNTOLD]), (Some(12 * SECOND), None), "nobody holds");
+    assert_eq!(stream.batch(7 * SECOND, &[at(30), at(20)]), (Some(18 * SECOND), Some(1)), "it holds again");
+}
+
+#[test]
+fn while_there_is_more_to_read_a_partition_without_times_holds() {
+    let mut stream = Stream::of(2);
+    stream.batch(0, &[at(10), (Reads, None)]);
+    for second in 1..20 {
+        let row = if second % 2 == 0 { (Reads, None) } else { UNTOLD };
+        assert_eq!(stream.batch(second * SECOND, &[at(10), row]), (None, Some(1)), "at {second} s");
+    }
 }

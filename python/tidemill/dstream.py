@@ -417,8 +417,8 @@ class DStream:
     def _next(self, native: _native.Stream) -> DStream:
         return DStream(self._context, native)
 
-    def _windowed(self, native: _native.Stream, late: DStream) -> AggregatedStream:
-        return AggregatedStream(self._context, native, late)
+    def _windowed(self, native: _native.Stream, windowed: WindowedStream) -> AggregatedStream:
+        return AggregatedStream(self._context, native, windowed)
 
     def _map(
         self,
@@ -437,14 +437,22 @@ class DStream:
 class AggregatedStream(DStream):
     """The rows of windows, and beside them the rows that came to no window."""
 
-    def __init__(self, context: _Context, native: _native.Stream, late: DStream) -> None:
+    def __init__(self, context: _Context, native: _native.Stream, windowed: WindowedStream) -> None:
         super().__init__(context, native)
-        self._late = late
+        self._windows = windowed
 
     @property
     def late(self) -> DStream:
-        """The rows that have no place in the windows, as `WindowedStream.late`."""
-        return self._late
+        """The rows that have no place in the windows, as `WindowedStream.late`.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext()
+        >>> format = tm.Json({"ts": "timestamp[ms]", "t": "float64"})
+        >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=format, event_time="ts")
+        >>> s.window("1m", on="ts").agg(n=tm.count()).late.columns
+        ['ts', 't', 'late_reason']
+        """
+        return self._windows.late
 
 
 def _wrapped(fn: Callable[[Batch], Any]) -> Callable[[_native.Batch], Any]:

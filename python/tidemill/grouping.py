@@ -7,6 +7,7 @@ nothing and check nothing: the plan does, at start, all mistakes at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import tidemill._native as _native
@@ -93,10 +94,18 @@ class WindowedStream(_HalfSentence):
         return GroupedWindows(self, keys, named)
 
     def agg(self, *columns: Expr, **named: Expr) -> AggregatedStream:
-        """One row a window: its start and end, and a column for each aggregate."""
+        """One row a window: its start and end, and a column for each aggregate.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext()
+        >>> format = tm.Json({"ts": "timestamp[ms]", "t": "float64"})
+        >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=format, event_time="ts")
+        >>> s.window("1m", on="ts").agg(hottest=tm.col("t").max()).columns
+        ['window_start', 'window_end', 'hottest']
+        """
         return self.group_by().agg(*columns, **named)
 
-    @property
+    @cached_property
     def late(self) -> DStream:
         """The rows that have no place in the windows, with all columns and ``late_reason``.
 
@@ -128,13 +137,20 @@ class GroupedWindows(_HalfSentence):
         """One row a key and window: ``window_start``, ``window_end``, the keys, and a column for each aggregate.
 
         See `GroupedStream.agg` for what a column may be. Rows leave in order of window.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext()
+        >>> format = tm.Json({"device": "string", "ts": "timestamp[ms]", "t": "float64"})
+        >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=format, event_time="ts")
+        >>> s.window("1m", on="ts").group_by("device").agg(mean=tm.col("t").mean(), n=tm.count()).columns
+        ['window_start', 'window_end', 'device', 'mean', 'n']
         """
         _check(columns, named)
         windowed, stream = self._windowed, self._stream
         native = stream._native.aggregate(
             list(self._keys), self._named, list(columns), named, windowed._window
         )
-        return stream._windowed(native, windowed.late)
+        return stream._windowed(native, windowed)
 
 
 def _check(columns: Sequence[object], named: Mapping[str, object]) -> None:

@@ -527,3 +527,16 @@ def test_a_batch_may_be_kept_after_its_stream_has_ended(numbers: Numbers) -> Non
     del kept
     assert sorted(view.tolist()) == [1.0, 2.0]
     assert batch({"x": view})["x"].tolist() == view.tolist()
+
+
+def test_the_late_rows_are_an_operator_only_where_they_are_asked_for(drained: tm.StreamingContext) -> None:
+    json = tm.Json({"ts": "timestamp[ms]", "late_reason": "string"})
+    stream = drained.scripted(ScriptedSource(partitions=1), format=json, event_time="ts")
+    windows = stream.window("1m", on="ts").agg(n=tm.count("late_reason"))
+    windows.pprint()
+    assert " late for windows" not in drained.explain()
+    assert windows.late is windows.late
+    wrong = stream.window("1m", on="ts").agg(n=tm.count("reason"))
+    with pytest.raises(tm.SchemaError) as raised:
+        print(wrong.columns)
+    assert "(in late" not in str(raised.value)

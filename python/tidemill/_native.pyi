@@ -218,6 +218,7 @@ class Stream:
         raw: bool,
         headers: str | Mapping[str, str | bytes] | None,
         partitioner: str,
+        timestamps: str,
         bootstrap_servers: str | None,
         config: Mapping[str, str],
     ) -> None: ...

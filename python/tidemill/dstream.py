@@ -351,6 +351,7 @@ class DStream:
         format: Json | Raw | None = None,  # noqa: A002
         headers: str | Mapping[str, str | bytes] | None = None,
         partitioner: Literal["murmur2"] = "murmur2",
+        timestamps: Literal["batch", "sending"] = "batch",
         bootstrap_servers: str | None = None,
         config: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
@@ -364,6 +365,9 @@ class DStream:
             format: ``tm.Json()`` (the default) or ``tm.Raw()``. A schema is for reading: JSON has all columns here.
             headers: a column of headers, as ``metadata=["headers"]`` reads them, or a dict of constant ones.
             partitioner: ``"murmur2"``, as in the Java client, so that topics stay co-partitioned.
+            timestamps: which time the records carry: that of their ``"batch"``, the same however often it is delivered,
+                or that of ``"sending"``, as other producers' do; records without headers are then handed over many at
+                a time, which is faster.
             bootstrap_servers: by default those of the stream's source.
             config: further librdkafka settings, by their own names; one that decides what is promised here is refused,
                 with the argument to use instead.
@@ -383,6 +387,7 @@ class DStream:
             raw=_is_raw(format),
             headers=headers,
             partitioner=partitioner,
+            timestamps=timestamps,
             bootstrap_servers=bootstrap_servers,
             config={name: _setting(given) for name, given in (config or {}).items()},
         )

@@ -21,7 +21,9 @@ use crate::python::expressions::Expr;
 use crate::python::functions::PythonFunction;
 use crate::python::ml::Detector;
 use crate::python::schema::Schema;
-use crate::python::sinks::{KafkaOutput, OutputKey, headers_of, open_foreach, open_kafka, open_pprint};
+use crate::python::sinks::{
+    KafkaOutput, OutputKey, headers_of, open_foreach, open_kafka, open_pprint, record_time_of,
+};
 use crate::python::units::Span;
 use crate::state::window::WindowShape;
 
@@ -199,7 +201,7 @@ impl Stream {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the arguments, as Python names them")]
-    #[pyo3(signature = (topic, *, key, value, raw, headers, partitioner, bootstrap_servers, config))]
+    #[pyo3(signature = (topic, *, key, value, raw, headers, partitioner, timestamps, bootstrap_servers, config))]
     fn to_kafka(
         &self,
         py: Python<'_>,
@@ -209,11 +211,13 @@ impl Stream {
         raw: bool,
         headers: &Bound<'_, PyAny>,
         partitioner: &str,
+        timestamps: &str,
         bootstrap_servers: Option<String>,
         config: BTreeMap<String, String>,
     ) -> PyResult<()> {
         let cluster = self.cluster(&topic, bootstrap_servers, config)?;
-        let output = KafkaOutput { topic, cluster, key, value, raw, headers: headers_of(headers)? };
+        let (headers, time) = (headers_of(headers)?, record_time_of(timestamps)?);
+        let output = KafkaOutput { topic, cluster, key, value, raw, headers, time };
         self.output(py, open_kafka(output, partitioner)?)
     }
 

@@ -22,7 +22,7 @@ use crate::python::gil;
 use crate::sink::callback::{CallbackSink, EmptyBatches};
 use crate::sink::channel::{Batches, Next, channel};
 use crate::sink::encode::{HeaderSpec, KeySpec, OutputFormat};
-use crate::sink::kafka::{KafkaSink, KafkaSinkSettings};
+use crate::sink::kafka::{KafkaSink, KafkaSinkSettings, RecordTime};
 use crate::sink::pprint::PrintSink;
 use crate::sink::{Delivery, Sink};
 
@@ -131,6 +131,7 @@ pub(crate) struct KafkaOutput {
     pub(crate) value: Option<String>,
     pub(crate) raw: bool,
     pub(crate) headers: HeaderSpec,
+    pub(crate) time: RecordTime,
 }
 
 /// Which column is a record's key.
@@ -176,6 +177,15 @@ fn header_of(item: &Bound<'_, PyAny>) -> PyResult<(String, Vec<u8>)> {
     }
 }
 
+/// Which time the records carry.
+pub(crate) fn record_time_of(name: &str) -> Result<RecordTime> {
+    match name {
+        "batch" => Ok(RecordTime::Batch),
+        "sending" => Ok(RecordTime::Sending),
+        _ => Err(Error::config(format!("timestamps is \"batch\" or \"sending\", found {name:?}"))),
+    }
+}
+
 /// A sink that writes to a Kafka topic, and what it asks of its rows.
 pub(crate) fn open_kafka(output: KafkaOutput, partitioner: &str) -> Result<Output> {
     if partitioner != "murmur2" {
@@ -202,6 +212,7 @@ impl KafkaOutput {
         let mut settings = KafkaSinkSettings::new(self.cluster.clone(), self.topic.clone());
         settings.key = self.key.spec(keys);
         settings.headers = self.headers.clone();
+        settings.time = self.time;
         if self.raw {
             settings.value = OutputFormat::Raw { column: self.value.clone() };
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +79,27 @@ def test_json_written_is_iso_8601_and_null_for_what_json_has_not(
     (message,) = kafka.consume(out)
     written = json.loads(message.value() or b"")
     assert written == {"ts": "2025-06-15T15:06:40.123", "x": None, "s": "ü\n", "nan": None}
+
+
+def test_records_carry_the_time_of_their_batch_or_that_of_sending(
+    kafka: Clients, make_topic: MakeTopic
+) -> None:
+    source, batch, sending = make_topic(), make_topic(), make_topic()
+    kafka.produce(source, [b'{"n": 1}', b'{"n": 2}'])
+    times: list[int] = []
+
+    def outputs(stream: tm.DStream) -> None:
+        stream.to_kafka(batch)
+        stream.foreach_batch(lambda batch: times.append(round(batch.time.timestamp() * 1000)))
+        stream.to_kafka(sending, timestamps="sending")
+
+    began = time.time_ns() // 1_000_000
+    run(kafka, source, {"n": "int64"}, outputs)
+    ended = time.time_ns() // 1_000_000
+    assert [message.timestamp()[1] for message in kafka.consume(batch)] == times * 2
+    sent = [message.timestamp()[1] for message in kafka.consume(sending)]
+    assert len(sent) == 2
+    assert all(began <= at <= ended for at in sent)
 
 
 def run(kafka: Clients, source: str, schema: dict[str, str], outputs: Callable[[tm.DStream], Any]) -> None:

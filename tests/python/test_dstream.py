@@ -404,6 +404,11 @@ def test_to_kafka_needs_a_cluster(numbers: Numbers) -> None:
         numbers(1).to_kafka("alerts", value="x", bootstrap_servers="localhost:1")
 
 
+def test_to_kafka_refuses_other_timestamps(numbers: Numbers) -> None:
+    with pytest.raises(tm.ConfigError, match='timestamps is "batch" or "sending", found "now"'):
+        numbers(1).to_kafka("alerts", bootstrap_servers="localhost:1", timestamps="now")  # type: ignore[arg-type]
+
+
 def test_to_kafka_refuses_a_setting_that_its_promise_rests_on(
     numbers: Numbers, drained: tm.StreamingContext
 ) -> None:

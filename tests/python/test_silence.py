@@ -34,7 +34,7 @@ def first_window(source: ScriptedSource, **trigger: Any) -> list[dict[str, Any]]
         rows.extend(batch.to_pyarrow().to_pylist())
         closed.set()
 
-    readings.window("1s").group_by("k").agg(n=tm.count()).foreach_batch(keep)
+    readings.window("1s", on="ts").group_by("k").agg(n=tm.count()).foreach_batch(keep)
     with ctx:
         ctx.start()
         assert closed.wait(LIMIT_S), ctx.progress

@@ -21,6 +21,7 @@ use arrow::array::{BooleanArray, Float64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::error::{Error, Result, nearest};
+use crate::types::type_name;
 
 pub mod calibrate;
 pub mod contract;
@@ -204,8 +205,10 @@ fn check_column(schema: &Schema, name: &str) -> Result<()> {
     match schema.column_with_name(name) {
         Some((_, field)) if field.data_type().is_numeric() => Ok(()),
         Some((_, field)) => {
-            let message =
-                format!("column \"{name}\" was expected to be numeric, found {}", field.data_type());
+            let message = format!(
+                "column \"{name}\" was expected to be numeric, found {}",
+                type_name(field.data_type())
+            );
             Err(Error::schema(message).help("cast it, or name another column"))
         }
         None => {

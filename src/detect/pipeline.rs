@@ -15,6 +15,7 @@ use crate::detect::loud::Loud;
 use crate::detect::scale::believable;
 use crate::detect::{Scores, States};
 use crate::error::{Error, ErrorKind, Result};
+use crate::types::type_name;
 
 const DETECTOR: &str = "tidemill.detector";
 const STATE_VERSION: &str = "tidemill.state_version";
@@ -168,10 +169,11 @@ pub(super) fn column<'a>(states: &'a RecordBatch, name: &str, data_type: &DataTy
         Some(column) if column.data_type() == data_type && column.null_count() == 0 => Ok(column),
         found => {
             let found = found.map_or("none".to_owned(), |column| {
-                format!("{} with {} nulls", column.data_type(), column.null_count())
+                format!("{} with {} nulls", type_name(column.data_type()), column.null_count())
             });
             Err(damaged(format!(
-                "a column \"{name}\" of type {data_type} without nulls was expected, found {found}"
+                "a column \"{name}\" of type {} without nulls was expected, found {found}",
+                type_name(data_type)
             )))
         }
     }

@@ -21,6 +21,7 @@ use crate::python::batch::Batch;
 use crate::python::error::from_user;
 use crate::python::gil;
 use crate::python::schema::unknown_column;
+use crate::types::type_name;
 
 /// A Python callable that the engine's threads share with the objects that Python's garbage collector walks:
 /// the slot is emptied when the context that owns it is collected.
@@ -184,7 +185,8 @@ fn first_change(column: &ArrayRef, there: &ArrayRef) -> Result<Option<usize>> {
 
 fn changed(column: &ArrayRef, row: usize, target: &DataType) -> Error {
     let value = arrow::util::display::array_value_to_string(column, row).unwrap_or_default();
-    let text = format!("{value} ({}) in row {row} does not fit {target} without loss", column.data_type());
+    let (from, to) = (type_name(column.data_type()), type_name(target));
+    let text = format!("{value} ({from}) in row {row} does not fit {to} without loss");
     Error::schema(text).help("cast it yourself where rounding is meant, or declare the wider type")
 }
 

@@ -25,6 +25,7 @@ use crate::exec::detect::DetectOperator;
 use crate::exec::keyed::KeyedOperator;
 use crate::python::gil;
 use crate::state::key::{KeyEncoder, Keys};
+use crate::types::type_name;
 
 const VALUE: &str = "value";
 const KEY: &str = "key";
@@ -267,8 +268,10 @@ fn encode(keys: Option<ArrayRef>, rows: usize) -> Result<Keys> {
 fn values_of(values: &Bound<'_, PyAny>) -> PyResult<Float64Array> {
     if let Some(array) = arrow_of(values)? {
         if !array.data_type().is_numeric() {
-            let message =
-                format!("values were expected to be numeric, found an Arrow array of {}", array.data_type());
+            let message = format!(
+                "values were expected to be numeric, found an Arrow array of {}",
+                type_name(array.data_type())
+            );
             return Err(Error::schema(message).into());
         }
         let floats = compute::cast(&array, &DataType::Float64).map_err(Error::from)?;

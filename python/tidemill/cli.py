@@ -20,7 +20,7 @@ EXAMPLES = """\
 examples:
   tidemill demo                       a simulated fleet, an embedded broker, nothing else needed
   tidemill demo --seconds 10 --rate 20000
-  tidemill demo --bootstrap-servers localhost:9092 --topic demo-readings
+  tidemill demo --bootstrap-servers localhost:9092 --topic fleet
 
 A job of your own is a Python script:
 
@@ -36,16 +36,20 @@ help(tidemill.StreamingContext) and help(tidemill.DStream) say the rest.
 DEMO = """\
 A simulated fleet of machines reports temperatures to a Kafka topic, and some of
 the machines fail on purpose. The job of the README reads the topic, finds the
-anomalies by machine, writes them to the topic `alerts`, and shows them as they
-come. At the end: how many of the injected faults were found, how late, and how
-many alarms were false. The exit code is 0 when any fault was found, else 1.
-Ctrl-C ends it early, with the score so far.
+anomalies by machine, writes them to another topic, and shows them as they come.
+At the end: how many of the injected faults were found, how late, and how many
+alarms were false. The exit code is 0 when any fault was found, else 1. Ctrl-C
+ends it early, with the score so far.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give the exit code; errors of tidemill are told without a traceback."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "seconds"):
+        parser.print_help()
+        return 0
     try:
         return _demo(options)
     except KeyboardInterrupt:
@@ -65,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"tidemill {version('tidemill')}")
-    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="command")
     demo = commands.add_parser(
         "demo",
         help="watch a job find injected faults",
@@ -81,7 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--bootstrap-servers", metavar="HOST:PORT", help="a real Kafka instead of the embedded broker"
     )
-    demo.add_argument("--topic", default="readings", help="the topic of the readings (default: readings)")
+    demo.add_argument(
+        "--topic",
+        default="tidemill-demo",
+        help="the topic of the readings (default: tidemill-demo); the alarms go to TOPIC-alerts",
+    )
     demo.add_argument("--seed", type=int, default=0, help="another fleet with other faults (default: 0)")
     return parser
 

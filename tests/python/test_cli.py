@@ -28,6 +28,18 @@ def test_help_names_the_commands_and_shows_a_job(capsys: pytest.CaptureFixture[s
     assert "StreamingContext(" in said
 
 
+def test_the_command_alone_is_a_wish_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    assert "tidemill demo --seconds 10" in capsys.readouterr().out
+
+
+def test_it_runs_as_a_module_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tidemill", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("tidemill ")
+
+
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])
@@ -44,7 +56,6 @@ def test_help_does_not_load_the_engine() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "required: command"),
         (["dmeo"], "invalid choice: 'dmeo'"),
         (["demo", "--seconds", "0"], "a number above 0 is expected, found '0'"),
         (["demo", "--seconds", "inf"], "a number above 0 is expected, found 'inf'"),

@@ -39,7 +39,7 @@ class Options:
     rate: int = 2000
     bootstrap_servers: str | None = None
     """A real Kafka; None starts the embedded broker."""
-    topic: str = "readings"
+    topic: str = "tidemill-demo"
     seed: int = 0
 
 
@@ -73,7 +73,7 @@ def build_job(bootstrap_servers: str, topic: str, watch: _Watch) -> tm.Streaming
         .detect("temperature", tm.ml.Ewma(), threshold=THRESHOLD)
         .filter(col("is_anomaly"))
     )
-    alerts.to_kafka("alerts", format=tm.Json())
+    alerts.to_kafka(_alerts_of(topic), format=tm.Json())
     alerts.foreach_batch(watch.hear)
     ctx.listeners.append(watch.see)
     return ctx
@@ -113,7 +113,7 @@ class _Watch:
 @contextmanager
 def _broker(options: Options) -> Iterator[str]:
     """The address of a broker that has the topics: the one that was named, or one in this process."""
-    topics = {options.topic: PARTITIONS, "alerts": 1}
+    topics = {options.topic: PARTITIONS, _alerts_of(options.topic): 1}
     if options.bootstrap_servers is not None:
         _create(_native.DemoProducer(options.bootstrap_servers), topics)
         yield options.bootstrap_servers
@@ -124,6 +124,11 @@ def _broker(options: Options) -> Iterator[str]:
         yield broker.bootstrap_servers
     finally:
         broker.close()
+
+
+def _alerts_of(topic: str) -> str:
+    """The topic of the alarms: one of the demonstration's own, on a broker that has others."""
+    return f"{topic}-alerts"
 
 
 def _create(maker: _native.DemoProducer | _native.MockBroker, topics: dict[str, int]) -> None:

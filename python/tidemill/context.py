@@ -6,6 +6,7 @@ source gives.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -40,6 +41,8 @@ ConfigError = _native.ConfigError
 Trigger = _native.Trigger
 
 _DEFAULT_INTERVAL = "1s"
+_PATIENCE_S = 3.0
+_logger = logging.getLogger("tidemill")
 
 
 def interval(every: Duration) -> Trigger:
@@ -130,6 +133,7 @@ class StreamingContext:
         _refuse({"checkpoint": (checkpoint, None), "backpressure": (backpressure, True)})
         if guarantee not in (None, "at_least_once"):
             _refuse({"guarantee": (guarantee, None)})
+        self._impatience: threading.Timer | None = None
         self.listeners: list[AnyListener] = []
         """Functions of one `Event`, or objects with `on_event`; read at each event, so it may change at any time."""
         self._native = _native.Context(
@@ -409,6 +413,8 @@ class StreamingContext:
         try:
             yield
         finally:
+            if self._impatience is not None:
+                self._impatience.cancel()
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
@@ -418,6 +424,18 @@ class StreamingContext:
             raise KeyboardInterrupt
         self._stop_asked = True
         self._native.request_stop(graceful=True)
+        self._impatience = threading.Timer(_PATIENCE_S, self._tell_of_waiting)
+        self._impatience.daemon = True
+        self._impatience.start()
+
+    def _tell_of_waiting(self) -> None:
+        """Who has pressed Ctrl-C and sees nothing happen does not know that something is waited for."""
+        if self.is_running:
+            _logger.warning(
+                "%s: asked to end, and waiting until the batches that were begun are delivered; "
+                "Ctrl-C again gives them up",
+                self.name,
+            )
 
 
 def _abandon(native: weakref.ref[_native.Context]) -> None:

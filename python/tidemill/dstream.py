@@ -380,6 +380,11 @@ class DStream:
         >>> s = ctx.kafka("readings", bootstrap_servers="localhost:9092", format=tm.Json({"device": "string"}))
         >>> s.key_by("device").to_kafka("alerts")
         """
+        if not (key is None or key is AUTO or isinstance(key, str)):
+            raise ConfigError(
+                f"to_kafka() takes the name of a column as key=, or None, found {key!r}; several columns: "
+                "key_by() them, and leave key= out"
+            )
         self._native.to_kafka(
             topic,
             key=key,
@@ -478,10 +483,23 @@ def _is_raw(given: object) -> bool:
     return False
 
 
+_NOT_CALLED_BUT_MADE: dict[str, Callable[[object], bool]] = {
+    "coroutine function": inspect.iscoroutinefunction,
+    "generator function": inspect.isgeneratorfunction,
+    "asynchronous generator function": inspect.isasyncgenfunction,
+}
+"""What a call of such a function gives is nothing that was done yet, and nobody would do it."""
+
+
 def _of_one_batch(fn: object, operator: str) -> None:
     """An error now where `fn` cannot be called with a batch alone, which it would tell in its first batch."""
     if not callable(fn):
         raise ConfigError(f"{operator}() takes a function of one Batch, found {fn!r}")
+    for kind, is_kind in _NOT_CALLED_BUT_MADE.items():
+        if is_kind(fn) or is_kind(type(fn).__call__):
+            raise ConfigError(
+                f"{operator}() takes a function that does its work when it is called, found the {kind} {_name_of(fn)}"
+            )
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):

@@ -270,7 +270,7 @@ impl Context {
         py: Python<'_>,
         start: impl FnOnce(&Core, Vec<Listener>) -> Result<()> + Send + 'static,
     ) -> PyResult<()> {
-        logging::refresh(py);
+        logging::refresh(py)?;
         let _waiting = Waiting::new(&self.waiters);
         let (core, listeners) = (Arc::clone(&self.core), self.listeners());
         let left = Arc::new(AtomicBool::new(false));
@@ -329,7 +329,7 @@ impl Drop for Context {
 /// Tells Python of an event. Nothing is raised: what a listener does wrong is logged by the dispatcher.
 fn tell(dispatch: &Callable, waiters: &AtomicUsize, event: &CoreEvent) {
     let told = gil::attach(|py| {
-        logging::refresh(py);
+        logging::refresh(py).map_err(|raised| crate::python::error::from_user(py, raised))?;
         if let CoreEvent::Failed(error) = event
             && waiters.load(Ordering::SeqCst) == 0
         {

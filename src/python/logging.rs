@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 use crate::python::gil;
@@ -40,7 +41,7 @@ pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     if log::set_logger(&BRIDGE).is_err() {
         return Ok(()); // whoever has linked this crate has a logger of their own
     }
-    refresh(py);
+    refresh(py)?;
     // After `logging` was imported, and so before its own end.
     py.import("atexit")?.call_method1("register", (wrap_pyfunction!(close, module)?,))?;
     Ok(())
@@ -48,9 +49,15 @@ pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// Asks Python's loggers for their levels. A line that nobody wants then costs the look at a number and is not
 /// formatted. Nothing tells of a change, so they are asked when a job starts, and again at each of its events.
-pub(crate) fn refresh(py: Python<'_>) {
-    if let Err(error) = ask_levels(py) {
-        error.write_unraisable(py, None); // a logger of the user's own that fails: no reason for a job to fail
+///
+/// A logger of the user's own that fails is no reason for a job to fail; Ctrl-C meanwhile is handed on.
+pub(crate) fn refresh(py: Python<'_>) -> PyResult<()> {
+    match ask_levels(py) {
+        Err(error) if error.is_instance_of::<PyException>(py) => {
+            error.write_unraisable(py, None);
+            Ok(())
+        }
+        asked => asked,
     }
 }
 

@@ -317,6 +317,26 @@ def test_a_function_that_takes_more_than_a_batch_is_refused_where_it_is_named(nu
     stream.foreach_batch(lambda batch, times=2: print(times))
 
 
+def test_a_function_whose_call_does_nothing_is_refused(numbers: Numbers) -> None:
+    async def later(batch: tm.Batch) -> None: ...
+
+    def lazy(batch: tm.Batch) -> Any:
+        yield batch
+
+    stream = numbers(1)
+    for operator in stream.foreach_batch, stream.map_batches:
+        with pytest.raises(tm.ConfigError, match=r"found the coroutine function .*later"):
+            operator(later)  # type: ignore[arg-type]
+        with pytest.raises(tm.ConfigError, match=r"found the generator function .*lazy"):
+            operator(lazy)
+
+
+@pytest.mark.parametrize("key", [["x", "y"], 5, tm.col("x")])
+def test_a_key_that_is_no_column_is_refused(numbers: Numbers, key: Any) -> None:
+    with pytest.raises(tm.ConfigError, match="name of a column as key=, or None, found"):
+        numbers(1).to_kafka("alerts", bootstrap_servers="localhost:1", key=key)
+
+
 def test_foreach_batch_gets_all_rows_of_a_batch_and_empty_ones_on_demand(
     source: ScriptedSource, drained: tm.StreamingContext
 ) -> None:

@@ -14,12 +14,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 
 use crate::cancel::Cancel;
 use crate::driver::log::{Entry, Log};
-use crate::driver::machine::{Input, Question, Task};
+use crate::driver::machine::{Input, Purpose, Question, Task};
 use crate::driver::{Job, JobSink};
 use crate::error::{Error, Result};
 use crate::event::Positions;
 use crate::exec::{Engine, MapTask, Mapped, Reduced};
-use crate::ingest::Source;
+use crate::ingest::{Bound, Source};
 use crate::plan::{OutputId, SourceId};
 use crate::sink::{Delivery, Sink};
 use crate::time::{BatchId, EventTime};
@@ -271,12 +271,25 @@ fn answer_ask(sources: &[Arc<dyn Source>], ask: Ask) -> Result<Answer> {
         Ask::Bounds(questions) => {
             let resolve = |question: Question| {
                 let Some(source) = sources.get(question.source.0) else { return Ok(Vec::new()) };
-                source.resolve(&question.bound).map_err(|error| error.at(of(&**source)))
+                let positions = source.resolve(&question.bound).map_err(|error| error.at(of(&**source)))?;
+                if question.purpose == Purpose::Starting {
+                    tell_of_start(source.name(), &question.bound, &positions);
+                }
+                Ok(positions)
             };
             Input::Resolved(questions.into_iter().map(resolve).collect::<Result<_>>()?)
         }
     };
     Ok(Answer::Input(input))
+}
+
+/// Who sees no rows finds here that there may be none yet: reading starts at the latest record unless told otherwise.
+fn tell_of_start(name: &str, bound: &Bound, positions: &Positions) {
+    const SHOWN: usize = 16;
+    let shown = positions.iter().take(SHOWN).map(|(at, offset)| format!("{at} at {offset}"));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    let more = if positions.len() > SHOWN { ", …" } else { "" };
+    log::info!("{name} is read from {bound} on: {shown}{more}");
 }
 
 fn map(engine: &dyn Engine, task: &MapTask) -> Result<Answer> {

@@ -62,6 +62,19 @@ impl Bound {
     }
 }
 
+/// As the place from which reading goes on: "from the latest record on".
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Earliest => f.write_str("the earliest record"),
+            Self::Latest => f.write_str("the latest record"),
+            Self::Timestamp(millis) => write!(f, "the first record of {millis} ms since 1970 or later"),
+            Self::Offsets(_) => f.write_str("the offsets given"),
+            Self::Committed { fallback } => write!(f, "the group's offsets (without one, {fallback})"),
+        }
+    }
+}
+
 /// What the planner asks of a place where records come from.
 pub trait Source: Send + Sync + fmt::Debug {
     /// The name it has in errors and progress.

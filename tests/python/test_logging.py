@@ -71,9 +71,18 @@ def test_each_batch_is_a_line_at_debug(numbers: Numbers, drained: tm.StreamingCo
 
 def test_what_nobody_wants_is_not_handed_on(numbers: Numbers, drained: tm.StreamingContext) -> None:
     numbers(1, 2, 3).foreach_batch(lambda batch: None)
-    with hearing("tidemill", logging.INFO) as heard:
+    with hearing("tidemill", logging.WARNING) as heard:
         drained.run()
     assert heard.records == []
+
+
+def test_where_reading_starts_is_a_line_at_info(numbers: Numbers, drained: tm.StreamingContext) -> None:
+    numbers(1, 2, 3).foreach_batch(lambda batch: None)
+    with hearing("tidemill", logging.INFO) as heard:
+        drained.run()
+        line = heard.wait_for(lambda record: "is read from" in record.getMessage())
+    assert line.getMessage() == "scripted is read from the earliest record on: scripted/0 at 0"
+    assert [record.levelno for record in heard.records] == [logging.INFO]
 
 
 def test_a_level_that_is_set_while_a_job_runs_holds_from_its_next_event(source: ScriptedSource) -> None:

@@ -317,14 +317,34 @@ class DStream:
 
     # -- outputs ------------------------------------------------------------------------------------------------
 
-    def pprint(self, n: int = 10) -> None:
-        """Prints a header for each batch, also for one without rows, and the batch's first `n` rows under it.
+    def pprint(self, n: int = 10, *, name: str | None = None, empty: bool = False) -> None:
+        """Prints the time of each batch that has rows, and its first `n` rows as a table under it.
+
+        Where a context has several such outputs, each header says which it is: by `name`, else by the operator and
+        its line.
+
+        Args:
+            n: how many rows of a batch are shown.
+            name: put beside the time.
+            empty: print the time of batches without rows too, one at each tick, as Spark does.
 
         >>> import tidemill as tm
-        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}))
-        >>> s.pprint(5)
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b'{"t": 20.5}', b'{"t": 99.0}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> ctx.scripted(source, format=tm.Json({"t": "float64"})).filter("t > 90").pprint(name="hot")
+        >>> ctx.run()
+        -------------------------------------------
+        Time: ... (hot)
+        -------------------------------------------
+        +------+
+        | t    |
+        +------+
+        | 99.0 |
+        +------+
+        <BLANKLINE>
         """
-        self._native.pprint(n)
+        self._native.pprint(n, name, empty)
 
     def foreach_batch(self, fn: Callable[[Batch], object], empty: bool = False) -> None:
         """Calls `fn` with all rows of each batch, in order, on one thread.

@@ -45,6 +45,8 @@ pub(crate) struct Context {
     callables: Mutex<Vec<Callable>>,
     /// The cluster of each Kafka source, for outputs that name none.
     clusters: Mutex<BTreeMap<usize, Cluster>>,
+    /// How many outputs print.
+    printed: Arc<AtomicUsize>,
     dispatch: Callable,
     /// The thread that runs a loop over a stream: it cannot wait for an end that waits for its loop.
     looping: Mutex<Option<ThreadId>>,
@@ -85,6 +87,7 @@ impl Context {
             process: process::id(),
             callables: Mutex::new(vec![dispatch.clone()]),
             clusters: Mutex::default(),
+            printed: Arc::default(),
             dispatch,
             looping: Mutex::default(),
             waiters: Arc::default(),
@@ -247,6 +250,11 @@ impl Context {
         let callable = Callable::new(callable);
         lock(&self.callables).push(callable.clone());
         callable
+    }
+
+    /// How many outputs print; each of them may look when the job starts.
+    pub(crate) fn printed(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.printed)
     }
 
     /// The clusters of the sources that `node`'s rows come from, each once.

@@ -295,3 +295,18 @@ fn no_rows_and_no_room_print_as_in_spark() {
     assert_eq!(printed(1_700_000_001_000, vec![], 10), format!("{head}\n"));
     assert_eq!(printed(1_700_000_001_000, readings(), 0), format!("{head}...\n\n"));
 }
+
+#[test]
+fn batches_without_rows_are_printed_only_on_demand() {
+    let sink = || PrintSink::new(Box::new(Paper::default()), 10);
+    assert!(!sink().wants_empty());
+    assert!(sink().with_empty(EmptyBatches::Deliver).wants_empty());
+}
+
+#[test]
+fn a_title_stands_beside_the_time() {
+    let paper = Paper::default();
+    let mut sink = PrintSink::new(Box::new(paper.clone()), 0).titled(Some("hot".to_owned()));
+    sink.deliver(&Delivery { time: BatchTime(1_700_000_001_000), ..delivery(1, 0..0) }).unwrap();
+    assert!(paper.text().contains("\nTime: 2023-11-14 22:13:21 (hot)\n"), "{}", paper.text());
+}

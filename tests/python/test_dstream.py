@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from functools import partial
 from typing import Any
@@ -332,6 +333,46 @@ def test_pprint_prints_to_pythons_own_output(
     assert "1.5" in out
     assert "99.5" not in out
     assert "..." in out
+
+
+def printing(ctx: tm.StreamingContext, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What stands beside the time of each header that a job prints."""
+    ctx.run()
+    heads = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Time: ")]
+    return [re.sub(r"^Time: \S+ \S+( |$)", "", head) for head in heads]
+
+
+def test_a_single_pprint_has_no_title_and_a_named_one_has_its_name(
+    source: ScriptedSource, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.push(0, [b"a"])
+    for name, title in ((None, ""), ("hot", "(hot)")):
+        ctx = tm.StreamingContext(trigger=tm.available_now())
+        ctx.scripted(source, format=tm.Raw()).pprint(name=name)
+        assert printing(ctx, capsys) == [title]
+
+
+def test_several_pprints_are_told_apart_by_operator_and_line(
+    numbers: Numbers, drained: tm.StreamingContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = numbers(1.5)
+    stream.filter("x > 1").pprint()
+    stream.pprint(name="all")
+    first, second = printing(drained, capsys)
+    assert re.fullmatch(r"\(filter, test_dstream\.py:\d+\)", first)
+    assert second == "(all)"
+
+
+@pytest.mark.parametrize(("empty", "headers"), [(False, 0), (True, 1)])
+def test_batches_without_rows_are_printed_only_on_demand(
+    numbers: Numbers,
+    drained: tm.StreamingContext,
+    capsys: pytest.CaptureFixture[str],
+    empty: bool,
+    headers: int,
+) -> None:
+    numbers(1.5).filter("x > 5").pprint(empty=empty)
+    assert len(printing(drained, capsys)) == headers
 
 
 def test_pprint_refuses_a_number_of_rows_below_zero(numbers: Numbers) -> None:

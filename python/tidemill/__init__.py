@@ -41,6 +41,7 @@ from tidemill.formats import Json, Raw
 from tidemill.grouping import GroupedStream, GroupedWindows, WindowedStream
 from tidemill.listener import Listener
 from tidemill.sinks import AUTO
+from tidemill.table import Table
 
 if TYPE_CHECKING:
     from tidemill import ml, testing
@@ -70,6 +71,7 @@ __all__ = [
     "SinkError",
     "SourceError",
     "StreamingContext",
+    "Table",
     "TidemillError",
     "WindowedStream",
     "__version__",

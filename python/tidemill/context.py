@@ -21,6 +21,7 @@ from tidemill.batch import Batch
 from tidemill.dstream import DStream, Duration, _setting
 from tidemill.listener import AnyListener, _dispatch
 from tidemill.sources import Metadata, Position, _bound, _partitions, _refuse, _subscribed, _topics
+from tidemill.table import Table
 
 if TYPE_CHECKING:
     from tidemill.formats import Json, Raw
@@ -316,6 +317,27 @@ class StreamingContext:
     def progress(self) -> _native.Progress | None:
         """The figures of the last batch: records, rates, delays, lag, watermark, state. None before the first."""
         return self._native.progress
+
+    def table(self, name: str) -> Table:
+        """The rows that `DStream.to_table` keeps under this name, as they are now.
+
+        The result is a snapshot between two batches; ask again for newer rows. Before the start it has no rows.
+
+        Raises:
+            ConfigError: there is no table of this name; the message says which there are.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b'{"t": 1.5}', b'{"t": 2.5}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> ctx.scripted(source, format=tm.Json({"t": "float64"})).to_table("readings")
+        >>> ctx.run()
+        >>> ctx.table("readings").to_pandas()
+             t
+        0  1.5
+        1  2.5
+        """
+        return Table(*self._native.table(name))
 
     @property
     def error(self) -> BaseException | None:

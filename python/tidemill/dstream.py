@@ -346,6 +346,30 @@ class DStream:
         """
         self._native.pprint(n, name, empty)
 
+    def to_table(self, name: str, max_rows: int | None = 10_000) -> None:
+        """Keeps the last rows in memory, for `StreamingContext.table` to give, while the job runs and after its end.
+
+        Each start of the context empties the table.
+
+        Args:
+            name: the table's name, one of its own within the context.
+            max_rows: how many rows are kept; the oldest are pushed out. None keeps all, whatever memory they take: for
+                jobs that end.
+
+        Raises:
+            ConfigError: the context has a table of this name already.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b'{"t": 20.5}', b'{"t": 99.0}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> ctx.scripted(source, format=tm.Json({"t": "float64"})).filter("t > 90").to_table("hot")
+        >>> ctx.run()
+        >>> ctx.table("hot").to_pyarrow().to_pylist()
+        [{'t': 99.0}]
+        """
+        self._native.to_table(name, max_rows)
+
     def foreach_batch(self, fn: Callable[[Batch], object], empty: bool = False) -> None:
         """Calls `fn` with all rows of each batch, in order, on one thread.
 

@@ -61,6 +61,15 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// Rows of many batches, which have no number and no time of their own.
+    pub(crate) fn of_table(schema: SchemaRef, rows: Vec<RecordBatch>) -> Self {
+        let (batch, time) = (BatchId(0), BatchTime(0));
+        let info = BatchInfo { batch, time, watermark: None, partition: None, ranges: Arc::default() };
+        Self { info, schema, rows }
+    }
+}
+
 #[pymethods]
 impl Batch {
     /// A batch made by hand, for tests of functions over batches.

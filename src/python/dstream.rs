@@ -7,6 +7,7 @@ use pyo3::types::{PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,9 +26,10 @@ use crate::python::ml::Detector;
 use crate::python::schema::Schema;
 use crate::python::sinks::{
     KafkaOutput, OutputKey, PrintOutput, Title, empty_batches, headers_of, open_foreach, open_kafka,
-    open_pprint,
+    open_pprint, open_table,
 };
 use crate::python::units::Span;
+use crate::sink::table::{Keep, Table};
 use crate::state::window::WindowShape;
 
 /// Windows of event time, as the user said them.
@@ -206,6 +208,15 @@ impl Stream {
         Ok(())
     }
 
+    #[pyo3(signature = (name, max_rows))]
+    fn to_table(&self, py: Python<'_>, name: String, max_rows: Option<i64>) -> PyResult<()> {
+        let (context, table) = (self.context.get(), Table::new(keep_of(max_rows)?));
+        context.no_table_yet(&name)?;
+        self.output(py, open_table(&name, table.clone()))?;
+        context.keep_table(name, self.node, table);
+        Ok(())
+    }
+
     fn foreach_batch(&self, py: Python<'_>, function: Py<PyAny>, empty: bool, label: String) -> PyResult<()> {
         let callable = self.context.get().keep(function);
         self.output(py, open_foreach(callable, empty, label))
@@ -281,6 +292,15 @@ impl Stream {
         cluster.config.extend(config);
         Ok(cluster)
     }
+}
+
+fn keep_of(max_rows: Option<i64>) -> Result<Keep> {
+    let Some(rows) = max_rows else { return Ok(Keep::All) };
+    let kept = usize::try_from(rows).ok().and_then(NonZeroUsize::new);
+    kept.map(Keep::Last).ok_or_else(|| {
+        Error::config(format!("to_table() takes max_rows=1 or more, found {rows}"))
+            .help("None keeps all rows")
+    })
 }
 
 /// Positional columns (names and expressions), then the named ones.

@@ -25,6 +25,7 @@ use crate::sink::channel::{Batches, Next, channel};
 use crate::sink::encode::{HeaderSpec, KeySpec, OutputFormat};
 use crate::sink::kafka::{KafkaSink, KafkaSinkSettings};
 use crate::sink::pprint::PrintSink;
+use crate::sink::table::{Table, TableSink};
 use crate::sink::{Delivery, Sink};
 
 /// A sink that calls a Python function with each batch.
@@ -126,6 +127,15 @@ pub(crate) fn open_pprint(output: PrintOutput) -> OpenSink {
     Arc::new(move |_| {
         let sink = PrintSink::new(Box::new(PythonStdout), output.rows);
         Ok(Box::new(sink.titled(output.title.text()).with_empty(output.empty)))
+    })
+}
+
+/// A sink that keeps the last rows of the run in `table`.
+pub(crate) fn open_table(name: &str, table: Table) -> OpenSink {
+    let label = format!("to_table({name})");
+    Arc::new(move |_| {
+        table.clear();
+        Ok(Box::new(TableSink::new(label.clone(), table.clone())))
     })
 }
 

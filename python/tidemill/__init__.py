@@ -31,6 +31,7 @@ from tidemill._native import (
     SinkError,
     SourceError,
     TidemillError,
+    Totals,
     __version__,
 )
 from tidemill.batch import Batch, OffsetRange
@@ -73,6 +74,7 @@ __all__ = [
     "StreamingContext",
     "Table",
     "TidemillError",
+    "Totals",
     "WindowedStream",
     "__version__",
     "aggregate",

@@ -315,7 +315,19 @@ class StreamingContext:
 
     @property
     def progress(self) -> _native.Progress | None:
-        """The figures of the last batch: records, rates, delays, lag, watermark, state. None before the first."""
+        """The figures of the last batch and the totals since the start; None before the first batch.
+
+        `Progress` lists them all, with their units.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b"a", b"b", b"c"])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now(max_records=2))
+        >>> ctx.scripted(source, format=tm.Raw()).foreach_batch(lambda batch: None)
+        >>> ctx.run()
+        >>> ctx.progress.records, ctx.progress.totals.records
+        (1, 3)
+        """
         return self._native.progress
 
     def table(self, name: str) -> Table:

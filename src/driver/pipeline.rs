@@ -13,7 +13,7 @@ use crate::driver::machine::{Command, Moment};
 use crate::driver::planning::Planner;
 use crate::driver::timing::Timing;
 use crate::driver::watermark::{EventTimeRule, Place, Silence, Watermark};
-use crate::event::{Counts, Positions, Progress};
+use crate::event::{Counts, Positions, Progress, Totals};
 use crate::exec::{MapTask, PartitionReport, StateSize};
 use crate::offset::OffsetRange;
 use crate::plan::SourceId;
@@ -103,6 +103,7 @@ pub(crate) struct Pipeline {
     dropped: Vec<BatchId>, // their rows are still held
     watermark: Watermark,
     previous: Option<BatchTime>, // of the last batch completed
+    totals: Totals,              // of all batches completed
     first: Duration,
 }
 
@@ -114,6 +115,7 @@ impl Pipeline {
             dropped: Vec::new(),
             watermark: Watermark::new(rules),
             previous: None,
+            totals: Totals::default(),
             first,
         }
     }
@@ -263,7 +265,10 @@ impl Pipeline {
         let flight = self.flights.pop_front()?;
         let span = self.previous.map_or(self.first, |previous| flight.task.time.since(previous));
         self.previous = Some(flight.task.time);
-        Some(Done { positions: positions(&flight.task), progress: flight.progress(moment, planner, span) })
+        self.totals += flight.counts;
+        let positions = positions(&flight.task);
+        let progress = Progress { totals: self.totals, ..flight.progress(moment, planner, span) };
+        Some(Done { positions, progress })
     }
 }
 

@@ -7,7 +7,7 @@ without a copy where it can.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tidemill._native as _native
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHOWN_ROWS = 10
+_TEXT = ("string", "large_string", "string_view")
 
 
 class _Rows:
@@ -79,8 +80,9 @@ class _Rows:
 
         A single column of numbers without nulls, in its own type, is a read-only view and costs nothing. Nulls
         become NaN in floats and NaT in times; an integer or boolean column with nulls alone becomes float64 or
-        objects. In a matrix a time counts its column's unit since the epoch, and a boolean is 0 or 1. Without `dtype`
-        a matrix has the type that all its columns share, else float64.
+        objects. Times of day, decimals, text and bytes are Python's own objects, None for null. In a matrix a time
+        counts its column's unit since the epoch, and a boolean is 0 or 1. Without `dtype` a matrix has the type that
+        all its columns share, else float64.
 
         Args:
             columns: one name, several, or None for all.
@@ -119,14 +121,38 @@ class _Rows:
         frame: pl.DataFrame = _need("polars").DataFrame(self)
         return frame
 
-    def to_pandas(self) -> pd.DataFrame:
-        """The rows as a ``pandas.DataFrame``; by way of NumPy, so that pyarrow is not needed.
+    def to_pandas(self, *, dtype_backend: Literal["numpy_nullable", "pyarrow"] | None = None) -> pd.DataFrame:
+        """The rows as a ``pandas.DataFrame``, with the types that pandas' own readers give:
+
+        * timestamps: ``datetime64`` of their unit, with their time zone where they have one
+          (``timestamp[us, Europe/Rome]`` is ``datetime64[us, Europe/Rome]``); null is NaT
+        * dates: ``datetime64[s]`` at midnight (``date64``: ``datetime64[ms]``)
+        * durations: ``timedelta64`` of their unit
+        * integers and booleans: their own type; with a null among them ``float64`` (exact up to 2**53) and
+          ``object`` (True, False, None)
+        * floats: their own type; null is NaN
+        * text: what pandas has for text: ``str`` since pandas 3, before that ``object``
+        * decimals, times of day, bytes, lists, structs: ``object`` (``decimal.Decimal``, ``datetime.time``, ``bytes``,
+          ``list``, ``dict``), None for null
+
+        Args:
+            dtype_backend: as in ``pandas.read_parquet``: ``"numpy_nullable"`` for pandas' types with a null of their
+                own, such as ``Int64``, or ``"pyarrow"`` for Arrow's own types. No value is changed then, and no type
+                depends on what the rows are. Needs pyarrow.
 
         >>> import tidemill as tm
-        >>> tm.testing.batch({"t": [1.5, 2.5]}).to_pandas()["t"].sum()
-        np.float64(4.0)
+        >>> batch = tm.testing.batch({"n": [1, None]})
+        >>> batch.to_pandas()["n"].tolist()
+        [1.0, nan]
+        >>> batch.to_pandas(dtype_backend="numpy_nullable")["n"].dtype
+        Int64Dtype()
         """
-        frame: pd.DataFrame = _need("pandas").DataFrame({name: self[name] for name in self.columns})
+        pandas = _need("pandas")
+        if dtype_backend is not None:
+            frame: pd.DataFrame = self.to_pyarrow().to_pandas(types_mapper=_mapper(pandas, dtype_backend))
+        else:
+            kinds = self._kinds()
+            frame = pandas.DataFrame({name: _series(pandas, self[name], kind) for name, kind in kinds})
         return frame
 
     def _caption(self) -> str:
@@ -195,6 +221,32 @@ class Table(_Rows):
     def _caption(self) -> str:
         of_all = f"the last {self.num_rows} of {self._delivered} rows"
         return f"Table: {super()._caption() if self.num_rows == self._delivered else of_all}"
+
+
+def _series(pandas: Any, values: npt.NDArray[Any], kind: str) -> Any:
+    """A column in the type that pandas has for it."""
+    if kind in _TEXT:
+        return pandas.Series(values, dtype=pandas.Series([""]).dtype)
+    if kind.startswith("timestamp["):
+        zone = kind.removesuffix("]").partition(", ")[2]
+        if zone:
+            return pandas.DatetimeIndex(values, tz="UTC").tz_convert(zone)
+    return pandas.Series(values, dtype=values.dtype) if values.dtype == object else values
+
+
+def _mapper(pandas: Any, backend: str) -> Any:
+    """From Arrow's types to pandas' of this family."""
+    if backend == "pyarrow":
+        return pandas.ArrowDtype
+    if backend != "numpy_nullable":
+        raise _native.ConfigError(f'dtype_backend is "numpy_nullable" or "pyarrow", found {backend!r}')
+    names = {"bool_": "boolean", "string": "string", "large_string": "string", "string_view": "string"}
+    names |= {
+        f"{sign}int{bits}": f"{sign.upper()}Int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+    }
+    names |= {f"float{bits}": f"Float{bits}" for bits in (32, 64)}
+    arrow = _need("pyarrow")
+    return {getattr(arrow, name)(): pandas.api.types.pandas_dtype(own) for name, own in names.items()}.get
 
 
 def _dtype_name(dtype: npt.DTypeLike) -> str:

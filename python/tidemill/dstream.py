@@ -456,7 +456,10 @@ class DStream:
         return self._native.explain()
 
     def __repr__(self) -> str:
-        return f"DStream({self.schema!r})"
+        try:
+            return f"{type(self).__name__}({self.schema!r})"
+        except _native.TidemillError as wrong:
+            return f"<{type(self).__name__} of a plan with a mistake: {wrong}>"
 
     def _next(self, native: _native.Stream) -> DStream:
         return DStream(self._context, native)

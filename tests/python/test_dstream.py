@@ -65,6 +65,12 @@ def test_all_mistakes_of_a_plan_come_at_once_with_their_lines(
     assert '"z"' in text
 
 
+def test_a_stream_shows_its_columns_or_what_is_wrong(numbers: Numbers) -> None:
+    stream = numbers(1)
+    assert repr(stream) == 'DStream(Schema({"x": "float64"}))'
+    assert 'there is no column "y"' in repr(stream.filter("y > 1"))
+
+
 def test_explain_shows_operators_lines_and_the_guarantee(
     numbers: Numbers, drained: tm.StreamingContext
 ) -> None:

@@ -71,7 +71,7 @@ class DStream:
             )
         return self._next(self._native.filter(predicate))
 
-    def select(self, *columns: str | Expr, **named: Expr) -> DStream:
+    def select(self, *columns: str | Expr, **named: Expr | str) -> DStream:
         """Exactly these columns: names, expressions (``.alias`` names them) and named expressions.
 
         >>> import tidemill as tm
@@ -81,7 +81,7 @@ class DStream:
         """
         return self._next(self._native.select(list(columns), named))
 
-    def with_columns(self, *columns: Expr, **named: Expr) -> DStream:
+    def with_columns(self, *columns: Expr, **named: Expr | str) -> DStream:
         """The columns as they are, and these: in place where the name exists, else behind.
 
         >>> import tidemill as tm

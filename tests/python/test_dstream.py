@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -529,9 +529,10 @@ def test_starting_and_ending_are_heeded(source: ScriptedSource) -> None:
 
 def test_bad_records_are_dropped_and_counted_or_fail(source: ScriptedSource) -> None:
     source.push(0, [b'{"x": 1}', b"oops", b'{"x": 2}', None])
-    for on_bad in ("drop", "fail"):
+    choices: tuple[Literal["drop", "fail"], ...] = ("drop", "fail")
+    for on_bad in choices:
         ctx = tm.StreamingContext(trigger=tm.available_now())
-        ctx.scripted(source, format=tm.Json({"x": "float64"}), on_bad=on_bad).foreach_batch(lambda _: None)  # type: ignore[arg-type]
+        ctx.scripted(source, format=tm.Json({"x": "float64"}), on_bad=on_bad).foreach_batch(lambda _: None)
         if on_bad == "fail":
             with pytest.raises(tm.DataError, match=r"readings.*partition 0.*offset 1"):
                 ctx.run()

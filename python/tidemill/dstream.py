@@ -44,6 +44,17 @@ class DStream:
 
     Streams are made by a context's sources and by the methods of other streams, never by their constructor. One
     stream may be read by several others; it is computed once a batch.
+
+    >>> import tidemill as tm
+    >>> source = tm.testing.ScriptedSource()
+    >>> source.push(0, [b'{"device": "pump", "t": 20.5}', b'{"device": "press", "t": 99.0}'])
+    >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    >>> readings = ctx.scripted(source, format=tm.Json({"device": "string", "t": "float64"}))
+    >>> hot = readings.filter(tm.col("t") > 80).select("device", over=tm.col("t") - 80)
+    >>> hot.to_table("hot")
+    >>> ctx.run()
+    >>> ctx.table("hot").to_pyarrow().to_pylist()
+    [{'device': 'press', 'over': 19.0}]
     """
 
     def __init__(self, context: _Context, native: _native.Stream) -> None:
@@ -443,16 +454,39 @@ class DStream:
 
         Raises:
             ConfigError, SchemaError: what is wrong with the plan up to here.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}))
+        >>> s.with_columns(hot=tm.col("t") > 80).schema
+        Schema({"t": "float64", "hot": "bool"})
         """
         return self._native.schema
 
     @property
     def columns(self) -> list[str]:
-        """The columns' names, in order."""
+        """The columns' names, in order.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}))
+        >>> s.with_columns(hot=tm.col("t") > 80).columns
+        ['t', 'hot']
+        """
         return self.schema.names
 
     def explain(self) -> str:
-        """The plan that leads to this stream, as text."""
+        """The plan that leads to this stream, as text: its operators with their lines, and the columns that are read.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext()
+        >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}), name="readings")
+        >>> print(s.filter(tm.col("t") > 80).explain())
+        #0  source readings  (...)
+              columns: t: float64
+        #1 <- #0  filter t > 80...  (...)
+              columns: t: float64
+        #2 <- #1  output 0 [at least once]
+        <BLANKLINE>
+        """
         return self._native.explain()
 
     def __repr__(self) -> str:
@@ -482,7 +516,15 @@ class DStream:
 
 
 class AggregatedStream(DStream):
-    """The rows of windows, and beside them the rows that came to no window."""
+    """The rows of windows, and beside them the rows that came to no window.
+
+    >>> import tidemill as tm
+    >>> format = tm.Json({"ts": "timestamp[ms]", "t": "float64"})
+    >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=format, event_time="ts")
+    >>> means = s.window("1m", on="ts").agg(mean=tm.col("t").mean())
+    >>> means.columns, means.late.columns
+    (['window_start', 'window_end', 'mean'], ['ts', 't', 'late_reason'])
+    """
 
     def __init__(self, context: _Context, native: _native.Stream, late: DStream) -> None:
         super().__init__(context, native)
@@ -490,7 +532,18 @@ class AggregatedStream(DStream):
 
     @property
     def late(self) -> DStream:
-        """The rows that have no place in the windows, as `WindowedStream.late`."""
+        """The rows that have no place in the windows, as `WindowedStream.late`.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b'{"ts": 60000}', b'{"ts": 1000}', b'{"ts": null}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now(max_records=1))
+        >>> s = ctx.scripted(source, format=tm.Json({"ts": "timestamp[ms]"}), event_time="ts")
+        >>> s.window("10s", on="ts").agg(n=tm.count()).late.to_table("late")
+        >>> ctx.run()
+        >>> ctx.table("late")["late_reason"].tolist()
+        ['late', 'null']
+        """
         return self._late
 
 

@@ -21,6 +21,20 @@ use crate::offset::OffsetRange;
 /// `stopped`.
 ///
 /// Beside `kind`, each attribute is None where it does not apply.
+///
+/// Example:
+///     >>> import tidemill as tm
+///     >>> source = tm.testing.ScriptedSource()
+///     >>> source.push(0, [b"a", b"b"])
+///     >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+///     >>> ctx.scripted(source, format=tm.Raw()).to_table("records")
+///     >>> events = []
+///     >>> ctx.listeners.append(events.append)
+///     >>> ctx.run()
+///     >>> [event.kind for event in events]
+///     ['started', 'planned', 'completed', 'stopped']
+///     >>> events[2].batch_id, events[2].offset_ranges, events[2].progress.records
+///     (0, [('scripted', 0, 0, 2)], 2)
 #[pyclass(frozen, module = "tidemill")]
 #[derive(Clone, Debug)]
 pub(crate) struct Event(pub(crate) CoreEvent);

@@ -145,6 +145,11 @@ impl Context {
         self.lock().plan.schema(node)
     }
 
+    /// The name of a node's operator.
+    pub fn operator(&self, node: NodeId) -> Result<String> {
+        Ok(self.lock().plan.node(node)?.operator.name().to_owned())
+    }
+
     /// The checked plan as text.
     pub fn explain(&self) -> Result<String> {
         self.lock().plan.check()?.explain()

@@ -62,6 +62,8 @@ pub struct Progress {
     pub processing_rate: f64,
     /// What was counted on the way.
     pub counts: Counts,
+    /// What all batches since the start have counted, this one included.
+    pub totals: Totals,
     /// Of each partition, how many offsets remained behind the last stable one.
     pub lag: Vec<(TopicPartition, u64)>,
     /// W(n): no row older than this is expected any more.
@@ -133,6 +135,23 @@ impl std::ops::AddAssign for Counts {
         self.future += other.future;
         self.late += other.late;
         self.output_rows += other.output_rows;
+    }
+}
+
+/// What the batches of a stream have counted since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Batches that were delivered to every output.
+    pub batches: u64,
+    /// What was counted in them.
+    pub counts: Counts,
+}
+
+impl std::ops::AddAssign<Counts> for Totals {
+    /// Takes in one batch more.
+    fn add_assign(&mut self, counts: Counts) {
+        self.batches += 1;
+        self.counts += counts;
     }
 }
 

@@ -31,6 +31,7 @@ from tidemill._native import (
     SinkError,
     SourceError,
     TidemillError,
+    Totals,
     __version__,
 )
 from tidemill.batch import Batch, OffsetRange
@@ -41,6 +42,7 @@ from tidemill.formats import Json, Raw
 from tidemill.grouping import GroupedStream, GroupedWindows, WindowedStream
 from tidemill.listener import Listener
 from tidemill.sinks import AUTO
+from tidemill.table import Table
 
 if TYPE_CHECKING:
     from tidemill import ml, testing
@@ -70,7 +72,9 @@ __all__ = [
     "SinkError",
     "SourceError",
     "StreamingContext",
+    "Table",
     "TidemillError",
+    "Totals",
     "WindowedStream",
     "__version__",
     "aggregate",

@@ -31,6 +31,7 @@ from tidemill.sources import (
     _subscribed,
     _topics,
 )
+from tidemill.table import Table
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -279,6 +280,13 @@ class StreamingContext:
         Raises:
             ConfigError, SchemaError: all mistakes of the plan at once, each with its operator and line.
             SourceError, SinkError: a broker or topic cannot be reached.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> ctx.scripted(tm.testing.ScriptedSource(), format=tm.Raw()).pprint()
+        >>> ctx.start()
+        >>> ctx.await_termination()
+        True
         """
         self._stop_asked = False
         self._native.start()
@@ -291,6 +299,14 @@ class StreamingContext:
 
         Raises:
             Exception: what ended the job: the user's own exception, or a `TidemillError`.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b"a", b"b"])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> ctx.scripted(source, format=tm.Raw()).foreach_batch(lambda batch: print(batch.num_rows, "rows"))
+        >>> ctx.run()
+        2 rows
         """
         self._stop_asked = False
         with self._graceful_signals():
@@ -306,6 +322,16 @@ class StreamingContext:
 
         Raises:
             Exception: what ended the job, if that was an error: the very object that a user's function raised.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext("10ms")
+        >>> ctx.scripted(tm.testing.ScriptedSource(), format=tm.Raw()).pprint()
+        >>> ctx.start()
+        >>> ctx.await_termination("50ms")
+        False
+        >>> ctx.stop()
+        >>> ctx.await_termination()
+        True
         """
         with self._graceful_signals():
             return self._native.wait(timeout)
@@ -319,27 +345,94 @@ class StreamingContext:
         Args:
             graceful: finish the batches that have been planned. False gives up at once: a batch that an output has
                 not taken, or Kafka not acknowledged, counts as not delivered, and its rows may come again.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b"a"])
+        >>> ctx = tm.StreamingContext(trigger=tm.as_soon_as_possible())
+        >>> def first(batch):
+        ...     print(batch["value"])
+        ...     ctx.stop()
+        >>> ctx.scripted(source, format=tm.Raw()).foreach_batch(first)
+        >>> ctx.run()
+        [b'a']
         """
         self._native.stop(graceful)
 
     @property
     def is_running(self) -> bool:
-        """Whether the job has been started and has not ended."""
+        """Whether the job has been started and has not ended.
+
+        >>> import tidemill as tm
+        >>> tm.StreamingContext().is_running
+        False
+        """
         return self._native.is_running
 
     @property
     def name(self) -> str:
-        """The job's name."""
+        """The job's name, in errors and logs; by default the script's.
+
+        >>> import tidemill as tm
+        >>> tm.StreamingContext(name="alerts").name
+        'alerts'
+        """
         return self._native.name
 
     @property
     def progress(self) -> _native.Progress | None:
-        """The figures of the last batch: records, rates, delays, lag, watermark, state. None before the first."""
+        """The figures of the last batch and the totals since the start; None before the first batch.
+
+        `Progress` lists them all, with their units.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b"a", b"b", b"c"])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now(max_records=2))
+        >>> ctx.scripted(source, format=tm.Raw()).foreach_batch(lambda batch: None)
+        >>> ctx.run()
+        >>> ctx.progress.records, ctx.progress.totals.records
+        (1, 3)
+        """
         return self._native.progress
+
+    def table(self, name: str) -> Table:
+        """The rows that `DStream.to_table` keeps under this name, as they are now.
+
+        The result is a snapshot between two batches; ask again for newer rows. Before the start it has no rows.
+
+        Raises:
+            ConfigError: there is no table of this name; the message says which there are.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b'{"t": 1.5}', b'{"t": 2.5}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> ctx.scripted(source, format=tm.Json({"t": "float64"})).to_table("readings")
+        >>> ctx.run()
+        >>> ctx.table("readings").to_pandas()
+             t
+        0  1.5
+        1  2.5
+        """
+        return Table(*self._native.table(name))
 
     @property
     def error(self) -> BaseException | None:
-        """What ended the job, if that was an error."""
+        """What ended the job, if that was an error.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b"a"])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> ctx.scripted(source, format=tm.Raw()).foreach_batch(lambda batch: 1 / 0)
+        >>> try:
+        ...     ctx.run()
+        ... except ZeroDivisionError:
+        ...     pass
+        >>> ctx.error
+        ZeroDivisionError('division by zero')
+        """
         return self._native.error
 
     def explain(self) -> str:
@@ -347,6 +440,18 @@ class StreamingContext:
 
         Raises:
             ConfigError, SchemaError: all mistakes of the plan at once.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext()
+        >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}), name="readings")
+        >>> s.filter("t > 80").pprint()
+        >>> print(ctx.explain())
+        #0  source readings  (...)
+              columns: t: float64
+        #1 <- #0  filter ...
+              columns: t: float64
+        #2 <- #1  output 0 [at least once]  (...)
+        <BLANKLINE>
         """
         return self._native.explain()
 

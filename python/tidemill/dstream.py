@@ -45,6 +45,17 @@ class DStream:
 
     Streams are made by a context's sources and by the methods of other streams, never by their constructor. One
     stream may be read by several others; it is computed once a batch.
+
+    >>> import tidemill as tm
+    >>> source = tm.testing.ScriptedSource()
+    >>> source.push(0, [b'{"device": "pump", "t": 20.5}', b'{"device": "press", "t": 99.0}'])
+    >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    >>> readings = ctx.scripted(source, format=tm.Json({"device": "string", "t": "float64"}))
+    >>> hot = readings.filter(tm.col("t") > 80).select("device", over=tm.col("t") - 80)
+    >>> hot.to_table("hot")
+    >>> ctx.run()
+    >>> ctx.table("hot").to_pyarrow().to_pylist()
+    [{'device': 'press', 'over': 19.0}]
     """
 
     def __init__(self, context: _Context, native: _native.Stream) -> None:
@@ -72,7 +83,7 @@ class DStream:
             )
         return self._next(self._native.filter(predicate))
 
-    def select(self, *columns: str | Expr, **named: Expr) -> DStream:
+    def select(self, *columns: str | Expr, **named: Expr | str) -> DStream:
         """Exactly these columns: names, expressions (``.alias`` names them) and named expressions.
 
         >>> import tidemill as tm
@@ -82,7 +93,7 @@ class DStream:
         """
         return self._next(self._native.select(list(columns), named))
 
-    def with_columns(self, *columns: Expr, **named: Expr) -> DStream:
+    def with_columns(self, *columns: Expr, **named: Expr | str) -> DStream:
         """The columns as they are, and these: in place where the name exists, else behind.
 
         >>> import tidemill as tm
@@ -317,14 +328,58 @@ class DStream:
 
     # -- outputs ------------------------------------------------------------------------------------------------
 
-    def pprint(self, n: int = 10) -> None:
-        """Prints a header for each batch, also for one without rows, and the batch's first `n` rows under it.
+    def pprint(self, n: int = 10, *, name: str | None = None, empty: bool = False) -> None:
+        """Prints the time of each batch that has rows, and its first `n` rows as a table under it.
+
+        Where a context has several such outputs, each header says which it is: by `name`, else by the operator and
+        its line.
+
+        Args:
+            n: how many rows of a batch are shown.
+            name: put beside the time.
+            empty: print the time of batches without rows too, one at each tick, as Spark does.
 
         >>> import tidemill as tm
-        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}))
-        >>> s.pprint(5)
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b'{"t": 20.5}', b'{"t": 99.0}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> ctx.scripted(source, format=tm.Json({"t": "float64"})).filter("t > 90").pprint(name="hot")
+        >>> ctx.run()
+        -------------------------------------------
+        Time: ... (hot)
+        -------------------------------------------
+        +------+
+        | t    |
+        +------+
+        | 99.0 |
+        +------+
+        <BLANKLINE>
         """
-        self._native.pprint(n)
+        self._native.pprint(n, name, empty)
+
+    def to_table(self, name: str, max_rows: int | None = 10_000) -> None:
+        """Keeps the last rows in memory, for `StreamingContext.table` to give, while the job runs and after its end.
+
+        Each start of the context empties the table.
+
+        Args:
+            name: the table's name, one of its own within the context.
+            max_rows: how many rows are kept; the oldest are pushed out. None keeps all, whatever memory they take: for
+                jobs that end.
+
+        Raises:
+            ConfigError: the context has a table of this name already.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b'{"t": 20.5}', b'{"t": 99.0}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> ctx.scripted(source, format=tm.Json({"t": "float64"})).filter("t > 90").to_table("hot")
+        >>> ctx.run()
+        >>> ctx.table("hot").to_pyarrow().to_pylist()
+        [{'t': 99.0}]
+        """
+        self._native.to_table(name, max_rows)
 
     def foreach_batch(self, fn: Callable[[Batch], object], empty: bool = False) -> None:
         """Calls `fn` with all rows of each batch, in order, on one thread.
@@ -409,20 +464,46 @@ class DStream:
 
         Raises:
             ConfigError, SchemaError: what is wrong with the plan up to here.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}))
+        >>> s.with_columns(hot=tm.col("t") > 80).schema
+        Schema({"t": "float64", "hot": "bool"})
         """
         return self._native.schema
 
     @property
     def columns(self) -> list[str]:
-        """The columns' names, in order."""
+        """The columns' names, in order.
+
+        >>> import tidemill as tm
+        >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}))
+        >>> s.with_columns(hot=tm.col("t") > 80).columns
+        ['t', 'hot']
+        """
         return self.schema.names
 
     def explain(self) -> str:
-        """The plan that leads to this stream, as text."""
+        """The plan that leads to this stream, as text: its operators with their lines, and the columns that are read.
+
+        >>> import tidemill as tm
+        >>> ctx = tm.StreamingContext()
+        >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=tm.Json({"t": "float64"}), name="readings")
+        >>> print(s.filter(tm.col("t") > 80).explain())
+        #0  source readings  (...)
+              columns: t: float64
+        #1 <- #0  filter t > 80...  (...)
+              columns: t: float64
+        #2 <- #1  output 0 [at least once]
+        <BLANKLINE>
+        """
         return self._native.explain()
 
     def __repr__(self) -> str:
-        return f"DStream({self.schema!r})"
+        try:
+            return f"{type(self).__name__}({self.schema!r})"
+        except _native.TidemillError as wrong:
+            return f"<{type(self).__name__} of a plan with a mistake: {wrong}>"
 
     def _next(self, native: _native.Stream) -> DStream:
         return DStream(self._context, native)
@@ -445,7 +526,15 @@ class DStream:
 
 
 class AggregatedStream(DStream):
-    """The rows of windows, and beside them the rows that came to no window."""
+    """The rows of windows, and beside them the rows that came to no window.
+
+    >>> import tidemill as tm
+    >>> format = tm.Json({"ts": "timestamp[ms]", "t": "float64"})
+    >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=format, event_time="ts")
+    >>> means = s.window("1m", on="ts").agg(mean=tm.col("t").mean())
+    >>> means.columns, means.late.columns
+    (['window_start', 'window_end', 'mean'], ['ts', 't', 'late_reason'])
+    """
 
     def __init__(self, context: _Context, native: _native.Stream, windowed: WindowedStream) -> None:
         super().__init__(context, native)
@@ -456,11 +545,14 @@ class AggregatedStream(DStream):
         """The rows that have no place in the windows, as `WindowedStream.late`.
 
         >>> import tidemill as tm
-        >>> ctx = tm.StreamingContext()
-        >>> format = tm.Json({"ts": "timestamp[ms]", "t": "float64"})
-        >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=format, event_time="ts")
-        >>> s.window("1m", on="ts").agg(n=tm.count()).late.columns
-        ['ts', 't', 'late_reason']
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b'{"ts": 60000}', b'{"ts": 1000}', b'{"ts": null}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now(max_records=1))
+        >>> s = ctx.scripted(source, format=tm.Json({"ts": "timestamp[ms]"}), event_time="ts")
+        >>> s.window("10s", on="ts").agg(n=tm.count()).late.to_table("late")
+        >>> ctx.run()
+        >>> ctx.table("late")["late_reason"].tolist()
+        ['late', 'null']
         """
         return self._windows.late
 

@@ -342,43 +342,93 @@ class Expr(_native.Expr):
         return aggregate("mean", self)
 
     def min(self) -> Expr:
-        """The smallest of a group; NaN is larger than every number."""
+        """The smallest of a group; NaN is larger than every number.
+
+        >>> from tidemill import col
+        >>> col("x").min()
+        <Expr min(x)>
+        """
         return aggregate("min", self)
 
     def max(self) -> Expr:
-        """The largest of a group; NaN is larger than every number."""
+        """The largest of a group; NaN is larger than every number.
+
+        >>> from tidemill import col
+        >>> col("x").max()
+        <Expr max(x)>
+        """
         return aggregate("max", self)
 
     def var(self) -> Expr:
-        """The sample variance of a group (``ddof=1``); null for fewer than two values."""
+        """The sample variance of a group (``ddof=1``); null for fewer than two values.
+
+        >>> from tidemill import col
+        >>> col("x").var()
+        <Expr var(x)>
+        """
         return aggregate("var", self)
 
     def stddev(self) -> Expr:
-        """The sample standard deviation of a group (``ddof=1``); null for fewer than two values."""
+        """The sample standard deviation of a group (``ddof=1``); null for fewer than two values.
+
+        >>> from tidemill import col
+        >>> col("x").stddev()
+        <Expr stddev(x)>
+        """
         return aggregate("stddev", self)
 
     def std(self) -> Expr:
-        """As :meth:`stddev`, under its name in Polars, pandas and NumPy."""
+        """As :meth:`stddev`, under its name in Polars, pandas and NumPy.
+
+        >>> from tidemill import col
+        >>> col("x").std()
+        <Expr stddev(x)>
+        """
         return self.stddev()
 
     def count(self) -> Expr:
-        """How many rows of a group are not null; :func:`tidemill.count` counts all."""
+        """How many rows of a group are not null; :func:`tidemill.count` counts all.
+
+        >>> from tidemill import col
+        >>> col("x").count()
+        <Expr count(x)>
+        """
         return aggregate("count", self)
 
     def n_unique(self) -> Expr:
-        """How many different values a group has, counted exactly; all of them are remembered."""
+        """How many different values a group has, counted exactly; all of them are remembered.
+
+        >>> from tidemill import col
+        >>> col("x").n_unique()
+        <Expr count(DISTINCT x)>
+        """
         return Expr(_native.expr_aggregate("count", [self], True))
 
     def first(self) -> Expr:
-        """The first value of a group: in a window by event time, in a batch in order of arrival."""
+        """The first value of a group: in a window by event time, in a batch in order of arrival.
+
+        >>> from tidemill import col
+        >>> col("x").first()
+        <Expr first(x)>
+        """
         return aggregate("first", self)
 
     def last(self) -> Expr:
-        """The last value of a group: in a window by event time, in a batch in order of arrival."""
+        """The last value of a group: in a window by event time, in a batch in order of arrival.
+
+        >>> from tidemill import col
+        >>> col("x").last()
+        <Expr last(x)>
+        """
         return aggregate("last", self)
 
     def approx_distinct(self) -> Expr:
-        """About how many different values a group has (HyperLogLog, about 1 % off)."""
+        """About how many different values a group has (HyperLogLog, about 1 % off).
+
+        >>> from tidemill import col
+        >>> col("x").approx_distinct()
+        <Expr approx_distinct(x)>
+        """
         return aggregate("approx_distinct", self)
 
     def approx_quantile(self, q: float) -> Expr:
@@ -391,11 +441,21 @@ class Expr(_native.Expr):
         return aggregate("approx_quantile", self, q)
 
     def top_k(self, k: int) -> Expr:
-        """The `k` largest values of a group, as a list from the largest down."""
+        """The `k` largest values of a group, as a list from the largest down.
+
+        >>> from tidemill import col
+        >>> col("x").top_k(3)
+        <Expr top_k(x, 3)>
+        """
         return aggregate("top_k", self, k)
 
     def collect(self) -> Expr:
-        """All values of a group as a list, in order of arrival."""
+        """All values of a group as a list, in order of arrival.
+
+        >>> from tidemill import col
+        >>> col("x").collect()
+        <Expr collect(x)>
+        """
         return aggregate("collect", self)
 
     @property
@@ -420,7 +480,12 @@ class Expr(_native.Expr):
 
 
 class StringMethods:
-    """Functions of text, reached by ``col("name").str``."""
+    """Functions of text, reached by ``col("name").str``.
+
+    >>> from tidemill import col
+    >>> col("name").str.lower().str.starts_with("pump")
+    <Expr starts_with(lower(name), 'pump')>
+    """
 
     __slots__ = ("_text",)
 
@@ -428,66 +493,141 @@ class StringMethods:
         self._text = text
 
     def lower(self) -> Expr:
-        """In small letters."""
+        """In small letters.
+
+        >>> from tidemill import col
+        >>> col("name").str.lower()
+        <Expr lower(name)>
+        """
         return _function("lower", self._text)
 
     def upper(self) -> Expr:
-        """In capital letters."""
+        """In capital letters.
+
+        >>> from tidemill import col
+        >>> col("name").str.upper()
+        <Expr upper(name)>
+        """
         return _function("upper", self._text)
 
     def strip(self, characters: str = " ") -> Expr:
-        """Without these characters at both ends."""
+        """Without these characters at both ends.
+
+        >>> from tidemill import col
+        >>> col("name").str.strip()
+        <Expr btrim(name, ' ')>
+        """
         return _function("btrim", self._text, characters)
 
     def lstrip(self, characters: str = " ") -> Expr:
-        """Without these characters at its start."""
+        """Without these characters at its start.
+
+        >>> from tidemill import col
+        >>> col("code").str.lstrip("0")
+        <Expr ltrim(code, '0')>
+        """
         return _function("ltrim", self._text, characters)
 
     def rstrip(self, characters: str = " ") -> Expr:
-        """Without these characters at its end."""
+        """Without these characters at its end.
+
+        >>> from tidemill import col
+        >>> col("line").str.rstrip()
+        <Expr rtrim(line, ' ')>
+        """
         return _function("rtrim", self._text, characters)
 
     def length(self) -> Expr:
-        """The number of its characters."""
+        """The number of its characters.
+
+        >>> from tidemill import col
+        >>> col("name").str.length()
+        <Expr character_length(name)>
+        """
         return _function("character_length", self._text)
 
     def contains(self, part: Expr | str) -> Expr:
-        """Whether ``part`` occurs in it, as it is; :meth:`matches` takes a pattern."""
+        """Whether ``part`` occurs in it, as it is; :meth:`matches` takes a pattern.
+
+        >>> from tidemill import col
+        >>> col("name").str.contains("pump")
+        <Expr contains(name, 'pump')>
+        """
         return _function("contains", self._text, part)
 
     def starts_with(self, prefix: Expr | str) -> Expr:
-        """Whether it starts with ``prefix``."""
+        """Whether it starts with ``prefix``.
+
+        >>> from tidemill import col
+        >>> col("name").str.starts_with("pump")
+        <Expr starts_with(name, 'pump')>
+        """
         return _function("starts_with", self._text, prefix)
 
     def ends_with(self, suffix: Expr | str) -> Expr:
-        """Whether it ends with ``suffix``."""
+        """Whether it ends with ``suffix``.
+
+        >>> from tidemill import col
+        >>> col("name").str.ends_with(col("suffix"))
+        <Expr ends_with(name, suffix)>
+        """
         return _function("ends_with", self._text, suffix)
 
     def matches(self, pattern: str) -> Expr:
-        """Whether a regular expression (of Rust's ``regex``) matches somewhere in it."""
+        """Whether a regular expression (of Rust's ``regex``) matches somewhere in it.
+
+        >>> from tidemill import col
+        >>> col("name").str.matches("^pump-[0-9]+$")
+        <Expr regexp_like(name, '^pump-[0-9]+$')>
+        """
         return _function("regexp_like", self._text, pattern)
 
     def replace(self, old: Expr | str, new: Expr | str) -> Expr:
-        """With every ``old`` replaced by ``new``."""
+        """With every ``old`` replaced by ``new``.
+
+        >>> from tidemill import col
+        >>> col("name").str.replace("-", "_")
+        <Expr replace(name, '-', '_')>
+        """
         return _function("replace", self._text, old, new)
 
     def slice(self, start: int, length: int | None = None) -> Expr:
-        """Its characters from ``start`` (from 0) on, at most ``length`` of them."""
+        """Its characters from ``start`` (from 0) on, at most ``length`` of them.
+
+        >>> from tidemill import col
+        >>> col("name").str.slice(0, 4)
+        <Expr substr(name, 1, 4)>
+        """
         if start < 0:
             raise ValueError(f"slice counts from the start, from 0; found {start}")
         return _function("substr", self._text, start + 1, *(() if length is None else (length,)))
 
     def split_part(self, separator: str, index: int) -> Expr:
-        """The part number ``index`` (from 0) between separators; empty text where there is none."""
+        """The part number ``index`` (from 0) between separators; empty text where there is none.
+
+        >>> from tidemill import col
+        >>> col("name").str.split_part("-", 0)
+        <Expr split_part(name, '-', 1)>
+        """
         return _function("split_part", self._text, separator, index + 1 if index >= 0 else index)
 
     def to_datetime(self, format: str | None = None) -> Expr:  # noqa: A002
-        """The moment that it says, ISO 8601 or as ``format`` (of Rust's ``chrono``) says."""
+        """The moment that it says, ISO 8601 or as ``format`` (of Rust's ``chrono``) says.
+
+        >>> from tidemill import col
+        >>> col("text").str.to_datetime("%d.%m.%Y %H:%M")
+        <Expr to_timestamp_micros(text, '%d.%m.%Y %H:%M')>
+        """
         return _function("to_timestamp_micros", self._text, *(() if format is None else (format,)))
 
 
 class DatetimeMethods:
-    """Functions of timestamps and dates, reached by ``col("ts").dt``; parts are in the column's own zone."""
+    """Functions of timestamps and dates, reached by ``col("ts").dt``; parts are in the column's own zone.
+
+    >>> from tidemill import col
+    >>> col("ts").dt.truncate("day")
+    <Expr date_trunc('day', ts)>
+    """
 
     __slots__ = ("_moment",)
 
@@ -498,47 +638,102 @@ class DatetimeMethods:
         return _function("date_part", name, self._moment)
 
     def year(self) -> Expr:
-        """The year."""
+        """The year.
+
+        >>> from tidemill import col
+        >>> col("ts").dt.year()
+        <Expr date_part('year', ts)>
+        """
         return self._part("year")
 
     def month(self) -> Expr:
-        """The month, from 1."""
+        """The month, from 1.
+
+        >>> from tidemill import col
+        >>> col("ts").dt.month()
+        <Expr date_part('month', ts)>
+        """
         return self._part("month")
 
     def day(self) -> Expr:
-        """The day of the month, from 1."""
+        """The day of the month, from 1.
+
+        >>> from tidemill import col
+        >>> col("ts").dt.day()
+        <Expr date_part('day', ts)>
+        """
         return self._part("day")
 
     def day_of_year(self) -> Expr:
-        """The day of the year, from 1."""
+        """The day of the year, from 1.
+
+        >>> from tidemill import col
+        >>> col("ts").dt.day_of_year()
+        <Expr date_part('doy', ts)>
+        """
         return self._part("doy")
 
     def day_of_week(self) -> Expr:
-        """The day of the week, Sunday is 0."""
+        """The day of the week, Sunday is 0.
+
+        >>> from tidemill import col
+        >>> col("ts").dt.day_of_week()
+        <Expr date_part('dow', ts)>
+        """
         return self._part("dow")
 
     def hour(self) -> Expr:
-        """The hour, 0 to 23."""
+        """The hour, 0 to 23.
+
+        >>> from tidemill import col
+        >>> col("ts").dt.hour()
+        <Expr date_part('hour', ts)>
+        """
         return self._part("hour")
 
     def minute(self) -> Expr:
-        """The minute, 0 to 59."""
+        """The minute, 0 to 59.
+
+        >>> from tidemill import col
+        >>> col("ts").dt.minute()
+        <Expr date_part('minute', ts)>
+        """
         return self._part("minute")
 
     def second(self) -> Expr:
-        """The whole second, 0 to 59."""
+        """The whole second, 0 to 59.
+
+        >>> from tidemill import col
+        >>> col("ts").dt.second()
+        <Expr date_part('second', ts)>
+        """
         return self._part("second")
 
     def epoch(self) -> Expr:
-        """The seconds since 1970-01-01 UTC, as a float64."""
+        """The seconds since 1970-01-01 UTC, as a float64.
+
+        >>> from tidemill import col
+        >>> col("ts").dt.epoch()
+        <Expr date_part('epoch', ts)>
+        """
         return self._part("epoch")
 
     def truncate(self, unit: str) -> Expr:
-        """The start of its ``"second"``, ``"minute"``, ``"hour"``, ``"day"``, ``"week"``, ``"month"`` or ``"year"``."""
+        """The start of its ``"second"``, ``"minute"``, ``"hour"``, ``"day"``, ``"week"``, ``"month"`` or ``"year"``.
+
+        >>> from tidemill import col
+        >>> col("ts").dt.truncate("hour")
+        <Expr date_trunc('hour', ts)>
+        """
         return _function("date_trunc", unit, self._moment)
 
     def format(self, pattern: str) -> Expr:
-        """As text, by a pattern such as ``"%Y-%m-%d %H:%M"``."""
+        """As text, by a pattern such as ``"%Y-%m-%d %H:%M"``.
+
+        >>> from tidemill import col
+        >>> col("ts").dt.format("%H:%M")
+        <Expr to_char(ts, '%H:%M')>
+        """
         return _function("to_char", self._moment, pattern)
 
 
@@ -552,7 +747,12 @@ class When:
         self._branches = branches
 
     def then(self, value: Expr | Literal) -> Then:
-        """The value where the condition is true."""
+        """The value where the condition is true.
+
+        >>> from tidemill import col, when
+        >>> when(col("t") > 80).then("hot")
+        <Expr CASE WHEN t > 80 THEN 'hot' END>
+        """
         return Then((*self._branches, (self._condition, _expression(value))))
 
 
@@ -568,11 +768,21 @@ class Then(Expr):
         return made
 
     def when(self, condition: Expr) -> When:
-        """A further condition, looked at where none before is true."""
+        """A further condition, looked at where none before is true.
+
+        >>> from tidemill import col, when
+        >>> when(col("t") > 80).then("hot").when(col("t") < 0).then("cold")
+        <Expr CASE WHEN t > 80 THEN 'hot' WHEN t < 0 THEN 'cold' END>
+        """
         return When(_expression(condition), self._branches)
 
     def otherwise(self, value: Expr | Literal) -> Expr:
-        """The value where no condition is true."""
+        """The value where no condition is true.
+
+        >>> from tidemill import col, when
+        >>> when(col("t") > 80).then("hot").otherwise("fine")
+        <Expr CASE WHEN t > 80 THEN 'hot' ELSE 'fine' END>
+        """
         return Expr(_native.expr_when(list(self._branches), _expression(value)))
 
 

@@ -39,7 +39,15 @@ class _HalfSentence:
 
 
 class GroupedStream(_HalfSentence):
-    """The rows of each batch by key; made by `DStream.group_by`."""
+    """The rows of each batch by key; made by `DStream.group_by`.
+
+    >>> import tidemill as tm
+    >>> ctx = tm.StreamingContext()
+    >>> format = tm.Json({"device": "string", "ts": "timestamp[ms]", "t": "float64"})
+    >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=format, event_time="ts")
+    >>> s.group_by("device").agg(hottest=tm.col("t").max()).columns
+    ['device', 'hottest']
+    """
 
     def __init__(
         self,
@@ -71,7 +79,15 @@ class GroupedStream(_HalfSentence):
 
 
 class WindowedStream(_HalfSentence):
-    """The rows in windows of event time; made by `DStream.window`."""
+    """The rows in windows of event time; made by `DStream.window`.
+
+    >>> import tidemill as tm
+    >>> ctx = tm.StreamingContext()
+    >>> format = tm.Json({"device": "string", "ts": "timestamp[ms]", "t": "float64"})
+    >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=format, event_time="ts")
+    >>> s.window("1m", on="ts").group_by("device").agg(hottest=tm.col("t").max()).columns
+    ['window_start', 'window_end', 'device', 'hottest']
+    """
 
     def __init__(self, stream: DStream, window: _native.Window) -> None:
         super().__init__(stream)
@@ -123,7 +139,16 @@ class WindowedStream(_HalfSentence):
 
 
 class GroupedWindows(_HalfSentence):
-    """The rows of each window by key; made by `WindowedStream.group_by`."""
+    """The rows of each window by key; made by `WindowedStream.group_by`.
+
+    >>> import tidemill as tm
+    >>> ctx = tm.StreamingContext()
+    >>> format = tm.Json({"device": "string", "ts": "timestamp[ms]", "t": "float64"})
+    >>> s = ctx.scripted(tm.testing.ScriptedSource(), format=format, event_time="ts")
+    >>> by_device = s.window("1m", on="ts").group_by("device")
+    >>> by_device.agg(n=tm.count()).columns
+    ['window_start', 'window_end', 'device', 'n']
+    """
 
     def __init__(
         self, windowed: WindowedStream, keys: Sequence[str | Expr], named: Mapping[str, Expr]

@@ -13,7 +13,7 @@ use crate::driver::machine::{Command, Moment};
 use crate::driver::planning::Planner;
 use crate::driver::timing::Timing;
 use crate::driver::watermark::{EventTimeRule, Place, Silence, Watermark};
-use crate::event::{Counts, Positions, Progress};
+use crate::event::{Counts, Positions, Progress, Totals};
 use crate::exec::{MapTask, PartitionReport, StateSize};
 use crate::offset::OffsetRange;
 use crate::plan::SourceId;
@@ -104,6 +104,7 @@ pub(crate) struct Pipeline {
     watermark: Watermark,
     previous: Option<BatchTime>, // of the last batch completed
     open_windows: u64,           // after the last batch reduced
+    totals: Totals,              // of all batches completed
     first: Duration,
 }
 
@@ -116,6 +117,7 @@ impl Pipeline {
             watermark: Watermark::new(rules),
             previous: None,
             open_windows: 0,
+            totals: Totals::default(),
             first,
         }
     }
@@ -271,7 +273,10 @@ impl Pipeline {
         let flight = self.flights.pop_front()?;
         let span = self.previous.map_or(self.first, |previous| flight.task.time.since(previous));
         self.previous = Some(flight.task.time);
-        Some(Done { positions: positions(&flight.task), progress: flight.progress(moment, planner, span) })
+        self.totals += flight.counts;
+        let positions = positions(&flight.task);
+        let progress = Progress { totals: self.totals, ..flight.progress(moment, planner, span) };
+        Some(Done { positions, progress })
     }
 }
 

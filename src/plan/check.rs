@@ -1,7 +1,7 @@
 //! Everything that can be known before start: the columns of each operator, and all mistakes at once.
 //!
 //! It deliberately keeps going after a mistake: wherever the columns are known all the same (a wrong filter changes
-//! none), what follows is still checked, and one error names all mistakes.
+//! none, a wrong column has a name), what follows is still checked, and one error names all mistakes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use crate::decode::{EventTimeSpec, full_schema};
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
 use crate::expr::unknown_column;
+use crate::plan::unknown::{self, any_unknown, bind_anyway, is_unknown};
 use crate::plan::{FunctionSchema, Named, Node, NodeId, Operator, OutputId, Plan, SourceId, SourceSpec};
+use crate::state::key::KeyEncoder;
 use crate::types::type_name;
 
 /// A plan without mistakes, and what is known of each of its operators.
@@ -31,7 +33,7 @@ pub(super) struct Stream {
     /// The event-time column of the source, under its name here, where it is still there unchanged.
     pub(super) event_time: Option<EventTimeSpec>,
     /// Where they are not: what ended the exchange by key that there was.
-    ended: Option<String>,
+    pub(super) ended: Option<String>,
 }
 
 impl Stream {
@@ -140,10 +142,14 @@ impl Plan {
             (Operator::Source(id), []) => self.source_stream(*id).map_err(one),
             (Operator::Union, [first, others @ ..]) => union(first, others),
             (Operator::Filter(predicate), [input]) => {
-                predicate.bind_predicate(&input.schema).map(|_| Stream::clone(input))
+                unknown::bind_predicate(predicate, &input.schema).map(|()| Stream::clone(input))
             }
-            (Operator::Select(columns), [input]) => select(columns, input),
-            (Operator::WithColumns(columns), [input]) => with_columns(columns, input),
+            (Operator::Select(columns), [input]) => {
+                Ok(selected(columns, bind_all(columns, &input.schema)?, input))
+            }
+            (Operator::WithColumns(columns), [input]) => {
+                widened(columns, &bind_all(columns, &input.schema)?, input)
+            }
             (Operator::Drop(names), [input]) => drop_columns(names, input),
             (Operator::Rename(names), [input]) => rename(names, input),
             (Operator::MapBatches { schema, reads, .. }, [input]) => {
@@ -151,8 +157,8 @@ impl Plan {
             }
             (Operator::KeyBy(keys), [input]) => key_by(keys, input),
             (Operator::Detect(spec), [input]) => detect(spec, input),
-            (Operator::Aggregate(spec), [input]) => spec.stream(input),
-            (Operator::Late(spec), [input]) => spec.late(input),
+            (Operator::Aggregate(spec), [input]) => unknown::aggregate(spec, input),
+            (Operator::Late(spec), [input]) => unknown::late(spec, input),
             (Operator::Output(id), [input]) => self.output_stream(*id, input),
             (operator, inputs) => {
                 let message = format!("{} does not take {} inputs", operator.name(), inputs.len());
@@ -170,7 +176,8 @@ impl Plan {
     }
 
     fn output_stream(&self, id: OutputId, input: &Stream) -> Result<Stream, Vec<Error>> {
-        let demand = self.outputs.get(id.0).and_then(Option::as_ref);
+        // A sink knows no columns of unknown type, and would take them for what they are not.
+        let demand = self.outputs.get(id.0).and_then(Option::as_ref).filter(|_| !any_unknown(&input.schema));
         let mistakes = demand.map(|demand| demand.check(&input.schema, input.keys.as_deref()));
         match mistakes {
             Some(mistakes) if !mistakes.is_empty() => Err(mistakes),
@@ -226,6 +233,9 @@ fn in_spite_of_mistakes(operator: &Operator, inputs: &[&Stream]) -> Option<Strea
             let there = names.iter().filter(|(old, _)| find(&input.schema, old).is_ok());
             rename(&there.cloned().collect::<Vec<_>>(), input).ok()
         }
+        Operator::Select(columns) => Some(selected(columns, bind_anyway(columns, &input.schema), input)),
+        Operator::WithColumns(columns) => widened(columns, &bind_anyway(columns, &input.schema), input).ok(),
+        Operator::Aggregate(spec) => unknown::aggregate_anyway(spec, input),
         Operator::MapBatches { schema, .. } => function(schema, None, input).ok(),
         Operator::KeyBy(keys) => Some(Stream::new(Arc::clone(&input.schema), Some(there(keys)))),
         // Keyed from here on: one key_by before the first detector serves those after it too.
@@ -233,12 +243,7 @@ fn in_spite_of_mistakes(operator: &Operator, inputs: &[&Stream]) -> Option<Strea
             let keyed = Stream { keys: Some(input.keys.clone().unwrap_or_default()), ..Stream::clone(input) };
             append(&keyed, &spec.output_fields().into()).ok()
         }
-        Operator::Source(_)
-        | Operator::Union
-        | Operator::Select(_)
-        | Operator::WithColumns(_)
-        | Operator::Aggregate(_)
-        | Operator::Late(_) => None,
+        Operator::Source(_) | Operator::Union | Operator::Late(_) => None,
     }
 }
 
@@ -334,29 +339,30 @@ fn taken(name: &str) -> Error {
         .help("rename one of them, with .alias(…), rename({…}) or another prefix")
 }
 
-/// The fields that `columns` make, or every mistake in them.
-fn bind_all(columns: &[Named], schema: &Schema) -> Result<Vec<FieldRef>, Vec<Error>> {
+/// The columns that `columns` make, or every mistake in them.
+fn bind_all(columns: &[Named], schema: &Schema) -> Result<SchemaRef, Vec<Error>> {
     let (mut fields, mut mistakes) = (Vec::new(), Vec::new());
     for column in columns {
-        match column.expression.bind(schema) {
-            Ok(bound) => fields.push(Arc::new(bound.field().clone().with_name(&column.name)) as FieldRef),
+        match unknown::bind(column, schema) {
+            Ok(field) => fields.push(field),
             Err(found) => mistakes.extend(found),
         }
     }
-    if mistakes.is_empty() { Ok(fields) } else { Err(mistakes) }
+    if mistakes.is_empty() { distinct(fields) } else { Err(mistakes) }
 }
 
-fn select(columns: &[Named], input: &Stream) -> Result<Stream, Vec<Error>> {
-    let schema = distinct(bind_all(columns, &input.schema)?)?;
-    let kept = |key: &String| {
-        columns.iter().any(|column| column.name == *key && column.expression.as_column() == Some(key))
-    };
-    Ok(Stream::new(schema, keys_if(input, kept)))
+/// `columns` of the input, which make `schema`. A key is one still where it may be there unchanged.
+fn selected(columns: &[Named], schema: SchemaRef, input: &Stream) -> Stream {
+    let unchanged = |column: &Named| column.expression.as_column() == Some(&column.name);
+    let hidden = |name: &str| schema.field_with_name(name).is_ok_and(is_unknown);
+    let kept =
+        |key: &String| columns.iter().any(|column| column.name == *key && (unchanged(column) || hidden(key)));
+    let keys = keys_if(input, kept);
+    Stream::new(schema, keys)
 }
 
-fn with_columns(columns: &[Named], input: &Stream) -> Result<Stream, Vec<Error>> {
-    let new = bind_all(columns, &input.schema)?;
-    let new = distinct(new)?;
+/// The input's columns and `new`, which `columns` make, in place where the name exists.
+fn widened(columns: &[Named], new: &SchemaRef, input: &Stream) -> Result<Stream, Vec<Error>> {
     let replaced = |field: &FieldRef| new.field_with_name(field.name()).ok().map(|new| Arc::new(new.clone()));
     let mut fields: Vec<FieldRef> = input
         .schema
@@ -404,29 +410,40 @@ fn union(first: &Stream, others: &[&Stream]) -> Result<Stream, Vec<Error>> {
             |other: &&Stream| other.schema.field_with_name(field.name()).is_ok_and(Field::is_nullable);
         field.is_nullable() || others.iter().any(other)
     };
+    let known = |field: &FieldRef| {
+        let mut same = std::iter::once(first).chain(others.iter().copied()).filter_map(|stream| {
+            stream.schema.fields().iter().find(|other| other.name() == field.name() && !is_unknown(other))
+        });
+        same.next().map_or_else(|| Field::clone(field), |known| Field::clone(known))
+    };
     let fields: Vec<FieldRef> = first
         .schema
         .fields()
         .iter()
-        .map(|field| Arc::new(Field::clone(field).with_nullable(nullable(field))) as FieldRef)
+        .map(|field| Arc::new(known(field).with_nullable(nullable(field))) as FieldRef)
         .collect();
     Ok(Stream::new(distinct(fields)?, None))
 }
 
 /// Whether two streams have the same columns, in any order.
 fn same_columns(first: &Stream, other: &Stream) -> Result<()> {
+    let kind = |field: &FieldRef| {
+        if is_unknown(field) { "unknown".to_owned() } else { type_name(field.data_type()) }
+    };
     let describe = |stream: &Stream| {
-        let mut columns: Vec<String> = stream
-            .schema
-            .fields()
-            .iter()
-            .map(|field| format!("{}: {}", field.name(), type_name(field.data_type())))
-            .collect();
+        let described = |field: &FieldRef| format!("{}: {}", field.name(), kind(field));
+        let mut columns: Vec<String> = stream.schema.fields().iter().map(described).collect();
         columns.sort();
         columns.join(", ")
     };
+    let agree = |field: &FieldRef| {
+        let other = other.schema.field_with_name(field.name());
+        other.is_ok_and(|other| {
+            is_unknown(field) || is_unknown(other) || field.data_type() == other.data_type()
+        })
+    };
     let (expected, found) = (describe(first), describe(other));
-    if expected == found {
+    if first.schema.fields().len() == other.schema.fields().len() && first.schema.fields().iter().all(agree) {
         return Ok(());
     }
     let message =
@@ -450,8 +467,10 @@ fn numeric(schema: &Schema, names: &[String]) -> Result<(), Vec<Error>> {
 }
 
 fn number(schema: &Schema, name: &str) -> Result<()> {
-    let data_type = find(schema, name)?.data_type();
-    if data_type.is_numeric()
+    let field = find(schema, name)?;
+    let data_type = field.data_type();
+    if is_unknown(field)
+        || data_type.is_numeric()
         || data_type.is_temporal()
         || matches!(data_type, DataType::Boolean | DataType::Null)
     {
@@ -474,14 +493,14 @@ fn key_by(keys: &[String], input: &Stream) -> Result<Stream, Vec<Error>> {
         ));
     }
     find_all(&input.schema, keys)?;
-    crate::state::key::KeyEncoder::new(&input.schema, keys).map_err(one)?;
+    KeyEncoder::new(&unknown::assuming(&input.schema, &DataType::Utf8), keys).map_err(one)?;
     Ok(Stream::new(Arc::clone(&input.schema), Some(keys.to_vec())))
 }
 
 fn detect(spec: &DetectSpec, input: &Stream) -> Result<Stream, Vec<Error>> {
     let mut mistakes: Vec<Error> = keyed(input).err().into_iter().collect();
     mistakes.extend(match find_all(&input.schema, &spec.columns) {
-        Ok(()) => spec.check(&input.schema),
+        Ok(()) => spec.check(&unknown::assuming(&input.schema, &DataType::Float64)),
         Err(missing) => missing,
     });
     if !mistakes.is_empty() {

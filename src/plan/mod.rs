@@ -7,6 +7,7 @@ mod aggregate;
 mod check;
 mod explain;
 mod prune;
+mod unknown;
 
 pub(crate) use aggregate::{AggregateCall, Aggregation, LATE_REASON};
 pub use aggregate::{AggregateSpec, Emit, WindowSpec};

@@ -61,6 +61,15 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// Rows of many batches, which have no number and no time of their own.
+    pub(crate) fn of_table(schema: SchemaRef, rows: Vec<RecordBatch>) -> Self {
+        let (batch, time) = (BatchId(0), BatchTime(0));
+        let info = BatchInfo { batch, time, watermark: None, partition: None, ranges: Arc::default() };
+        Self { info, schema, rows }
+    }
+}
+
 #[pymethods]
 impl Batch {
     /// A batch made by hand, for tests of functions over batches.
@@ -320,7 +329,9 @@ fn column_array<'py>(
     let array = whole(py, chunks, data_type)?;
     match data_type {
         DataType::Boolean if array.null_count() == 0 => Ok(booleans(py, array.as_boolean())),
-        DataType::Timestamp(_, _) | DataType::Duration(_) | DataType::Date32 => times(py, &array),
+        DataType::Timestamp(_, _) | DataType::Duration(_) | DataType::Date32 | DataType::Date64 => {
+            times(py, &array)
+        }
         data_type if data_type.is_floating() && array.null_count() > 0 => floats(py, &array, data_type),
         data_type if data_type.is_integer() && array.null_count() > 0 => {
             floats(py, &array, &DataType::Float64)
@@ -403,11 +414,17 @@ fn times<'py>(py: Python<'py>, array: &ArrayRef) -> PyResult<Bound<'py, PyAny>> 
     PyArray1::from_vec(py, values).call_method1("view", (dtype,))
 }
 
-/// Text, bytes and all else as an array of Python objects, null as `None`.
+/// Text, bytes, decimals, times of day and all else as an array of Python objects, null as `None`.
 fn objects<'py>(py: Python<'py>, array: &ArrayRef) -> PyResult<Bound<'py, PyAny>> {
     let items = match array.data_type() {
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => bytes_items(py, array)?,
         DataType::Boolean => PyList::new(py, array.as_boolean().iter())?,
+        data_type if data_type.is_decimal() => {
+            parsed_items(array, &py.import("decimal")?.getattr("Decimal")?)?
+        }
+        DataType::Time32(_) | DataType::Time64(_) => {
+            parsed_items(array, &py.import("datetime")?.getattr("time")?.getattr("fromisoformat")?)?
+        }
         _ => text_items(py, array)?,
     };
     // An object array of the right length first: np.array would make a matrix of equally long items.
@@ -428,6 +445,13 @@ fn text_items<'py>(py: Python<'py>, array: &ArrayRef) -> PyResult<Bound<'py, PyL
     }
     let text = cast(array, &DataType::Utf8).map_err(Error::from)?;
     PyList::new(py, text.as_string::<i32>().iter())
+}
+
+/// What Python makes of the text of each value.
+fn parsed_items<'py>(array: &ArrayRef, parse: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    let text = cast(array, &DataType::Utf8).map_err(Error::from)?;
+    let parsed = text.as_string::<i32>().iter().map(|text| text.map(|text| parse.call1((text,))).transpose());
+    PyList::new(parse.py(), parsed.collect::<PyResult<Vec<_>>>()?)
 }
 
 /// Lists and structs have no NumPy type; pyarrow turns them into Python's own.
@@ -453,7 +477,7 @@ fn dtype_of(data_type: &DataType) -> Option<&'static str> {
         DataType::Float64 => "float64",
         DataType::Date32 => "M8[D]",
         DataType::Timestamp(TimeUnit::Second, _) => "M8[s]",
-        DataType::Timestamp(TimeUnit::Millisecond, _) => "M8[ms]",
+        DataType::Date64 | DataType::Timestamp(TimeUnit::Millisecond, _) => "M8[ms]",
         DataType::Timestamp(TimeUnit::Microsecond, _) => "M8[us]",
         DataType::Timestamp(TimeUnit::Nanosecond, _) => "M8[ns]",
         DataType::Duration(TimeUnit::Second) => "m8[s]",

@@ -17,11 +17,12 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::context::{Context as Core, OpenSource, Reading, Settings, usable_memory};
 use crate::driver::{Limits, Listener, Stop, Waited};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::event::Event as CoreEvent;
 use crate::ingest::Source;
 use crate::kafka::Cluster;
 use crate::plan::{CallSite, NodeId};
+use crate::python::batch::Batch;
 use crate::python::dstream::Stream;
 use crate::python::event::{Event, Progress};
 use crate::python::functions::Callable;
@@ -32,6 +33,7 @@ use crate::python::sources::{KafkaArguments, ReadingArguments};
 use crate::python::testing::{ManualClock, ScriptedSource};
 use crate::python::trigger::Trigger;
 use crate::python::units::{Size, Span};
+use crate::sink::table::{Snapshot, Table};
 use crate::time::{Clock, SystemClock};
 
 /// A streaming job.
@@ -45,6 +47,10 @@ pub(crate) struct Context {
     callables: Mutex<Vec<Callable>>,
     /// The cluster of each Kafka source, for outputs that name none.
     clusters: Mutex<BTreeMap<usize, Cluster>>,
+    /// What `to_table` keeps, by its name, with the operator whose rows they are.
+    tables: Mutex<BTreeMap<String, (NodeId, Table)>>,
+    /// How many outputs print.
+    printed: Arc<AtomicUsize>,
     dispatch: Callable,
     /// The thread that runs a loop over a stream: it cannot wait for an end that waits for its loop.
     looping: Mutex<Option<ThreadId>>,
@@ -85,6 +91,8 @@ impl Context {
             process: process::id(),
             callables: Mutex::new(vec![dispatch.clone()]),
             clusters: Mutex::default(),
+            tables: Mutex::default(),
+            printed: Arc::default(),
             dispatch,
             looping: Mutex::default(),
             waiters: Arc::default(),
@@ -211,6 +219,14 @@ impl Context {
         self.core.error().map(|error| PyErr::from(error).into_value(py).into_any())
     }
 
+    /// The rows that `to_table(name)` keeps now, and how many were delivered.
+    fn table(&self, py: Python<'_>, name: &str) -> PyResult<(Batch, u64)> {
+        let (node, table) = self.find_table(name)?;
+        let Snapshot { schema, rows, delivered } = gil::release(py, || table.snapshot());
+        let schema = schema.map_or_else(|| self.core.schema(node), Ok)?;
+        Ok((Batch::of_table(schema, rows), delivered))
+    }
+
     fn explain(&self) -> PyResult<String> {
         Ok(self.core.explain()?)
     }
@@ -244,6 +260,40 @@ impl Context {
         let callable = Callable::new(callable);
         lock(&self.callables).push(callable.clone());
         callable
+    }
+
+    /// Refuses a name that a table has.
+    pub(crate) fn no_table_yet(&self, name: &str) -> Result<()> {
+        if lock(&self.tables).contains_key(name) {
+            return Err(Error::config(format!("the context has a table {name:?} already"))
+                .help("give this one another name, or make a new context"));
+        }
+        Ok(())
+    }
+
+    /// Keeps a table that an output of `node`'s rows fills, for `table` to find.
+    pub(crate) fn keep_table(&self, name: String, node: NodeId, table: Table) {
+        lock(&self.tables).insert(name, (node, table));
+    }
+
+    fn find_table(&self, name: &str) -> Result<(NodeId, Table)> {
+        let tables = lock(&self.tables);
+        tables.get(name).cloned().ok_or_else(|| {
+            let names: Vec<&str> = tables.keys().map(String::as_str).collect();
+            let error = Error::config(match names[..] {
+                [] => format!("there is no table {name:?}, nor any other"),
+                _ => format!("there is no table {name:?}; the tables are {}", names.join(", ")),
+            });
+            let help = nearest(name, names).map(|near| format!("did you mean {near:?}?"));
+            error.help(
+                help.unwrap_or_else(|| format!("a stream's to_table({name:?}) makes it, before the start")),
+            )
+        })
+    }
+
+    /// How many outputs print; each of them may look when the job starts.
+    pub(crate) fn printed(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.printed)
     }
 
     /// The clusters of the sources that `node`'s rows come from, each once.

@@ -7,7 +7,10 @@ use pyo3::types::{PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::context::Output;
@@ -22,9 +25,11 @@ use crate::python::functions::PythonFunction;
 use crate::python::ml::Detector;
 use crate::python::schema::Schema;
 use crate::python::sinks::{
-    KafkaOutput, OutputKey, headers_of, open_foreach, open_kafka, open_pprint, record_time_of,
+    KafkaOutput, OutputKey, PrintOutput, Title, empty_batches, headers_of, open_foreach, open_kafka,
+    open_pprint, open_table, record_time_of,
 };
 use crate::python::units::Span;
+use crate::sink::table::{Keep, Table};
 use crate::state::window::WindowShape;
 
 /// Windows of event time, as the user said them.
@@ -189,10 +194,27 @@ impl Stream {
         self.next(py, Operator::Detect(spec))
     }
 
-    fn pprint(&self, py: Python<'_>, rows: i64) -> PyResult<()> {
+    #[pyo3(signature = (rows, name, empty))]
+    fn pprint(&self, py: Python<'_>, rows: i64, name: Option<String>, empty: bool) -> PyResult<()> {
         let refused = |_| Error::config(format!("pprint() takes the number of rows to print, found {rows}"));
         let rows = usize::try_from(rows).map_err(refused)?;
-        self.output(py, open_pprint(rows))
+        let printed = self.context.get().printed();
+        let title = match name {
+            Some(name) => Title::Named(name),
+            None => Title::OneOf(Arc::clone(&printed), self.place(py)?),
+        };
+        self.output(py, open_pprint(PrintOutput { rows, empty: empty_batches(empty), title }))?;
+        printed.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[pyo3(signature = (name, max_rows))]
+    fn to_table(&self, py: Python<'_>, name: String, max_rows: Option<i64>) -> PyResult<()> {
+        let (context, table) = (self.context.get(), Table::new(keep_of(max_rows)?));
+        context.no_table_yet(&name)?;
+        self.output(py, open_table(&name, table.clone()))?;
+        context.keep_table(name, self.node, table);
+        Ok(())
     }
 
     fn foreach_batch(&self, py: Python<'_>, function: Py<PyAny>, empty: bool, label: String) -> PyResult<()> {
@@ -236,6 +258,16 @@ impl Stream {
 }
 
 impl Stream {
+    /// The operator and the line that is being run, for a reader of the script.
+    fn place(&self, py: Python<'_>) -> PyResult<String> {
+        let operator = self.context.get().core()?.operator(self.node)?;
+        let line = call_site(py)?.map(|site| {
+            let file = Path::new(&site.file).file_name().map(|name| name.to_string_lossy().into_owned());
+            format!(", {}:{}", file.unwrap_or(site.file), site.line)
+        });
+        Ok(operator + &line.unwrap_or_default())
+    }
+
     fn output(&self, py: Python<'_>, output: impl Into<Output>) -> PyResult<()> {
         Ok(self.context.get().core()?.output(self.node, output, call_site(py)?)?)
     }
@@ -262,6 +294,15 @@ impl Stream {
         cluster.config.extend(config);
         Ok(cluster)
     }
+}
+
+fn keep_of(max_rows: Option<i64>) -> Result<Keep> {
+    let Some(rows) = max_rows else { return Ok(Keep::All) };
+    let kept = usize::try_from(rows).ok().and_then(NonZeroUsize::new);
+    kept.map(Keep::Last).ok_or_else(|| {
+        Error::config(format!("to_table() takes max_rows=1 or more, found {rows}"))
+            .help("None keeps all rows")
+    })
 }
 
 /// Positional columns (names and expressions), then the named ones.

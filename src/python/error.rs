@@ -16,16 +16,113 @@ macro_rules! exceptions {
 }
 
 exceptions! {
-    TidemillError(PyException): "Every error that tidemill itself raises.";
-    ConfigError(TidemillError): "A setting or a plan is wrong; nothing has run.";
-    SchemaError(TidemillError): "A column is missing, or has or gets the wrong type.";
-    DataError(TidemillError): "A record's content cannot be what the schema says.";
-    SourceError(TidemillError): "A source cannot be read.";
-    SinkError(TidemillError): "A sink cannot be written.";
-    CheckpointError(TidemillError): "A checkpoint cannot be read or written.";
-    FencedError(TidemillError): "A later driver has taken over.";
-    DataLossError(TidemillError): "Records that were to be read are gone from the source.";
-    MemoryLimitError(TidemillError): "One batch alone needs more memory than `max_memory` grants.";
+    TidemillError(PyException): "Every error that tidemill itself raises.
+
+    >>> import tidemill as tm
+    >>> try:
+    ...     tm.StreamingContext('a fortnight')
+    ... except tm.TidemillError as error:
+    ...     print(type(error).__name__)
+    ConfigError
+    ";
+    ConfigError(TidemillError): "A setting or a plan is wrong; nothing has run.
+
+    >>> import tidemill as tm
+    >>> tm.StreamingContext(executors=0)
+    Traceback (most recent call last):
+        ...
+    tidemill.ConfigError: executors must be positive, found 0
+    ";
+    SchemaError(TidemillError): "A column is missing, or has or gets the wrong type.
+
+    >>> import tidemill as tm
+    >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({'t': 'float64'}))
+    >>> s.drop('temperature').columns
+    Traceback (most recent call last):
+        ...
+    tidemill.SchemaError: there is no column \"temperature\"; the columns are t...
+    ";
+    DataError(TidemillError): "A record's content cannot be what the schema says.
+
+    >>> import tidemill as tm
+    >>> source = tm.testing.ScriptedSource('readings')
+    >>> source.push(0, [b'{\"t\": \"hot\"}'])
+    >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    >>> ctx.scripted(source, format=tm.Json({'t': 'float64'})).to_table('readings')
+    >>> ctx.run()
+    Traceback (most recent call last):
+        ...
+    tidemill.DataError: ...
+    ";
+    SourceError(TidemillError): "A source cannot be read.
+
+    >>> import tidemill as tm
+    >>> source = tm.testing.ScriptedSource()
+    >>> source.fail_next('heads', tm.SourceError('no broker answers'))
+    >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    >>> ctx.scripted(source, format=tm.Raw()).to_table('records')
+    >>> ctx.run()
+    Traceback (most recent call last):
+        ...
+    tidemill.SourceError: no broker answers
+    ...
+    ";
+    SinkError(TidemillError): "A sink cannot be written. A function that writes for itself may raise it too.
+
+    >>> import tidemill as tm
+    >>> def store(batch):
+    ...     raise tm.SinkError('the database is away')
+    >>> source = tm.testing.ScriptedSource()
+    >>> source.push(0, [b'1'])
+    >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    >>> ctx.scripted(source, format=tm.Raw()).foreach_batch(store)
+    >>> ctx.run()
+    Traceback (most recent call last):
+        ...
+    tidemill.SinkError: the database is away
+    ...
+    ";
+    CheckpointError(TidemillError): "What was saved cannot be read, or cannot be written.
+
+    >>> import tidemill as tm
+    >>> tm.ml.Ewma().load(b'no state')
+    Traceback (most recent call last):
+        ...
+    tidemill.CheckpointError: ...
+    ";
+    FencedError(TidemillError): "A later driver has taken over.
+
+    >>> import tidemill as tm
+    >>> issubclass(tm.FencedError, tm.TidemillError)
+    True
+    ";
+    DataLossError(TidemillError): "Records that were to be read are gone from the source.
+
+    >>> import tidemill as tm
+    >>> source = tm.testing.ScriptedSource()
+    >>> source.push(0, [b'1', b'2', b'3'])
+    >>> source.trim(0, 2)
+    >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    >>> ctx.scripted(source, format=tm.Raw(), starting={0: 0}).to_table('records')
+    >>> ctx.run()
+    Traceback (most recent call last):
+        ...
+    tidemill.DataLossError: ...
+    ";
+    MemoryLimitError(TidemillError): "One batch alone needs more memory than `max_memory` grants, or state more than \
+`max_state_bytes`.
+
+    >>> import tidemill as tm
+    >>> source = tm.testing.ScriptedSource()
+    >>> source.push(0, [b'{\"device\": \"%d\"}' % device for device in range(1000)])
+    >>> ctx = tm.StreamingContext(trigger=tm.available_now(), max_state_bytes=1000)
+    >>> devices = ctx.scripted(source, format=tm.Json({'device': 'string'}))
+    >>> devices.key_by('device').with_columns(t=tm.lit(1.0)).detect('t', tm.ml.Ewma()).to_table('scored')
+    >>> ctx.run()
+    Traceback (most recent call last):
+        ...
+    tidemill.MemoryLimitError: ...
+    ";
 }
 
 impl From<Error> for PyErr {

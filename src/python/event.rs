@@ -2,19 +2,39 @@
 //!
 //! Plain values only; it deliberately keeps no reference into the engine, so that an event may be kept for good.
 
+#![expect(
+    clippy::doc_markdown,
+    clippy::doc_link_with_quotes,
+    reason = "the documentation of classes and methods is Python's"
+)]
+
 use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDateTime, PyDict, PyTzInfo};
 
 use crate::error::Error;
-use crate::event::{Event as CoreEvent, Progress as CoreProgress};
+use crate::event::{Event as CoreEvent, Progress as CoreProgress, Totals as CoreTotals};
 use crate::offset::OffsetRange;
 
 /// One thing that happened to a stream: `started`, `planned`, `completed`, `warning`, `failed`, `missed` or
 /// `stopped`.
 ///
 /// Beside `kind`, each attribute is None where it does not apply.
+///
+/// Example:
+///     >>> import tidemill as tm
+///     >>> source = tm.testing.ScriptedSource()
+///     >>> source.push(0, [b"a", b"b"])
+///     >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+///     >>> ctx.scripted(source, format=tm.Raw()).to_table("records")
+///     >>> events = []
+///     >>> ctx.listeners.append(events.append)
+///     >>> ctx.run()
+///     >>> [event.kind for event in events]
+///     ['started', 'planned', 'completed', 'stopped']
+///     >>> events[2].batch_id, events[2].offset_ranges, events[2].progress.records
+///     (0, [('scripted', 0, 0, 2)], 2)
 #[pyclass(frozen, module = "tidemill")]
 #[derive(Clone, Debug)]
 pub(crate) struct Event(pub(crate) CoreEvent);
@@ -101,7 +121,62 @@ pub(crate) fn range_of(range: &OffsetRange) -> (String, i32, i64, i64) {
     (range.at.topic.as_str().to_owned(), range.at.partition.0, range.from.0, range.until.0)
 }
 
-/// What one batch did, in figures. Durations are seconds.
+/// What one batch did, in figures, and what all have done since the start.
+///
+/// `ctx.progress` is that of the last batch that was delivered, `Event.progress` that of a `completed` event.
+///
+/// Attributes of the batch:
+///
+/// * `batch_id`: its number within the run, from 0.
+/// * `batch_time`: its own time, a `datetime` in UTC.
+/// * `offset_ranges`: what it read: a list of (topic, partition, from, until), offsets, the last exclusive.
+///
+/// Counts:
+///
+/// * `records`: records read.
+/// * `bytes`: bytes of their payloads and keys.
+/// * `bad`: records that did not fit the format and were dropped.
+/// * `tombstones`: records without payload, skipped.
+/// * `without_time`: records whose event time is null (`late_reason` "null").
+/// * `future`: records whose event time is too far ahead to be believed (`late_reason` "future").
+/// * `late`: rows that came to a window after its end (`late_reason` "late"), once for each operator with windows.
+/// * `output_rows`: rows delivered, once for each output.
+/// * `totals`: the same counts over all batches since the start, this one included, and `totals.batches`.
+///
+/// Rates, as in Spark's `StreamingQueryProgress`:
+///
+/// * `input_rows_per_second`: records a second that arrived: those of the batch over the batch time since the one before.
+/// * `processed_rows_per_second`: records a second that were worked off: those of the batch over the time from the
+///   beginning of its work to its end. Where it stays below the other, the job falls behind.
+///
+/// Durations, in seconds:
+///
+/// * `scheduling_delay`: how long the batch waited between being planned and its work beginning.
+/// * `map_time`: fetch, decode and the stateless operators.
+/// * `reduce_time`: the stateful operators.
+/// * `deliver_time`: delivery to the outputs.
+/// * `processing_time`: the last three together.
+/// * `total_delay`: from planned to delivered.
+///
+/// The stream after the batch:
+///
+/// * `lag`: offsets that remained to be read, as `{(topic, partition): offsets}`.
+/// * `total_lag`: offsets that remained to be read in all partitions.
+/// * `watermark`: no row older than this is expected any more, a `datetime` in UTC; None without event time.
+/// * `watermark_holder`: the (topic, partition) that holds the watermark back; None without event time.
+/// * `open_windows`: windows that are still open, each key's counted by itself.
+/// * `state_keys`: keys in all keyed state.
+/// * `state_bytes`: bytes of all keyed state.
+///
+/// Example:
+///     >>> import tidemill as tm
+///     >>> source = tm.testing.ScriptedSource()
+///     >>> source.push(0, [b'{"t": 1.5}', b'{"t": 2.5}', None])
+///     >>> ctx = tm.StreamingContext(trigger=tm.available_now(max_records=2))
+///     >>> ctx.scripted(source, format=tm.Json({"t": "float64"})).to_table("readings")
+///     >>> ctx.run()
+///     >>> ctx.progress.records, ctx.progress.tombstones, ctx.progress.totals
+///     (1, 1, Totals(2 batches, 3 records, 2 output rows))
 #[pyclass(frozen, module = "tidemill")]
 #[derive(Clone, Debug)]
 pub(crate) struct Progress(pub(crate) CoreProgress);
@@ -174,11 +249,22 @@ impl Progress {
         self.0.counts.output_rows
     }
 
-    /// Records a second of processing time.
+    /// What all batches since the start have counted, this one included.
     #[getter]
-    fn rate(&self) -> f64 {
-        let seconds = self.processing_time();
-        if seconds > 0.0 { self.records() as f64 / seconds } else { 0.0 }
+    fn totals(&self) -> Totals {
+        Totals(self.0.totals)
+    }
+
+    /// Records a second that arrived.
+    #[getter]
+    fn input_rows_per_second(&self) -> f64 {
+        self.0.input_rate
+    }
+
+    /// Records a second that were worked off.
+    #[getter]
+    fn processed_rows_per_second(&self) -> f64 {
+        self.0.processing_rate
     }
 
     /// How long the batch waited between being planned and its work beginning.
@@ -262,6 +348,86 @@ impl Progress {
 
     fn __repr__(&self) -> String {
         format!("Progress({})", self.0)
+    }
+}
+
+/// What all batches of a run have counted; `Progress` says what each count means.
+///
+/// * `batches`: batches that were delivered to every output.
+/// * `records`, `bytes`, `bad`, `tombstones`, `without_time`, `future`, `late`, `output_rows`: as in `Progress`.
+///
+/// Example:
+///     >>> import tidemill as tm
+///     >>> source = tm.testing.ScriptedSource()
+///     >>> source.push(0, [b'{"t": 1.5}', b'no JSON', b'{"t": 2.5}'])
+///     >>> ctx = tm.StreamingContext(trigger=tm.available_now(max_records=1))
+///     >>> ctx.scripted(source, format=tm.Json({"t": "float64"}), on_bad="drop").to_table("readings")
+///     >>> ctx.run()
+///     >>> ctx.progress.totals.batches, ctx.progress.totals.bad
+///     (3, 1)
+#[pyclass(frozen, eq, module = "tidemill")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Totals(CoreTotals);
+
+#[pymethods]
+impl Totals {
+    /// Batches that were delivered to every output.
+    #[getter]
+    fn batches(&self) -> u64 {
+        self.0.batches
+    }
+
+    /// Records read.
+    #[getter]
+    fn records(&self) -> u64 {
+        self.0.counts.records
+    }
+
+    /// Bytes of their payloads and keys.
+    #[getter]
+    fn bytes(&self) -> u64 {
+        self.0.counts.bytes
+    }
+
+    /// Records that did not fit the format and were dropped.
+    #[getter]
+    fn bad(&self) -> u64 {
+        self.0.counts.bad
+    }
+
+    /// Records without payload, skipped.
+    #[getter]
+    fn tombstones(&self) -> u64 {
+        self.0.counts.tombstones
+    }
+
+    /// Records without event time.
+    #[getter]
+    fn without_time(&self) -> u64 {
+        self.0.counts.without_time
+    }
+
+    /// Records whose event time is too far in the future to be believed.
+    #[getter]
+    fn future(&self) -> u64 {
+        self.0.counts.future
+    }
+
+    /// Rows that came to a window after its end.
+    #[getter]
+    fn late(&self) -> u64 {
+        self.0.counts.late
+    }
+
+    /// Rows delivered to outputs.
+    #[getter]
+    fn output_rows(&self) -> u64 {
+        self.0.counts.output_rows
+    }
+
+    fn __repr__(&self) -> String {
+        let (batches, counts) = (self.0.batches, &self.0.counts);
+        format!("Totals({batches} batches, {} records, {} output rows)", counts.records, counts.output_rows)
     }
 }
 

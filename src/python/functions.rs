@@ -146,17 +146,26 @@ fn lossless(column: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     if source == target {
         return Ok(Arc::clone(column));
     }
-    if family(source) != family(target) && family(source) != Family::Nothing {
+    if !may_become(source, target) {
         return Err(Error::schema(format!("{target} is declared, found {source}"))
             .help("declare or return the other"));
     }
-    let column = &without_zone(column)?;
+    let column = &if family(target) == Family::Day { Arc::clone(column) } else { without_zone(column)? };
     let there = cast_with_options(column, target, &CastOptions::default()).map_err(|_| {
         Error::schema(format!("{target} is declared, found {source}, which does not cast to it"))
     })?;
     match first_change(column, &there)? {
         None => Ok(there),
         Some(row) => Err(changed(column, row, target)),
+    }
+}
+
+/// Whether values may be cast, where that changes none. NumPy and pandas have no dates but midnights without a zone.
+fn may_become(source: &DataType, target: &DataType) -> bool {
+    match (family(source), family(target)) {
+        (Family::Nothing, _) => true,
+        (Family::Instant, Family::Day) => matches!(source, DataType::Timestamp(_, None)),
+        (source, target) => source == target,
     }
 }
 

@@ -3,7 +3,11 @@
 //! It deliberately computes nothing: an object keeps the operator that a shard of a stream would have, so that a
 //! series scores alike in a notebook and in production.
 
-#![expect(clippy::doc_markdown, reason = "the documentation of classes and methods is Python's")]
+#![expect(
+    clippy::doc_markdown,
+    clippy::doc_link_with_quotes,
+    reason = "the documentation of classes and methods is Python's"
+)]
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +37,12 @@ const KEY: &str = "key";
 /// What every detector can do: be given to `detect`, or score arrays by itself.
 ///
 /// A detector in a stream learns each key from scratch; what an object has learnt by itself is its own.
+///
+/// Example:
+///     >>> from tidemill import ml
+///     >>> detector = ml.Ewma(alpha=0.1)
+///     >>> isinstance(detector, ml.Detector), detector.threshold
+///     (True, 0.001)
 #[pyclass(subclass, frozen, module = "tidemill.ml", name = "Detector")]
 pub(crate) struct Detector {
     settings: Arc<dyn crate::detect::Detector>,
@@ -71,6 +81,11 @@ impl Detector {
     }
 
     /// The settings by name.
+    ///
+    /// Example:
+    ///     >>> from tidemill import ml
+    ///     >>> ml.Ewma(alpha=0.1).get_params()["alpha"]
+    ///     0.1
     #[pyo3(signature = (deep=true))]
     fn get_params<'py>(&self, py: Python<'py>, deep: bool) -> PyResult<Bound<'py, PyDict>> {
         let _ = deep; // as scikit-learn calls it; a detector holds no other
@@ -98,6 +113,11 @@ impl Detector {
     ///
     /// Raises:
     ///     SchemaError: values or keys have another shape or type.
+    ///
+    /// Example:
+    ///     >>> from tidemill import ml
+    ///     >>> ml.Ewma(warmup=2).score_then_learn([20.0, 21.0, 99.0, 20.5], keys=["a", "a", "a", "b"]).is_anomaly
+    ///     array([False, False,  True, False])
     #[pyo3(signature = (values, keys=None))]
     fn score_then_learn(
         &self,
@@ -111,6 +131,16 @@ impl Detector {
     }
 
     /// Forgets all that was learnt.
+    ///
+    /// Example:
+    ///     >>> from tidemill import ml
+    ///     >>> detector = ml.Ewma()
+    ///     >>> fresh = detector.save()
+    ///     >>> detector.score_then_learn([20.0, 21.0])
+    ///     Scores(2 values, 0 anomalies)
+    ///     >>> detector.reset()
+    ///     >>> detector.save() == fresh
+    ///     True
     fn reset(&self) -> PyResult<()> {
         *self.lock() = fresh(&self.settings)?;
         Ok(())
@@ -118,6 +148,14 @@ impl Detector {
 
     /// All that was learnt, as an Arrow IPC stream of one row a key (and a checksum after its end). The same state
     /// gives the same bytes.
+    ///
+    /// Example:
+    ///     >>> from tidemill import ml
+    ///     >>> detector = ml.Ewma()
+    ///     >>> scores = detector.score_then_learn([20.0, 21.0])
+    ///     >>> learnt = detector.save()
+    ///     >>> type(learnt), learnt == detector.save()
+    ///     (<class 'bytes'>, True)
     fn save<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = gil::release(py, || self.lock().snapshot().and_then(|snapshot| to_bytes(&snapshot)))?;
         Ok(PyBytes::new(py, &bytes))
@@ -127,6 +165,14 @@ impl Detector {
     ///
     /// Raises:
     ///     CheckpointError: the bytes are damaged, or of another detector; what was learnt stays.
+    ///
+    /// Example:
+    ///     >>> from tidemill import ml
+    ///     >>> learnt, copy = ml.Ewma(warmup=2), ml.Ewma(warmup=2)
+    ///     >>> scores = learnt.score_then_learn([20.0, 21.0])
+    ///     >>> copy.load(learnt.save())
+    ///     >>> copy.score_then_learn([99.0]).is_anomaly
+    ///     array([ True])
     fn load(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
         Ok(gil::release(py, || self.lock().restore(&of_bytes(data)?))?)
     }
@@ -189,6 +235,12 @@ impl Ewma {
 }
 
 /// What a detector says of each value.
+///
+/// Example:
+///     >>> from tidemill import ml
+///     >>> scores = ml.Ewma(warmup=2).score_then_learn([20.0, 21.0, 99.0])
+///     >>> scores.score.round(1), scores.p_value < 0.001, scores.is_anomaly, len(scores)
+///     (array([  nan,   nan, 362.2]), array([False, False,  True]), array([False, False,  True]), 3)
 #[pyclass(frozen, module = "tidemill.ml", name = "Scores")]
 pub(crate) struct Scores {
     score: Float64Array,

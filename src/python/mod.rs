@@ -41,7 +41,7 @@ mod _native {
         SinkError, SourceError, TidemillError,
     };
     #[pymodule_export]
-    use crate::python::event::{Event, Progress};
+    use crate::python::event::{Event, Progress, Totals};
     #[pymodule_export]
     use crate::python::ml::{Detector, Ewma, Scores};
     #[pymodule_export]

@@ -2,6 +2,8 @@
 //!
 //! It deliberately invents no types of its own: the names are Arrow's, as the formats take them.
 
+#![expect(clippy::doc_link_with_quotes, reason = "the documentation of classes and methods is Python's")]
+
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
@@ -15,6 +17,18 @@ use crate::error::{Error, nearest};
 use crate::types::{parse_type, type_name};
 
 /// Names and types of columns, in order.
+///
+/// Args:
+///     columns: a dict of names and types, or anything with the Arrow schema capsule, such as a `pyarrow.Schema`.
+///
+/// Raises:
+///     `SchemaError`: a type's name is unknown; the message shows the nearest.
+///
+/// Example:
+///     >>> import tidemill as tm
+///     >>> schema = tm.Schema({"device": "string", "ts": "timestamp[ms]"})
+///     >>> schema.names, schema.types, schema["ts"], "t" in schema, len(schema)
+///     (['device', 'ts'], ['string', 'timestamp[ms]'], 'timestamp[ms]', False, 2)
 #[pyclass(frozen, eq, module = "tidemill")]
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Schema(pub(crate) SchemaRef);

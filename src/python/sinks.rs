@@ -4,6 +4,7 @@
 //! nothing itself: functions are called by the core's callback sink, loops read from the core's channel sink.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,16 +25,22 @@ use crate::sink::channel::{Batches, Next, channel};
 use crate::sink::encode::{HeaderSpec, KeySpec, OutputFormat};
 use crate::sink::kafka::{KafkaSink, KafkaSinkSettings, RecordTime};
 use crate::sink::pprint::PrintSink;
+use crate::sink::table::{Table, TableSink};
 use crate::sink::{Delivery, Sink};
 
 /// A sink that calls a Python function with each batch.
 pub(crate) fn open_foreach(callable: Callable, empty: bool, label: String) -> OpenSink {
-    let empty = if empty { EmptyBatches::Deliver } else { EmptyBatches::Skip };
+    let empty = empty_batches(empty);
     Arc::new(move |_| {
         let callable = callable.clone();
         let call = move |delivery: &Delivery| call(&callable, delivery);
         Ok(Box::new(CallbackSink::from_fn(label.clone(), empty, call)))
     })
+}
+
+/// What `empty=` says.
+pub(crate) fn empty_batches(empty: bool) -> EmptyBatches {
+    if empty { EmptyBatches::Deliver } else { EmptyBatches::Skip }
 }
 
 fn call(callable: &Callable, delivery: &Delivery) -> Result<()> {
@@ -89,9 +96,47 @@ impl BatchIterator {
     }
 }
 
-/// A sink that prints the first `rows` rows of each batch to Python's `sys.stdout`, where a notebook shows them.
-pub(crate) fn open_pprint(rows: usize) -> OpenSink {
-    Arc::new(move |_| Ok(Box::new(PrintSink::new(Box::new(PythonStdout), rows))))
+/// What `pprint` was told.
+#[derive(Debug)]
+pub(crate) struct PrintOutput {
+    pub(crate) rows: usize,
+    pub(crate) empty: EmptyBatches,
+    pub(crate) title: Title,
+}
+
+/// What a header says beside the time.
+#[derive(Debug)]
+pub(crate) enum Title {
+    /// The user's name for the output.
+    Named(String),
+    /// The operator and the line, where the context has other outputs to tell this one from.
+    OneOf(Arc<AtomicUsize>, String),
+}
+
+impl Title {
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Named(name) => Some(name.clone()),
+            Self::OneOf(outputs, name) => (outputs.load(Ordering::Relaxed) > 1).then(|| name.clone()),
+        }
+    }
+}
+
+/// A sink that prints the first rows of each batch to Python's `sys.stdout`, where a notebook shows them.
+pub(crate) fn open_pprint(output: PrintOutput) -> OpenSink {
+    Arc::new(move |_| {
+        let sink = PrintSink::new(Box::new(PythonStdout), output.rows);
+        Ok(Box::new(sink.titled(output.title.text()).with_empty(output.empty)))
+    })
+}
+
+/// A sink that keeps the last rows of the run in `table`.
+pub(crate) fn open_table(name: &str, table: Table) -> OpenSink {
+    let label = format!("to_table({name})");
+    Arc::new(move |_| {
+        table.clear();
+        Ok(Box::new(TableSink::new(label.clone(), table.clone())))
+    })
 }
 
 /// Python's own standard output, as it is at each write: notebooks and tests put another in its place.

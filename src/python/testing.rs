@@ -2,6 +2,12 @@
 //!
 //! They are the core's own; nothing here is simulated twice.
 
+#![expect(
+    clippy::doc_markdown,
+    clippy::doc_link_with_quotes,
+    reason = "the documentation of classes and methods is Python's"
+)]
+
 use std::sync::Arc;
 
 use pyo3::exceptions::PyBaseException;
@@ -20,6 +26,16 @@ use crate::time::{BatchTime, Clock, ManualClock as CoreClock};
 /// Args:
 ///     topic: the name of its one topic.
 ///     partitions: how many partitions it has; 1 by default.
+///
+/// Example:
+///     >>> import tidemill as tm
+///     >>> source = tm.testing.ScriptedSource("readings", partitions=2)
+///     >>> source.push(1, [b'{"t": 20.5}'])
+///     >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+///     >>> [batch["t"].tolist() for batch in ctx.scripted(source, format=tm.Json({"t": "float64"}))]
+///     [[20.5]]
+///     >>> source.topic, source.acknowledged
+///     ('readings', [('readings', 0, 0), ('readings', 1, 1)])
 #[pyclass(frozen, module = "tidemill.testing")]
 #[derive(Clone, Debug)]
 pub(crate) struct ScriptedSource {
@@ -51,6 +67,11 @@ impl ScriptedSource {
     ///
     /// Raises:
     ///     `ConfigError`: the payloads are no list, or one of them is no bytes; nothing is appended then.
+    ///
+    /// Example:
+    ///     >>> import tidemill as tm
+    ///     >>> source = tm.testing.ScriptedSource()
+    ///     >>> source.push(0, [b"1", None], key=b"pump", timestamp=1_700_000_000_000)
     #[pyo3(signature = (partition, payloads, key = None, timestamp = -1))]
     fn push(
         &self,
@@ -68,21 +89,65 @@ impl ScriptedSource {
     }
 
     /// Appends offsets without records to a partition, as compaction and transaction markers leave them.
+    ///
+    /// Example:
+    ///     >>> import tidemill as tm
+    ///     >>> source = tm.testing.ScriptedSource()
+    ///     >>> source.hole(0, 3)
+    ///     >>> source.push(0, [b"a"])
+    ///     >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    ///     >>> records = ctx.scripted(source, format=tm.Raw(), metadata=["offset"])
+    ///     >>> [batch["kafka_offset"].tolist() for batch in records]
+    ///     [[3]]
     fn hole(&self, partition: i32, count: usize) {
         self.source.hole(partition, count);
     }
 
     /// Removes what lies before an offset of a partition, as retention does.
+    ///
+    /// Example:
+    ///     >>> import tidemill as tm
+    ///     >>> source = tm.testing.ScriptedSource()
+    ///     >>> source.push(0, [b"a", b"b", b"c"])
+    ///     >>> source.trim(0, 2)
+    ///     >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    ///     >>> [batch["value"].tolist() for batch in ctx.scripted(source, format=tm.Raw())]
+    ///     [[b'c']]
     fn trim(&self, partition: i32, earliest: i64) {
         self.source.trim(partition, Offset(earliest));
     }
 
     /// Makes every fetch wait, before it gives its first record, until `release`.
+    ///
+    /// Example:
+    ///     >>> import tidemill as tm
+    ///     >>> source = tm.testing.ScriptedSource()
+    ///     >>> source.push(0, [b"a"])
+    ///     >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    ///     >>> ctx.scripted(source, format=tm.Raw()).to_table("records")
+    ///     >>> source.stall()
+    ///     >>> ctx.start()
+    ///     >>> source.await_fetch()
+    ///     True
+    ///     >>> ctx.table("records").num_rows
+    ///     0
+    ///     >>> source.release()
+    ///     >>> ctx.await_termination(), ctx.table("records").num_rows
+    ///     (True, 1)
     fn stall(&self) {
         self.source.stall();
     }
 
     /// Lets stalled fetches go on.
+    ///
+    /// Example:
+    ///     >>> import tidemill as tm
+    ///     >>> source = tm.testing.ScriptedSource()
+    ///     >>> source.stall()
+    ///     >>> source.release()
+    ///     >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    ///     >>> list(ctx.scripted(source, format=tm.Raw()))
+    ///     []
     fn release(&self) {
         self.source.release();
     }
@@ -91,6 +156,11 @@ impl ScriptedSource {
     ///
     /// Returns:
     ///     Whether one does.
+    ///
+    /// Example:
+    ///     >>> import tidemill as tm
+    ///     >>> tm.testing.ScriptedSource().await_fetch(timeout=0.0)
+    ///     False
     #[pyo3(signature = (timeout = None))]
     fn await_fetch(&self, py: Python<'_>, timeout: Option<Span>) -> PyResult<bool> {
         gil::wait(py, timeout.map(|span| span.0), |turn| self.source.await_waiting_fetch_for(turn))
@@ -107,6 +177,19 @@ impl ScriptedSource {
     ///
     /// Raises:
     ///     `ConfigError`: there is no such call.
+    ///
+    /// Example:
+    ///     >>> import tidemill as tm
+    ///     >>> source = tm.testing.ScriptedSource()
+    ///     >>> source.push(0, [b"a"])
+    ///     >>> source.fail_next("fetch", OSError("the disk is gone"))
+    ///     >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    ///     >>> for batch in ctx.scripted(source, format=tm.Raw()):
+    ///     ...     print(batch)
+    ///     Traceback (most recent call last):
+    ///         ...
+    ///     OSError: the disk is gone
+    ///     ...
     #[pyo3(signature = (call, error, *, after = 0, passing = false))]
     fn fail_next(
         &self,
@@ -175,6 +258,13 @@ fn call_of(name: &str, after: u64) -> Result<Call> {
 ///
 /// Args:
 ///     start: where it stands, in seconds since the epoch; 0 by default.
+///
+/// Example:
+///     >>> import tidemill as tm
+///     >>> clock = tm.testing.ManualClock(start=1_700_000_000.0)
+///     >>> ctx = tm.StreamingContext("1s", clock=clock)
+///     >>> clock.now
+///     1700000000.0
 #[pyclass(frozen, module = "tidemill.testing")]
 #[derive(Clone, Debug)]
 pub(crate) struct ManualClock(pub(crate) Arc<CoreClock>);
@@ -189,6 +279,13 @@ impl ManualClock {
     }
 
     /// Moves the time forward, by `"500ms"`, a timedelta or seconds.
+    ///
+    /// Example:
+    ///     >>> import tidemill as tm
+    ///     >>> clock = tm.testing.ManualClock()
+    ///     >>> clock.advance("500ms")
+    ///     >>> clock.now
+    ///     0.5
     fn advance(&self, by: Span) {
         self.0.advance(by.0);
     }

@@ -10,6 +10,7 @@ pub mod contract;
 pub mod encode;
 pub mod kafka;
 pub mod pprint;
+pub mod table;
 
 use std::fmt;
 

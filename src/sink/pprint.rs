@@ -11,6 +11,7 @@ use arrow::datatypes::{SchemaRef, TimeUnit};
 use arrow::util::display::FormatOptions;
 use arrow::util::pretty::pretty_format_batches_with_options;
 
+use super::callback::EmptyBatches;
 use super::encode::text::{Zone, push_timestamp};
 use super::{Delivery, Sink};
 use crate::error::{Error, Result};
@@ -22,12 +23,26 @@ const RULE: &str = "-------------------------------------------";
 pub struct PrintSink {
     out: Box<dyn Write + Send>,
     rows: usize,
+    title: Option<String>,
+    empty: EmptyBatches,
 }
 
 impl PrintSink {
-    /// A sink that prints the first `rows` of each batch to `out`.
+    /// A sink that prints the first `rows` of each batch that has any to `out`.
     pub fn new(out: Box<dyn Write + Send>, rows: usize) -> Self {
-        Self { out, rows }
+        Self { out, rows, title: None, empty: EmptyBatches::Skip }
+    }
+
+    /// Says in each header which of several streams the rows are of.
+    #[must_use]
+    pub fn titled(self, title: Option<String>) -> Self {
+        Self { title, ..self }
+    }
+
+    /// Whether a batch without rows shows its time, as in Spark.
+    #[must_use]
+    pub fn with_empty(self, empty: EmptyBatches) -> Self {
+        Self { empty, ..self }
     }
 }
 
@@ -48,14 +63,13 @@ impl Sink for PrintSink {
 
     /// Prints a batch in one write, so that the lines of two streams do not mix.
     fn deliver(&mut self, delivery: &Delivery) -> Result<()> {
-        let text = page(delivery, self.rows)?;
+        let text = self.page(delivery)?;
         let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
         written.map_err(|error| Error::sink(format!("pprint cannot write: {error}")).caused_by(error))
     }
 
-    /// As in Spark, a batch without rows shows its time.
     fn wants_empty(&self) -> bool {
-        true
+        self.empty == EmptyBatches::Deliver
     }
 
     fn close(&mut self) -> Result<()> {
@@ -63,18 +77,21 @@ impl Sink for PrintSink {
     }
 }
 
-fn page(delivery: &Delivery, rows: usize) -> Result<String> {
-    let shown = first(&delivery.rows, rows);
-    let mut text = format!("{RULE}\nTime: {}\n{RULE}\n", clock_text(delivery.time));
-    if !shown.is_empty() {
-        let options = FormatOptions::new().with_null("null").with_display_error(true);
-        text += &pretty_format_batches_with_options(&shown, &options)?.to_string();
-        text.push('\n');
+impl PrintSink {
+    fn page(&self, delivery: &Delivery) -> Result<String> {
+        let shown = first(&delivery.rows, self.rows);
+        let title = self.title.as_ref().map_or_else(String::new, |title| format!(" ({title})"));
+        let mut text = format!("{RULE}\nTime: {}{title}\n{RULE}\n", clock_text(delivery.time));
+        if !shown.is_empty() {
+            let options = FormatOptions::new().with_null("null").with_display_error(true);
+            text += &pretty_format_batches_with_options(&shown, &options)?.to_string();
+            text.push('\n');
+        }
+        if delivery.num_rows() > self.rows {
+            text += "...\n";
+        }
+        Ok(text + "\n")
     }
-    if delivery.num_rows() > rows {
-        text += "...\n";
-    }
-    Ok(text + "\n")
 }
 
 fn first(chunks: &[RecordBatch], rows: usize) -> Vec<RecordBatch> {

@@ -1,7 +1,7 @@
 //! The snapshot of window panes: many tables of keys as one record batch, and back.
 //!
 //! It is a snapshot of keyed state with one more column, the pane; rows are sorted by key group, pane and key, so that a
-//! new owner takes its key groups as one run. Like [`snapshot`](crate::state::snapshot) it deliberately does not know
+//! new owner takes its key groups as one run. Like [`crate::state::snapshot`] it deliberately does not know
 //! what the state columns mean.
 
 use std::collections::BTreeMap;

@@ -598,6 +598,25 @@ fn a_wrong_rename_hides_none_of_the_mistakes_after_it() {
     assert!(said.contains("2 mistakes") && said.contains("\"zz\"") && said.contains("\"yy\""), "{said}");
 }
 
+#[test]
+fn a_wrong_column_hides_no_other_mistake_and_causes_none() {
+    let mut job = Job::new(1);
+    let source = job.source(0);
+    let columns = vec![named("device", col("device")), named("bad", col("xx")), named("n", col("n"))];
+    let narrow = job.add(Operator::Select(columns), &[source]);
+    let filtered = job.add(Operator::Filter(col("bad").gt(Expression::lit(3.0))), &[narrow]);
+    let keyed = job.add(Operator::KeyBy(strings(&["device"])), &[filtered]);
+    let scored = job.add(detect("bad", ""), &[keyed]);
+    let columns = vec![named("more", col("bad") + col("n")), named("y", col("yy"))];
+    let wide = job.add(Operator::WithColumns(columns), &[scored]);
+    let dropped = job.add(Operator::Drop(strings(&["more", "y", "zz"])), &[wide]);
+    job.output(dropped);
+    let said = job.plan.check().err().unwrap().to_string();
+    for part in ["3 mistakes", "\"xx\"", "\"yy\"", "\"zz\""] {
+        assert!(said.contains(part), "{part} is missing in: {said}");
+    }
+}
+
 /// A sink to a topic, as the plan knows it.
 #[derive(Debug)]
 struct ToKafka(KafkaSinkSettings);

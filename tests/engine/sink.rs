@@ -16,6 +16,7 @@ use tidemill::sink::callback::{CallbackSink, EmptyBatches};
 use tidemill::sink::channel::{Batches, Next, channel};
 use tidemill::sink::contract::{self, Breakable, Broken, Fixture, delivery};
 use tidemill::sink::pprint::PrintSink;
+use tidemill::sink::table::{Keep, Table, TableSink};
 use tidemill::sink::{Delivery, Sink};
 use tidemill::time::BatchTime;
 
@@ -294,4 +295,112 @@ fn no_rows_and_no_room_print_as_in_spark() {
                 -------------------------------------------\n";
     assert_eq!(printed(1_700_000_001_000, vec![], 10), format!("{head}\n"));
     assert_eq!(printed(1_700_000_001_000, readings(), 0), format!("{head}...\n\n"));
+}
+
+#[test]
+fn batches_without_rows_are_printed_only_on_demand() {
+    let sink = || PrintSink::new(Box::new(Paper::default()), 10);
+    assert!(!sink().wants_empty());
+    assert!(sink().with_empty(EmptyBatches::Deliver).wants_empty());
+}
+
+#[test]
+fn a_title_stands_beside_the_time() {
+    let paper = Paper::default();
+    let mut sink = PrintSink::new(Box::new(paper.clone()), 0).titled(Some("hot".to_owned()));
+    sink.deliver(&Delivery { time: BatchTime(1_700_000_001_000), ..delivery(1, 0..0) }).unwrap();
+    assert!(paper.text().contains("\nTime: 2023-11-14 22:13:21 (hot)\n"), "{}", paper.text());
+}
+
+struct InMemory(Table);
+
+impl Fixture for InMemory {
+    fn sink(&mut self) -> Box<dyn Sink> {
+        Box::new(TableSink::new("table", self.0.clone()))
+    }
+
+    fn arrived(&mut self) -> Vec<i64> {
+        kept(&self.0)
+    }
+
+    fn refused(&self) -> Option<SchemaRef> {
+        None
+    }
+
+    fn set_broken(&mut self, _: Broken) -> Breakable {
+        Breakable::No
+    }
+}
+
+fn last(rows: usize) -> Keep {
+    Keep::Last(rows.try_into().unwrap())
+}
+
+fn kept(table: &Table) -> Vec<i64> {
+    let rows = table.snapshot().rows;
+    rows.iter().flat_map(|rows| rows.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
+}
+
+fn filled(keep: Keep, deliveries: &[std::ops::Range<i64>]) -> Table {
+    let table = Table::new(keep);
+    let mut sink = TableSink::new("table", table.clone());
+    sink.open(&contract::schema()).unwrap();
+    for (batch, rows) in (0..).zip(deliveries) {
+        sink.deliver(&delivery(batch, rows.clone())).unwrap();
+    }
+    table
+}
+
+/// `rows` rows in batches of `size`.
+fn in_batches(rows: i64, size: usize) -> Vec<std::ops::Range<i64>> {
+    let numbers: Vec<i64> = (0..rows).collect();
+    numbers.chunks(size).map(|batch| batch[0]..batch[batch.len() - 1] + 1).collect()
+}
+
+#[test]
+fn the_table_sink_keeps_the_contract() {
+    for keep in [Keep::All, last(1_000_000)] {
+        contract::check(&mut InMemory(Table::new(keep)));
+    }
+}
+
+#[test]
+fn a_table_keeps_the_last_rows_in_order_whatever_the_batches() {
+    for size in [1, 7, 999, 1_000, 2_500] {
+        let deliveries = in_batches(5_000, size);
+        for limit in [1, 999, 1_000, 1_001, 4_999, 5_000, 5_001] {
+            let table = filled(last(limit), &deliveries);
+            let first = 5_000 - i64::try_from(limit.min(5_000)).unwrap();
+            assert_eq!(kept(&table), (first..5_000).collect::<Vec<_>>(), "{limit} rows, batches of {size}");
+            assert_eq!(table.snapshot().delivered, 5_000);
+        }
+    }
+}
+
+#[test]
+fn a_table_of_small_batches_has_few_chunks() {
+    let deliveries = in_batches(20_000, 1);
+    let table = filled(Keep::All, &deliveries);
+    assert_eq!(kept(&table).len(), 20_000);
+    let chunks = table.snapshot().rows.len();
+    assert!(chunks < 30, "{chunks} chunks");
+}
+
+#[test]
+fn a_table_lets_go_of_the_memory_of_what_it_pushed_out() {
+    let table = filled(last(10), &in_batches(1_000, 1_000));
+    let held: usize = table.snapshot().rows.iter().map(RecordBatch::get_array_memory_size).sum();
+    let whole: usize = delivery(0, 0..1_000).rows.iter().map(RecordBatch::get_array_memory_size).sum();
+    assert!(held * 10 < whole, "{held} of {whole} bytes are held for 10 of 1,000 rows");
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was() {
+    let table = filled(last(3), &in_batches(3, 3));
+    let before = table.snapshot();
+    TableSink::new("table", table.clone()).deliver(&delivery(1, 3..5)).unwrap();
+    assert_eq!((before.num_rows(), before.delivered), (3, 3));
+    assert_eq!(kept(&table), [2, 3, 4]);
+    table.clear();
+    assert_eq!((table.snapshot().num_rows(), table.snapshot().delivered), (0, 0));
 }

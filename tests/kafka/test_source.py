@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -102,11 +103,15 @@ def test_group_offsets_are_committed_after_each_batch(kafka: Clients, topic: str
     ctx = tm.StreamingContext("50ms")
     group = f"{topic}-group"
     numbers(ctx, kafka, topic, starting="earliest", group_id=group).foreach_batch(lambda batch: None)
+
+    def is_committed(end: int) -> bool:
+        return committed(kafka, group, topic) == {0: end}
+
     ctx.start()
     try:
         for end in (1, 3):
             kafka.produce(topic, [b"1"] * (end - kafka.ends(topic)[0]))
-            eventually(lambda end=end: committed(kafka, group, topic) == {0: end}, ctx)
+            eventually(partial(is_committed, end), ctx)
     finally:
         ctx.stop()
 

@@ -89,7 +89,7 @@ def test_a_nested_dict_is_a_struct_and_a_wrong_type_names_its_column() -> None:
     with pytest.raises(tm.TidemillError, match=r'did you mean "float64".*column "x"'):
         tm.Schema({"x": "flot64"})
     with pytest.raises(tm.SchemaError, match="a schema is expected, found int"):
-        tm.Schema(3)  # type: ignore[arg-type]
+        tm.Schema(3)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import textwrap
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -129,12 +130,16 @@ def test_batches_come_at_the_ticks_of_a_manual_clock(source: ScriptedSource, clo
         times.append(batch.time.timestamp())
         done.release()
 
+    def advanced() -> bool:
+        clock.advance("100ms")
+        return done.acquire(blocking=False)
+
     ctx = tm.StreamingContext("2s", clock=clock)
     ctx.scripted(source, format=FORMAT).foreach_batch(take, empty=True)
     with ctx:
         ctx.start()
         for _ in range(3):
-            eventually(lambda: clock.advance("100ms") is None and done.acquire(blocking=False))
+            eventually(advanced)
     assert times[0] % 2 == 0
     assert all(later - earlier >= 2 for earlier, later in pairwise(times))
 
@@ -162,9 +167,11 @@ def test_the_plan_may_not_change_while_it_runs(source: ScriptedSource) -> None:
 def test_two_contexts_run_side_by_side() -> None:
     sources = [ScriptedSource(), ScriptedSource()]
     seen = [threading.Event(), threading.Event()]
-    contexts = [
-        running(one, lambda _, event=event: event.set()) for one, event in zip(sources, seen, strict=True)
-    ]
+
+    def saw(event: threading.Event, _: tm.Batch) -> None:
+        event.set()
+
+    contexts = [running(one, partial(saw, event)) for one, event in zip(sources, seen, strict=True)]
     for ctx in contexts:
         ctx.start()
     for one in sources:

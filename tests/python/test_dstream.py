@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,12 @@ def test_all_mistakes_of_a_plan_come_at_once_with_their_lines(
     assert "test_dstream.py:" in text
     assert '"y"' in text
     assert '"z"' in text
+
+
+def test_a_stream_shows_its_columns_or_what_is_wrong(numbers: Numbers) -> None:
+    stream = numbers(1)
+    assert repr(stream) == 'DStream(Schema({"x": "float64"}))'
+    assert 'there is no column "y"' in repr(stream.filter("y > 1"))
 
 
 def test_explain_shows_operators_lines_and_the_guarantee(
@@ -312,9 +319,12 @@ def test_a_function_that_takes_more_than_a_batch_is_refused_where_it_is_named(nu
         with pytest.raises(
             tm.ConfigError, match=r"missing a required argument: 'epoch'; .* batch\.id and batch\.time"
         ):
-            operator(write)
+            operator(write)  # type: ignore[arg-type]
+
+    def repeat(batch: tm.Batch, times: int = 2) -> None: ...
+
     stream.foreach_batch(print)
-    stream.foreach_batch(lambda batch, times=2: print(times))
+    stream.foreach_batch(repeat)
 
 
 def test_a_function_whose_call_does_nothing_is_refused(numbers: Numbers) -> None:
@@ -326,7 +336,7 @@ def test_a_function_whose_call_does_nothing_is_refused(numbers: Numbers) -> None
     stream = numbers(1)
     for operator in stream.foreach_batch, stream.map_batches:
         with pytest.raises(tm.ConfigError, match=r"found the coroutine function .*later"):
-            operator(later)  # type: ignore[arg-type]
+            operator(later)
         with pytest.raises(tm.ConfigError, match=r"found the generator function .*lazy"):
             operator(lazy)
 
@@ -365,6 +375,46 @@ def test_pprint_prints_to_pythons_own_output(
     assert "1.5" in out
     assert "99.5" not in out
     assert "..." in out
+
+
+def printing(ctx: tm.StreamingContext, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What stands beside the time of each header that a job prints."""
+    ctx.run()
+    heads = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Time: ")]
+    return [re.sub(r"^Time: \S+ \S+( |$)", "", head) for head in heads]
+
+
+def test_a_single_pprint_has_no_title_and_a_named_one_has_its_name(
+    source: ScriptedSource, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.push(0, [b"a"])
+    for name, title in ((None, ""), ("hot", "(hot)")):
+        ctx = tm.StreamingContext(trigger=tm.available_now())
+        ctx.scripted(source, format=tm.Raw()).pprint(name=name)
+        assert printing(ctx, capsys) == [title]
+
+
+def test_several_pprints_are_told_apart_by_operator_and_line(
+    numbers: Numbers, drained: tm.StreamingContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = numbers(1.5)
+    stream.filter("x > 1").pprint()
+    stream.pprint(name="all")
+    first, second = printing(drained, capsys)
+    assert re.fullmatch(r"\(filter, test_dstream\.py:\d+\)", first)
+    assert second == "(all)"
+
+
+@pytest.mark.parametrize(("empty", "headers"), [(False, 0), (True, 1)])
+def test_batches_without_rows_are_printed_only_on_demand(
+    numbers: Numbers,
+    drained: tm.StreamingContext,
+    capsys: pytest.CaptureFixture[str],
+    empty: bool,
+    headers: int,
+) -> None:
+    numbers(1.5).filter("x > 5").pprint(empty=empty)
+    assert len(printing(drained, capsys)) == headers
 
 
 def test_pprint_refuses_a_number_of_rows_below_zero(numbers: Numbers) -> None:
@@ -534,9 +584,10 @@ def test_starting_and_ending_are_heeded(source: ScriptedSource) -> None:
 
 def test_bad_records_are_dropped_and_counted_or_fail(source: ScriptedSource) -> None:
     source.push(0, [b'{"x": 1}', b"oops", b'{"x": 2}', None])
-    for on_bad in ("drop", "fail"):
+    choices: tuple[Literal["drop", "fail"], ...] = ("drop", "fail")
+    for on_bad in choices:
         ctx = tm.StreamingContext(trigger=tm.available_now())
-        ctx.scripted(source, format=tm.Json({"x": "float64"}), on_bad=on_bad).foreach_batch(lambda _: None)  # type: ignore[arg-type]
+        ctx.scripted(source, format=tm.Json({"x": "float64"}), on_bad=on_bad).foreach_batch(lambda _: None)
         if on_bad == "fail":
             with pytest.raises(tm.DataError, match=r"readings.*partition 0.*offset 1"):
                 ctx.run()

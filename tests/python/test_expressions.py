@@ -2,6 +2,7 @@
 
 import datetime as dt
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_an_expression_reads_as_it_was_meant(expression: Expr, text: str | None)
         (np.bool_(True), "true"),
     ],
 )
-def test_python_values_are_literals(value: object, text: str) -> None:
+def test_python_values_are_literals(value: Any, text: str) -> None:
     assert str(lit(value)) == text
 
 
@@ -83,7 +84,7 @@ def test_a_literal_takes_a_type() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), [1], {"a": 1}, 1j])
-def test_what_is_no_literal_is_refused(value: object) -> None:
+def test_what_is_no_literal_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="expected an expression or a literal"):
         col("a") + value
 
@@ -109,7 +110,7 @@ def test_an_expression_has_no_truth() -> None:
 
 def test_a_column_is_named_by_text() -> None:
     with pytest.raises(TypeError, match="lit"):
-        col(5)
+        col(5)  # type: ignore[arg-type]
 
 
 def test_a_text_is_not_several_values() -> None:

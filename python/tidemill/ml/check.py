@@ -17,7 +17,15 @@ Floats = npt.NDArray[np.float64]
 
 
 class ScoresLike(Protocol):
-    """What a detector says of n values."""
+    """What a detector says of n values: any object with these three attributes.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import numpy as np
+        >>> from tidemill import ml
+        >>> nothing = np.array([np.nan])
+        >>> scores: ml.ScoresLike = SimpleNamespace(score=nothing, p_value=nothing, is_anomaly=np.array([False]))
+    """
 
     @property
     def score(self) -> Floats:
@@ -33,7 +41,24 @@ class ScoresLike(Protocol):
 
 
 class DetectorLike(Protocol):
-    """What `check` needs of a detector: these four methods and ``threshold``."""
+    """What `check` needs of a detector: these four methods and ``threshold``.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import numpy as np
+        >>> from tidemill import ml
+        >>> class Silent:
+        ...     threshold = 1e-3
+        ...     def score_then_learn(self, values, keys=None):
+        ...         nothing = np.full(len(values), np.nan)
+        ...         return SimpleNamespace(score=nothing, p_value=nothing, is_anomaly=np.zeros(len(values), bool))
+        ...     def reset(self): pass
+        ...     def save(self): return b""
+        ...     def load(self, data): pass
+        >>> detector: ml.DetectorLike = Silent()
+        >>> detector.score_then_learn(np.array([20.0])).is_anomaly
+        array([False])
+    """
 
     @property
     def threshold(self) -> float:
@@ -57,7 +82,13 @@ class DetectorLike(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """A check that did not hold: its name, and what was expected and seen."""
+    """A check that did not hold: its name, and what was expected and seen.
+
+    Example:
+        >>> from tidemill import ml
+        >>> print(ml.Failure("causal", "row 3 changed when row 4 did"))
+        causal: row 3 changed when row 4 did
+    """
 
     check: str
     reason: str
@@ -67,7 +98,15 @@ class Failure:
 
 
 class CheckFailedError(AssertionError):
-    """A detector does not do what every detector must; ``failures`` names each check that did not hold."""
+    """A detector does not do what every detector must; ``failures`` names each check that did not hold.
+
+    Example:
+        >>> from tidemill import ml
+        >>> error = ml.CheckFailedError("Mine()", [ml.Failure("causal", "row 3 changed when row 4 did")])
+        >>> print(error)
+        'Mine()' fails 1 checks:
+          causal: row 3 changed when row 4 did
+    """
 
     def __init__(self, detector: object, failures: list[Failure]) -> None:
         super().__init__("\n  ".join([f"{detector!r} fails {len(failures)} checks:", *map(str, failures)]))

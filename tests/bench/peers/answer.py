@@ -143,9 +143,9 @@ def _is_end(message: Message) -> bool:
 def _by_partition(messages: list[Message]) -> Iterator[tuple[int, list[bytes]]]:
     values: dict[int, list[bytes]] = {}
     for message in messages:
-        value = message.value()
-        if message.error() is None and value is not None:
-            values.setdefault(message.partition(), []).append(value)
+        partition, value = message.partition(), message.value()
+        if message.error() is None and partition is not None and value is not None:
+            values.setdefault(partition, []).append(value)
     yield from values.items()
 
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidemill::driver::{JobSink, Running, Stop, Trigger, Waited, start};
 use tidemill::error::{Error, ErrorKind};
-use tidemill::event::Event;
+use tidemill::event::{Event, Totals};
 use tidemill::offset::{Offset, TopicPartition};
 use tidemill::time::{BatchId, Interval};
 
@@ -516,6 +516,11 @@ fn progress_tells_what_the_batch_did() {
         "10 records in 100 ms, found {}",
         progress.input_rate
     );
+    assert_eq!(progress.totals, Totals { batches: 1, counts: progress.counts });
+    fixture.clock.advance(Duration::from_millis(100));
+    fixture.stage.wait_until("another batch", |stage| stage.completed() == 2);
+    let totals = running.progress().unwrap().totals;
+    assert_eq!((totals.batches, totals.counts.records, totals.counts.output_rows), (2, 20, 20));
 }
 
 #[test]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from tests.bench import columns, growth, imports, jobs, latency, machine, memory
 from tests.bench.figure import ROUNDS, Figure, table
 from tests.bench.peers import comparison
 from tests.bench.peers.sides import SIDES
-from tests.bench.settings import RECORDS, Settings
+from tests.bench.readings import LATE_SHARE
+from tests.bench.settings import LIMIT_S, RECORDS, Settings
 from tests.kafka.broker import Broker
 
 Bench = Callable[[Settings], Iterable[Figure]]
@@ -82,6 +84,14 @@ def _options(names: list[str]) -> argparse.Namespace:
         help=f"compare with this one only, of {', '.join(names_of_peers)}",
     )  # fmt: skip
     parser.add_argument(
+        "--late", type=int, default=0, metavar="MS", dest="late_ms",
+        help=f"{LATE_SHARE:.0%} of the records come up to so late (with --topic: may come); all peers wait so long",
+    )  # fmt: skip
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT_S, metavar="S", dest="limit_s",
+        help=f"end a run of a peer after so many seconds (default: {LIMIT_S:.0f}), and run it no more",
+    )  # fmt: skip
+    parser.add_argument(
         "--out", type=Path, default=Path("figures.md"), help="where the table goes (default: figures.md)"
     )
     parser.add_argument(
@@ -95,12 +105,15 @@ def _options(names: list[str]) -> argparse.Namespace:
 
 @contextmanager
 def _settings(options: argparse.Namespace) -> Iterator[Settings]:
-    asked = (options.topic, options.records, options.rounds, tuple(options.peer or ()), options.out)
+    settings = Settings(
+        options.broker or "", options.topic, options.records, options.rounds, tuple(options.peer or ()), options.out,
+        late_ms=options.late_ms, limit_s=options.limit_s,
+    )  # fmt: skip
     if options.broker:
-        yield Settings(options.broker, *asked)
+        yield settings
         return
     with Broker() as broker:
-        yield Settings(broker.bootstrap_servers, *asked)
+        yield replace(settings, bootstrap_servers=broker.bootstrap_servers)
 
 
 if __name__ == "__main__":

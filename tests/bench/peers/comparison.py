@@ -18,6 +18,7 @@ from tests.bench.peers import answer
 from tests.bench.peers.answer import MEANS_WITHIN, Expected
 from tests.bench.peers.connector import spark_connector
 from tests.bench.peers.sides import NOT_INSTALLABLE, SIDES, Run, Side
+from tests.bench.readings import LATE_SHARE
 from tests.bench.settings import Settings
 
 RECORDS = 1_000_000
@@ -119,12 +120,21 @@ def _figures(results: list[Result]) -> Iterator[Figure]:
 
 def _above(settings: Settings, expected: Expected, load: float) -> str:
     """What a table is of."""
+    records = f"{expected.records:,} records{_lateness(settings)}"
     return (
         f"{machine.describe()}\n* load of the machine before the first run: {load:.1f}\n"
-        f"* {expected.records:,} records, {expected.windows.num_rows:,} windows of 10 s by device; medians of "
+        f"* {records}, {expected.windows.num_rows:,} windows of 10 s by device; medians of "
         f"{settings.rounds} runs in turn; every side's windows compared with those of a pass of NumPy: "
         f"counts equal, means within {MEANS_WITHIN}"
     )
+
+
+def _lateness(settings: Settings) -> str:
+    """How many come late is known of what is filled here."""
+    if not settings.late_ms:
+        return ""
+    how_many = "some" if settings.asked_topic else f"{LATE_SHARE:.0%} of them"
+    return f", {how_many} up to {settings.late_ms:,} ms late"
 
 
 def _connector(results: list[Result]) -> str:

@@ -21,7 +21,6 @@ from tests.bench.peers.connector import spark_connector
 from tests.bench.peers.task import LATENESS_MS
 from tests.bench.settings import Settings
 
-LIMIT_S = 1200.0
 NOT_INSTALLABLE = "not installable here"
 
 
@@ -44,7 +43,7 @@ class Side:
     title: str
     package: str
     lateness_ms: int | None = None
-    """How long a window stays open past its end; None where all are closed at the topic's end."""
+    """How long a window stays open past its end, had no reading come late; None where the topic's end closes all."""
     answers: bool = True
     how: str = ""
     """What of it is run, where its name and version do not say."""
@@ -71,10 +70,18 @@ class Side:
         module = f"tests.bench.peers.with_{self.name}"
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "answer"
-            arguments = [settings.bootstrap_servers, settings.topic, str(expected.records), str(out)]
-            done = watched.run([sys.executable, "-m", module, *arguments], LIMIT_S)
-            windows = expected.check(answer.read(out), self.lateness_ms) if self.answers else 0
+            done = watched.run(command(module, settings, expected, out), settings.limit_s)
+            windows = expected.check(answer.read(out), self._open_ms(settings)) if self.answers else 0
         return Run(done.seconds, _steady(done), done.cpu_s, done.peak_mib, windows)
+
+    def _open_ms(self, settings: Settings) -> int | None:
+        return None if self.lateness_ms is None else self.lateness_ms + settings.late_ms
+
+
+def command(module: str, settings: Settings, expected: Expected, out: Path) -> list[str]:
+    """How a side's script is run; `task.py` reads it."""
+    numbers = [str(expected.records), str(settings.late_ms)]
+    return [sys.executable, "-m", module, settings.bootstrap_servers, settings.topic, *numbers, str(out)]
 
 
 SIDES = [

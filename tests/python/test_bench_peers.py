@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.bench.growth import Topic
-from tests.bench.peers import answer, comparison, watched
+from tests.bench.peers import answer, comparison, program, watched
 from tests.bench.peers.answer import TYPES, Expected, WrongAnswer
+from tests.bench.peers.package import Package
+from tests.bench.peers.program import FLINK, KAFKA_STREAMS
 from tests.bench.peers.sides import Run, Side
+from tests.bench.peers.task import Task
+from tests.bench.settings import Settings
+from tests.kafka import jars
 
 ROWS = [(0, "a", 21.0, 3), (0, "b", 25.5, 1), (10_000, "a", 30.0, 2), (20_000, "a", 22.0, 1)]
 REACHED_MS = 25_000
@@ -109,15 +116,58 @@ def test_a_run_that_does_not_end_is_ended() -> None:
 
 
 def test_a_side_that_cannot_run_has_a_row_that_says_why() -> None:
-    side = Side("none", "Nothing", "no-such-package")
-    result = comparison.Result(side, 10, side.why_not() or "")
+    side = Side("none", "Nothing", Package("no-such-package"))
+    result = comparison.Result(side, 10, side.origin.why_not() or "")
     assert result.row(result).startswith("| Nothing | not installed: pip install")
     assert result.row(result).count("|") == comparison.HEAD.splitlines()[0].count("|")
 
 
+def test_a_problem_of_many_lines_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pom: Path, name: str) -> Path:
+        raise jars.BrokerUnavailable(f"Maven could not fetch the jars of {name}:\nno network")
+
+    monkeypatch.setattr(jars, "resolve", refuse)
+    result = comparison.Result(Side("flink", "Flink", FLINK), 10, "")
+    result.run(Settings("", "topic"), Expected(windows(ROWS), 7, REACHED_MS), 1)
+    assert "| Maven could not fetch the jars of flink: no network |" in result.row(result)
+
+
+def test_the_versions_of_java_programs_are_those_of_their_poms() -> None:
+    assert FLINK.version() == "2.3.0"
+    (broker,) = ElementTree.parse(jars.POM).iterfind("{*}properties/{*}kafka.version")
+    assert KAFKA_STREAMS.version() == broker.text
+
+
+def test_a_java_program_is_compiled_once_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[list[Path]] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(jars, "resolve", lambda pom, name: tmp_path)
+    monkeypatch.setattr(program, "_compile", lambda sources, *_folders: compiled.append(sources))
+    KAFKA_STREAMS.prepare()
+    KAFKA_STREAMS.prepare()
+    assert [[source.name for source in sources] for sources in compiled] == [
+        ["Task.java", "KafkaStreamsDsl.java"]
+    ]
+    monkeypatch.setattr(program, "COMMON", program.JVM / "flink")
+    KAFKA_STREAMS.prepare()
+    assert len(compiled) == 2
+
+
+def test_a_java_program_is_told_what_its_script_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr(jars, "resolve", lambda pom, name: tmp_path)
+    monkeypatch.setattr(jars, "cached", lambda name, sources, fill: tmp_path)
+    monkeypatch.setattr(os, "execvp", lambda _file, command: became.append(command))
+    FLINK.run(Task("host:1", "topic", 7, 500, tmp_path / "answer"))
+    told = ["peers.FlinkSql", "host:1", "topic", "7", "500", str(tmp_path / "answer"), "10000", "20.0"]
+    assert became[0][-len(told) :] == told
+
+
 def test_a_peers_row_says_how_many_times_as_fast_ours_is() -> None:
     def result(seconds: float) -> comparison.Result:
-        side = Side("side", "Side", "numpy", reach_whole="≥ 10")
+        side = Side("side", "Side", Package("numpy"), reach_whole="≥ 10")
         return comparison.Result(side, 1000, "", [Run(seconds, 1000 / seconds, 2.0, 50.0, 4)])
 
     ours, theirs = result(1.0), result(8.0)

@@ -16,8 +16,8 @@ from tests.bench import machine
 from tests.bench.figure import Figure, Measured
 from tests.bench.peers import answer
 from tests.bench.peers.answer import MEANS_WITHIN, Expected
-from tests.bench.peers.connector import spark_connector
-from tests.bench.peers.sides import NOT_INSTALLABLE, SIDES, Run, Side
+from tests.bench.peers.package import NOT_INSTALLABLE
+from tests.bench.peers.sides import SIDES, Run, Side
 from tests.bench.readings import LATE_SHARE
 from tests.bench.settings import Settings
 
@@ -35,11 +35,11 @@ def figures(settings: Settings) -> Iterator[Figure]:
     load = os.getloadavg()[0]
     expected = answer.expected(settings.bootstrap_servers, settings.topic)
     sides = [side for side in SIDES if side.name in {OURS, *(settings.peers or (s.name for s in SIDES))}]
-    results = [Result(side, expected.records, side.why_not() or "") for side in sides]
+    results = [Result(side, expected.records, side.origin.why_not() or "") for side in sides]
     for number in range(1, settings.rounds + 1):
         for result in results:
             result.run(settings, expected, number)
-    _write(settings, _above(settings, expected, load) + _connector(results), results)
+    _write(settings, _above(settings, expected, load) + _connectors(results), results)
     yield from _figures(results)
     if wrong := [f"{r.side.title} {r.problem}" for r in results if r.problem and not r.left_out]:
         raise RuntimeError("; ".join(wrong))
@@ -78,10 +78,10 @@ class Result:
         if self.problem:
             return
         try:
-            self.side.prepare()
+            self.side.origin.prepare()
             self.runs.append(self.side.run(settings, expected))
         except RuntimeError as error:
-            self.problem = str(error)
+            self.problem = " ".join(str(error).split())  # a row of the table is one line
         print(f"round {number}, {self.side.name}: {self.problem or self.runs[-1]}", flush=True)
 
     def row(self, ours: Result) -> str:
@@ -137,11 +137,10 @@ def _lateness(settings: Settings) -> str:
     return f", {how_many} up to {settings.late_ms:,} ms late"
 
 
-def _connector(results: list[Result]) -> str:
-    """With what Spark reads Kafka, which is no part of it."""
-    if not any(result.side.name == "spark" and result.runs for result in results):
-        return ""
-    return "\n* Spark reads by " + ", ".join(jar.stem for jar in spark_connector())
+def _connectors(results: list[Result]) -> str:
+    """With what sides read Kafka, which is no part of them."""
+    read_by = {result.side.title: result.side.origin.reads_by() for result in results if result.runs}
+    return "".join(f"\n* {title} reads by {', '.join(jars)}" for title, jars in read_by.items() if jars)
 
 
 def _write(settings: Settings, above: str, results: list[Result]) -> None:

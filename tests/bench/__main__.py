@@ -88,6 +88,10 @@ def _options(names: list[str]) -> argparse.Namespace:
         help=f"{LATE_SHARE:.0%} of the records come up to so late (with --topic: may come); all peers wait so long",
     )  # fmt: skip
     parser.add_argument(
+        "--restart", action="store_true",
+        help="peers: run tidemill once more, with the broker killed in the middle and started again",
+    )  # fmt: skip
+    parser.add_argument(
         "--limit", type=float, default=LIMIT_S, metavar="S", dest="limit_s",
         help=f"end a run of a peer after so many seconds (default: {LIMIT_S:.0f}), and run it no more",
     )  # fmt: skip
@@ -100,6 +104,8 @@ def _options(names: list[str]) -> argparse.Namespace:
     options = parser.parse_args()
     if options.topic and not options.broker:
         parser.error("--topic is a topic of a broker that is there: name it with --broker")
+    if options.restart and options.broker:
+        parser.error("--restart kills the broker, and only one that is started here: leave out --broker")
     return options
 
 
@@ -113,7 +119,11 @@ def _settings(options: argparse.Namespace) -> Iterator[Settings]:
         yield settings
         return
     with Broker() as broker:
-        yield replace(settings, bootstrap_servers=broker.bootstrap_servers)
+        yield replace(
+            settings,
+            bootstrap_servers=broker.bootstrap_servers,
+            restarts=broker if options.restart else None,
+        )
 
 
 if __name__ == "__main__":

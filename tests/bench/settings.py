@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.bench import readings
 from tests.bench.figure import ROUNDS
+from tests.kafka.broker import Broker
 
 RECORDS = 5_000_000
 LIMIT_S = 1200.0
@@ -28,6 +29,8 @@ class Settings:
     """How late readings may come within a partition, in event time; what is filled has some so late."""
     limit_s: float = LIMIT_S
     """After so long a run of a peer is ended."""
+    restarts: Broker | None = None
+    """The broker that peers may kill and start again; None where it is to be left alone."""
 
     @property
     def records(self) -> int:

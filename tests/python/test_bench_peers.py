@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests.bench.growth import Topic
-from tests.bench.peers import answer, comparison, program, watched
+from tests.bench.peers import answer, comparison, program, restart, watched
 from tests.bench.peers.answer import TYPES, Expected, WrongAnswer
 from tests.bench.peers.package import Package
 from tests.bench.peers.program import FLINK, KAFKA_STREAMS
 from tests.bench.peers.sides import Run, Side
-from tests.bench.peers.task import Task
+from tests.bench.peers.task import HALFWAY, Task
 from tests.bench.settings import Settings
 from tests.kafka import jars
+from tests.kafka.broker import Broker
 
 ROWS = [(0, "a", 21.0, 3), (0, "b", 25.5, 1), (10_000, "a", 30.0, 2), (20_000, "a", 22.0, 1)]
 REACHED_MS = 25_000
@@ -174,6 +176,46 @@ def test_a_peers_row_says_how_many_times_as_fast_ours_is() -> None:
     row = theirs.row(ours)
     assert "| 8x (to reach ≥ 10) | 8x |" in row
     assert row.count("|") == ours.row(ours).count("|") == comparison.HEAD.splitlines()[0].count("|")
+
+
+class FakeBroker(Broker):
+    """Remembers what was done to it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def kill(self) -> None:
+        self.done.append("killed")
+
+    def start(self) -> Self:
+        self.done.append("started")
+        return self
+
+
+def test_the_broker_is_killed_and_started_once_the_job_is_in_the_middle(tmp_path: Path) -> None:
+    broker, halfway = FakeBroker(), tmp_path / HALFWAY
+    halfway.write_text("500")
+    records, begin, end = restart.restart(broker, halfway, threading.Event())
+    assert (broker.done, records) == (["killed", "started"], 500)
+    assert begin <= end
+
+
+def test_a_job_that_ends_before_its_middle_is_told_of_and_the_broker_left_alone(tmp_path: Path) -> None:
+    broker, ended = FakeBroker(), threading.Event()
+    ended.set()
+    with pytest.raises(RuntimeError, match="ended before it was in the middle"):
+        restart.restart(broker, tmp_path / HALFWAY, ended)
+    assert broker.done == []
+
+
+def test_the_run_that_outlives_its_broker_has_a_row_whatever_came_of_it() -> None:
+    columns = comparison.HEAD.splitlines()[0].count("|")
+    survived = comparison.Restarted(restart.Survived(1_500, 2.5, 4))
+    failed = comparison.Restarted(problem="1 windows missing")
+    assert "after 1,500 records, back after 2.5 s |" in survived.row()
+    assert survived.row().endswith("| yes, 4 |")
+    assert "| 1 windows missing |" in failed.row()
+    assert survived.row().count("|") == failed.row().count("|") == columns
 
 
 @pytest.mark.parametrize("keys", [7, 1_000])

@@ -9,13 +9,14 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.bench.peers import answer, watched
 from tests.bench.peers.answer import Expected
 from tests.bench.peers.connector import spark_connector
 from tests.bench.peers.package import Package
 from tests.bench.peers.program import FLINK, KAFKA_STREAMS, Program
-from tests.bench.peers.task import LATENESS_MS
+from tests.bench.peers.task import LATENESS_MS, Moment
 from tests.bench.settings import Settings
 
 
@@ -91,12 +92,16 @@ SIDES = [
 ]  # fmt: skip
 
 
+def moment(done: watched.Watched, name: Moment) -> dict[str, Any]:
+    """What a side told of a moment; RuntimeError where it told nothing."""
+    told = [line for line in done.said if line.get("moment") == name]
+    if not told:
+        raise RuntimeError(f"it did not tell when its {name} record came")
+    return told[-1]
+
+
 def _steady(done: watched.Watched) -> float:
     """Records a second between the first that it told of and the last."""
-    told = {line["moment"]: line for line in done.said if "moment" in line}
-    try:
-        first, last = told["first"], told["last"]
-    except KeyError as missing:
-        raise RuntimeError(f"it did not tell when its {missing.args[0]} record came") from None
+    first, last = moment(done, "first"), moment(done, "last")
     took = last["at"] - first["at"]
     return float((last["records"] - first["records"]) / took) if took > 0 else float("nan")

@@ -23,6 +23,9 @@ LATENESS_MS = 2_000
 LEAST = 20.0
 """The temperature from which on readings are kept."""
 
+HALFWAY = "halfway"
+"""A file beside `out`, which says how many records were read when it was half of them."""
+
 Moment = Literal["start", "first", "last"]
 Row = tuple[int, str, float, int]
 

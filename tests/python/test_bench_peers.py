@@ -192,12 +192,23 @@ class FakeBroker(Broker):
         return self
 
 
-def test_the_broker_is_killed_and_started_once_the_job_is_in_the_middle(tmp_path: Path) -> None:
+def test_the_broker_is_killed_and_started_once_the_job_is_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restart, "GONE_S", 0.0)
     broker, halfway = FakeBroker(), tmp_path / HALFWAY
     halfway.write_text("500")
-    records, begin, end = restart.restart(broker, halfway, threading.Event())
+    records, _ = restart.restart(broker, halfway, threading.Event())
     assert (broker.done, records) == (["killed", "started"], 500)
-    assert begin <= end
+
+
+def test_a_job_that_does_not_need_the_broker_any_more_is_told_of_once_there_is_one(tmp_path: Path) -> None:
+    broker, halfway, ended = FakeBroker(), tmp_path / HALFWAY, threading.Event()
+    halfway.write_text("500")
+    ended.set()
+    with pytest.raises(RuntimeError, match="ended without the broker"):
+        restart.restart(broker, halfway, ended)
+    assert broker.done == ["killed", "started"]
 
 
 def test_a_job_that_ends_before_its_middle_is_told_of_and_the_broker_left_alone(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ SIDES = [
 ]  # fmt: skip
 
 
-def moment(done: watched.Watched, name: Moment) -> dict[str, Any]:
+def _moment(done: watched.Watched, name: Moment) -> dict[str, Any]:
     """What a side told of a moment; RuntimeError where it told nothing."""
     told = [line for line in done.said if line.get("moment") == name]
     if not told:
@@ -102,6 +102,6 @@ def moment(done: watched.Watched, name: Moment) -> dict[str, Any]:
 
 def _steady(done: watched.Watched) -> float:
     """Records a second between the first that it told of and the last."""
-    first, last = moment(done, "first"), moment(done, "last")
+    first, last = _moment(done, "first"), _moment(done, "last")
     took = last["at"] - first["at"]
     return float((last["records"] - first["records"]) / took) if took > 0 else float("nan")

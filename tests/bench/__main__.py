@@ -40,12 +40,12 @@ PYTHON: dict[str, Bench] = {
 def main() -> int:
     """Measure, print each figure as it comes, and write the table."""
     benches: dict[str, Bench] = {**PYTHON, **{name: partial(rust.figures, name) for name in rust.names()}}
-    options = _options(list(benches))
-    chosen = {name: benches[name] for name in options.only or benches}
+    asked = options(list(benches))
+    chosen = {name: benches[name] for name in asked.only or benches}
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends by the way of Ctrl-C
     found: list[Figure] = []
     failed: list[str] = []
-    with _settings(options) as settings:
+    with _settings(asked) as settings:
         for name, bench in chosen.items():
             print(f"== {name}", flush=True)
             try:
@@ -57,12 +57,13 @@ def main() -> int:
                 failed.append(name)
         topic = f"* topic of {settings.records:,} records, where a row names no other number"
         text = f"{machine.describe()}\n{topic}\n\n{table(found)}\n"
-    options.out.write_text(text)
-    print(f"\n{text}\nwritten to {options.out}")
+    asked.out.write_text(text)
+    print(f"\n{text}\nwritten to {asked.out}")
     return 1 if failed else 0
 
 
-def _options(names: list[str]) -> argparse.Namespace:
+def options(names: list[str], arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line, by default this process's."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0]
     )
@@ -85,7 +86,7 @@ def _options(names: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--late", type=int, default=0, metavar="MS", dest="late_ms",
-        help=f"{LATE_SHARE:.0%} of the records come up to so late (with --topic: may come); all peers wait so long",
+        help=f"{LATE_SHARE:.0%}% of the records come up to so late (with --topic: may come); all peers wait so long",
     )  # fmt: skip
     parser.add_argument(
         "--restart", action="store_true",
@@ -101,28 +102,28 @@ def _options(names: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=names, metavar="NAME", help=f"of {', '.join(names)}"
     )
-    options = parser.parse_args()
-    if options.topic and not options.broker:
+    asked = parser.parse_args(arguments)
+    if asked.topic and not asked.broker:
         parser.error("--topic is a topic of a broker that is there: name it with --broker")
-    if options.restart and options.broker:
+    if asked.restart and asked.broker:
         parser.error("--restart kills the broker, and only one that is started here: leave out --broker")
-    return options
+    return asked
 
 
 @contextmanager
-def _settings(options: argparse.Namespace) -> Iterator[Settings]:
+def _settings(asked: argparse.Namespace) -> Iterator[Settings]:
     settings = Settings(
-        options.broker or "", options.topic, options.records, options.rounds, tuple(options.peer or ()), options.out,
-        late_ms=options.late_ms, limit_s=options.limit_s,
+        asked.broker or "", asked.topic, asked.records, asked.rounds, tuple(asked.peer or ()), asked.out,
+        late_ms=asked.late_ms, limit_s=asked.limit_s,
     )  # fmt: skip
-    if options.broker:
+    if asked.broker:
         yield settings
         return
     with Broker() as broker:
         yield replace(
             settings,
             bootstrap_servers=broker.bootstrap_servers,
-            restarts=broker if options.restart else None,
+            restarts=broker if asked.restart else None,
         )
 
 

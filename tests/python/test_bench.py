@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from itertools import accumulate, islice
 
+import pytest
+
+from tests.bench.__main__ import options
 from tests.bench.figure import Figure, Measured, in_turn, table
 from tests.bench.readings import LATE_SHARE, PARTITIONS, late, records
 
@@ -76,3 +79,15 @@ def test_late_readings_are_the_same_ones_and_none_is_later_than_was_said() -> No
     behind = [latest - time for time, latest in zip(times, accumulate(times, max), strict=True)]
     assert late_ms - 10 < max(behind) <= late_ms
     assert LATE_SHARE - 0.02 < sum(by > 0 for by in behind) / len(given) < LATE_SHARE + 0.02
+
+
+def test_help_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options(["peers"], ["--help"])
+    assert "30% of the records" in capsys.readouterr().out
+
+
+def test_only_a_broker_that_is_started_here_is_killed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options(["peers"], ["--restart", "--broker", "host:1"])
+    assert "leave out --broker" in capsys.readouterr().err

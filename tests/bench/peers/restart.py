@@ -21,7 +21,7 @@ from tests.kafka.broker import Broker
 
 SCRIPT = "tests.bench.peers.through_restart"
 LOOK_EVERY_S = 0.005
-GONE_S = 1.5
+GONE_S = 2.5
 """At least; within it the job would read its second half, had it no need of the broker."""
 
 

@@ -11,7 +11,8 @@ from tests.bench.peers.with_tidemill import means, run
 from tests.bench.readings import PARTITIONS
 
 INTERVAL = "100ms"
-LASTS_S = 2.0
+LASTS_S = 4.0
+"""A batch after a pause makes up for one second of it, which must be less than half of the job."""
 LITTLE_AHEAD = {"queued.max.messages.kbytes": 256, "fetch.message.max.bytes": 65_536}
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from tests.bench import columns, growth, imports, jobs, latency, machine, memory
 from tests.bench.figure import ROUNDS, Figure, table
 from tests.bench.peers import comparison
 from tests.bench.peers.sides import SIDES
-from tests.bench.settings import RECORDS, Settings
+from tests.bench.readings import LATE_SHARE
+from tests.bench.settings import LIMIT_S, RECORDS, Settings
 from tests.kafka.broker import Broker
 
 Bench = Callable[[Settings], Iterable[Figure]]
@@ -38,12 +40,12 @@ PYTHON: dict[str, Bench] = {
 def main() -> int:
     """Measure, print each figure as it comes, and write the table."""
     benches: dict[str, Bench] = {**PYTHON, **{name: partial(rust.figures, name) for name in rust.names()}}
-    options = _options(list(benches))
-    chosen = {name: benches[name] for name in options.only or benches}
+    asked = options(list(benches))
+    chosen = {name: benches[name] for name in asked.only or benches}
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends by the way of Ctrl-C
     found: list[Figure] = []
     failed: list[str] = []
-    with _settings(options) as settings:
+    with _settings(asked) as settings:
         for name, bench in chosen.items():
             print(f"== {name}", flush=True)
             try:
@@ -55,12 +57,13 @@ def main() -> int:
                 failed.append(name)
         topic = f"* topic of {settings.records:,} records, where a row names no other number"
         text = f"{machine.describe()}\n{topic}\n\n{table(found)}\n"
-    options.out.write_text(text)
-    print(f"\n{text}\nwritten to {options.out}")
+    asked.out.write_text(text)
+    print(f"\n{text}\nwritten to {asked.out}")
     return 1 if failed else 0
 
 
-def _options(names: list[str]) -> argparse.Namespace:
+def options(names: list[str], arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line, by default this process's."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0]
     )
@@ -82,25 +85,46 @@ def _options(names: list[str]) -> argparse.Namespace:
         help=f"compare with this one only, of {', '.join(names_of_peers)}",
     )  # fmt: skip
     parser.add_argument(
+        "--late", type=int, default=0, metavar="MS", dest="late_ms",
+        help=f"{LATE_SHARE:.0%}% of the records come up to so late (with --topic: may come); all peers wait so long",
+    )  # fmt: skip
+    parser.add_argument(
+        "--restart", action="store_true",
+        help="peers: run tidemill once more, with the broker killed in the middle and started again",
+    )  # fmt: skip
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT_S, metavar="S", dest="limit_s",
+        help=f"end a run of a peer after so many seconds (default: {LIMIT_S:.0f}), and run it no more",
+    )  # fmt: skip
+    parser.add_argument(
         "--out", type=Path, default=Path("figures.md"), help="where the table goes (default: figures.md)"
     )
     parser.add_argument(
         "--only", action="append", choices=names, metavar="NAME", help=f"of {', '.join(names)}"
     )
-    options = parser.parse_args()
-    if options.topic and not options.broker:
+    asked = parser.parse_args(arguments)
+    if asked.topic and not asked.broker:
         parser.error("--topic is a topic of a broker that is there: name it with --broker")
-    return options
+    if asked.restart and asked.broker:
+        parser.error("--restart kills the broker, and only one that is started here: leave out --broker")
+    return asked
 
 
 @contextmanager
-def _settings(options: argparse.Namespace) -> Iterator[Settings]:
-    asked = (options.topic, options.records, options.rounds, tuple(options.peer or ()), options.out)
-    if options.broker:
-        yield Settings(options.broker, *asked)
+def _settings(asked: argparse.Namespace) -> Iterator[Settings]:
+    settings = Settings(
+        asked.broker or "", asked.topic, asked.records, asked.rounds, tuple(asked.peer or ()), asked.out,
+        late_ms=asked.late_ms, limit_s=asked.limit_s,
+    )  # fmt: skip
+    if asked.broker:
+        yield settings
         return
     with Broker() as broker:
-        yield Settings(broker.bootstrap_servers, *asked)
+        yield replace(
+            settings,
+            bootstrap_servers=broker.bootstrap_servers,
+            restarts=broker if asked.restart else None,
+        )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -22,7 +23,7 @@ def describe() -> str:
             f"* {datetime.now(UTC):%Y-%m-%d}, {_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, "
             f"{platform.system()} {platform.release()}",
             f"* tidemill {version('tidemill')}{_kind_of_build()}, {_rust()}, Python {platform.python_version()}, "
-            + ", ".join(_versions("numpy", "pyarrow", "confluent-kafka")),
+            + ", ".join([*_versions("numpy", "pyarrow", "confluent-kafka"), *_java()]),
         ]
     )
 
@@ -52,6 +53,15 @@ def _rust() -> str:
         .stdout.split("(")[0]
         .strip()
     )
+
+
+def _java() -> list[str]:
+    """The Java of the broker and of some peers, where there is one."""
+    if shutil.which("java") is None:
+        return []
+    said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True).stderr
+    _, number, _ = said.split('"', 2)  # openjdk version "17.0.15" 2025-04-15
+    return [f"Java {number}"]
 
 
 def _versions(*packages: str) -> list[str]:

@@ -1,12 +1,14 @@
 """The topic that benchmarks read: IoT readings of about 120 bytes of JSON, 4 partitions, keyed by device.
 
 It deliberately makes the same bytes each time: 1,000 devices, 10,000 readings a second of event time, and a fixed
-start, so that tables of different days can be compared.
+start, so that tables of different days can be compared. They come in order, or three of ten come late.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterable, Iterator
+from random import Random
 
 import numpy as np
 
@@ -16,21 +18,36 @@ PARTITIONS = 4
 DEVICES = 1000
 START_MS = 1_750_000_000_000
 PER_SECOND = 10_000
+LATE_SHARE = 0.3
 FORMAT = {
     "device": "string", "ts": "timestamp[ms]", "temp": "float64", "hum": "float64",
     "status": "string", "seq": "int64", "fw": "string", "site": "string",
 }  # fmt: skip
 
 
-def fill(bootstrap_servers: str, count: int) -> str:
+def fill(bootstrap_servers: str, count: int, late_ms: int = 0) -> str:
     """Make the topic, unless an earlier benchmark of the same broker has, and give its name."""
-    clients, topic = Clients(bootstrap_servers), f"readings-{count}"
+    clients, topic = Clients(bootstrap_servers), f"readings-{count}" + (f"-late-{late_ms}" if late_ms else "")
     if sum(clients.ends(topic).values()) == count:  # the same bytes each time, so that their number tells
         return topic
     # The readings are of long ago: with the default of a week the broker would remove them after some minutes.
     clients.create_topic(PARTITIONS, name=topic, retention_ms="-1")
-    clients.produce(topic, records(count))
+    clients.produce(topic, late(records(count), late_ms) if late_ms else records(count))
     return topic
+
+
+def late(readings: Iterable[Record], late_ms: int) -> Iterator[Record]:
+    """The same readings, of which three of ten come later, each by up to so many milliseconds of event time."""
+    rng = Random(1)
+    held: list[tuple[int, int, Record]] = []  # when each is due; the number decides between those due at once
+    for number, reading in enumerate(readings):
+        now = reading.timestamp_ms or 0
+        delay = 1 + int(rng.random() * late_ms) if rng.random() < LATE_SHARE else 0
+        heapq.heappush(held, (now + delay, number, reading))
+        while held and held[0][0] <= now:
+            yield heapq.heappop(held)[2]
+    while held:
+        yield heapq.heappop(held)[2]
 
 
 def records(count: int) -> Iterator[Record]:

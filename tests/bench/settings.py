@@ -8,8 +8,10 @@ from pathlib import Path
 
 from tests.bench import readings
 from tests.bench.figure import ROUNDS
+from tests.kafka.broker import Broker
 
 RECORDS = 5_000_000
+LIMIT_S = 1200.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,12 @@ class Settings:
     peers: tuple[str, ...] = ()
     """Those to compare with; all where none is named."""
     out: Path = Path("figures.md")
+    late_ms: int = 0
+    """How late readings may come within a partition, in event time; what is filled has some so late."""
+    limit_s: float = LIMIT_S
+    """After so long a run of a peer is ended."""
+    restarts: Broker | None = None
+    """The broker that peers may kill and start again; None where it is to be left alone."""
 
     @property
     def records(self) -> int:
@@ -32,7 +40,7 @@ class Settings:
     @cached_property
     def topic(self) -> str:
         """The topic that is there, or else one filled with readings."""
-        return self.asked_topic or readings.fill(self.bootstrap_servers, self.records)
+        return self.asked_topic or readings.fill(self.bootstrap_servers, self.records, self.late_ms)
 
     def beside(self, name: str) -> Path:
         """A file beside that of all figures, named after it."""

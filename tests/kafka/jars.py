@@ -10,8 +10,9 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.places import cache_folder
@@ -33,12 +34,17 @@ def resolve(pom: Path = POM, name: str = "kafka") -> Path:
             raise BrokerUnavailable(
                 f"`{program}` is not on the PATH; the Kafka tests need it (Debian: apt install {package})"
             )
-    # A changed pom means other jars: never mixed with those of an older one.
-    digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
+    return cached(name, [pom], partial(_copy_jars, pom))
+
+
+def cached(name: str, sources: Iterable[Path], fill: Callable[[Path], None]) -> Path:
+    """A folder in the user's cache that is made of some files, by `fill` on the first call."""
+    # Changed files mean another folder: nothing in it is mixed with what was made of older ones.
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     folder = cache_folder() / f"{name}-{digest}"
     with _locked(folder.with_suffix(".lock")):
         if not folder.is_dir():
-            _copy_jars(pom, folder)
+            _filled(folder, fill)
     return folder
 
 
@@ -51,17 +57,24 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _copy_jars(pom: Path, folder: Path) -> None:
+def _filled(folder: Path, fill: Callable[[Path], None]) -> None:
     """Renamed into place at the end, so that a download broken off is never taken for the whole."""
     unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
-    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={unfinished}"]
+    try:
+        fill(unfinished)
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
+    unfinished.rename(folder)
+
+
+def _copy_jars(pom: Path, folder: Path) -> None:
+    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
     done = subprocess.run(
         ["mvn", "--batch-mode", "--quiet", f"--file={pom}", *goal],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
-        shutil.rmtree(unfinished)
         raise BrokerUnavailable(
             f"Maven could not fetch the jars of {pom}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         )
-    unfinished.rename(folder)

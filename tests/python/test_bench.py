@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import accumulate, islice
 
+import pytest
+
+from tests.bench.__main__ import options
 from tests.bench.figure import Figure, Measured, in_turn, table
-from tests.bench.readings import PARTITIONS, records
+from tests.bench.readings import LATE_SHARE, PARTITIONS, late, records
 
 
 def test_a_line_of_a_rust_bench_becomes_a_row() -> None:
@@ -66,3 +69,25 @@ def test_the_readings_are_the_same_each_time_and_of_about_120_bytes() -> None:
     values = [record.value for record in first if record.value is not None]
     assert 110 < sum(map(len, values)) / len(first) < 130
     assert {record.partition for record in first} == set(range(PARTITIONS))
+
+
+def test_late_readings_are_the_same_ones_and_none_is_later_than_was_said() -> None:
+    in_order, late_ms = list(records(20_000)), 500
+    given = list(late(in_order, late_ms))
+    assert sorted(map(repr, given)) == sorted(map(repr, in_order))
+    times = [record.timestamp_ms or 0 for record in given]
+    behind = [latest - time for time, latest in zip(times, accumulate(times, max), strict=True)]
+    assert late_ms - 10 < max(behind) <= late_ms
+    assert LATE_SHARE - 0.02 < sum(by > 0 for by in behind) / len(given) < LATE_SHARE + 0.02
+
+
+def test_help_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options(["peers"], ["--help"])
+    assert "30% of the records" in capsys.readouterr().out
+
+
+def test_only_a_broker_that_is_started_here_is_killed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options(["peers"], ["--restart", "--broker", "host:1"])
+    assert "leave out --broker" in capsys.readouterr().err

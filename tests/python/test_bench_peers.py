@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests.bench.growth import Topic
-from tests.bench.peers import answer, comparison, watched
+from tests.bench.peers import answer, comparison, program, restart, watched
 from tests.bench.peers.answer import TYPES, Expected, WrongAnswer
+from tests.bench.peers.package import Package
+from tests.bench.peers.program import FLINK, KAFKA_STREAMS
 from tests.bench.peers.sides import Run, Side
+from tests.bench.peers.task import HALFWAY, Task
+from tests.bench.settings import Settings
+from tests.kafka import jars
+from tests.kafka.broker import Broker
 
 ROWS = [(0, "a", 21.0, 3), (0, "b", 25.5, 1), (10_000, "a", 30.0, 2), (20_000, "a", 22.0, 1)]
 REACHED_MS = 25_000
@@ -109,21 +118,115 @@ def test_a_run_that_does_not_end_is_ended() -> None:
 
 
 def test_a_side_that_cannot_run_has_a_row_that_says_why() -> None:
-    side = Side("none", "Nothing", "no-such-package")
-    result = comparison.Result(side, 10, side.why_not() or "")
+    side = Side("none", "Nothing", Package("no-such-package"))
+    result = comparison.Result(side, 10, side.origin.why_not() or "")
     assert result.row(result).startswith("| Nothing | not installed: pip install")
     assert result.row(result).count("|") == comparison.HEAD.splitlines()[0].count("|")
 
 
+def test_a_problem_of_many_lines_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pom: Path, name: str) -> Path:
+        raise jars.BrokerUnavailable(f"Maven could not fetch the jars of {name}:\nno network")
+
+    monkeypatch.setattr(jars, "resolve", refuse)
+    result = comparison.Result(Side("flink", "Flink", FLINK), 10, "")
+    result.run(Settings("", "topic"), Expected(windows(ROWS), 7, REACHED_MS), 1)
+    assert "| Maven could not fetch the jars of flink: no network |" in result.row(result)
+
+
+def test_the_versions_of_java_programs_are_those_of_their_poms() -> None:
+    assert FLINK.version() == "2.3.0"
+    (broker,) = ElementTree.parse(jars.POM).iterfind("{*}properties/{*}kafka.version")
+    assert KAFKA_STREAMS.version() == broker.text
+
+
+def test_a_java_program_is_compiled_once_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[list[Path]] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(jars, "resolve", lambda pom, name: tmp_path)
+    monkeypatch.setattr(program, "_compile", lambda sources, *_folders: compiled.append(sources))
+    KAFKA_STREAMS.prepare()
+    KAFKA_STREAMS.prepare()
+    assert [[source.name for source in sources] for sources in compiled] == [
+        ["Task.java", "KafkaStreamsDsl.java"]
+    ]
+    monkeypatch.setattr(program, "COMMON", program.JVM / "flink")
+    KAFKA_STREAMS.prepare()
+    assert len(compiled) == 2
+
+
+def test_a_java_program_is_told_what_its_script_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr(jars, "resolve", lambda pom, name: tmp_path)
+    monkeypatch.setattr(jars, "cached", lambda name, sources, fill: tmp_path)
+    monkeypatch.setattr(os, "execvp", lambda _file, command: became.append(command))
+    FLINK.run(Task("host:1", "topic", 7, 500, tmp_path / "answer"))
+    told = ["peers.FlinkSql", "host:1", "topic", "7", "500", str(tmp_path / "answer"), "10000", "20.0"]
+    assert became[0][-len(told) :] == told
+
+
 def test_a_peers_row_says_how_many_times_as_fast_ours_is() -> None:
     def result(seconds: float) -> comparison.Result:
-        side = Side("side", "Side", "numpy", reach_whole="≥ 10")
+        side = Side("side", "Side", Package("numpy"), reach_whole="≥ 10")
         return comparison.Result(side, 1000, "", [Run(seconds, 1000 / seconds, 2.0, 50.0, 4)])
 
     ours, theirs = result(1.0), result(8.0)
     row = theirs.row(ours)
     assert "| 8x (to reach ≥ 10) | 8x |" in row
     assert row.count("|") == ours.row(ours).count("|") == comparison.HEAD.splitlines()[0].count("|")
+
+
+class FakeBroker(Broker):
+    """Remembers what was done to it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def kill(self) -> None:
+        self.done.append("killed")
+
+    def start(self) -> Self:
+        self.done.append("started")
+        return self
+
+
+def test_the_broker_is_killed_and_started_once_the_job_is_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restart, "GONE_S", 0.0)
+    broker, halfway = FakeBroker(), tmp_path / HALFWAY
+    halfway.write_text("500")
+    records, _ = restart.restart(broker, halfway, threading.Event())
+    assert (broker.done, records) == (["killed", "started"], 500)
+
+
+def test_a_job_that_does_not_need_the_broker_any_more_is_told_of_once_there_is_one(tmp_path: Path) -> None:
+    broker, halfway, ended = FakeBroker(), tmp_path / HALFWAY, threading.Event()
+    halfway.write_text("500")
+    ended.set()
+    with pytest.raises(RuntimeError, match="ended without the broker"):
+        restart.restart(broker, halfway, ended)
+    assert broker.done == ["killed", "started"]
+
+
+def test_a_job_that_ends_before_its_middle_is_told_of_and_the_broker_left_alone(tmp_path: Path) -> None:
+    broker, ended = FakeBroker(), threading.Event()
+    ended.set()
+    with pytest.raises(RuntimeError, match="ended before it was in the middle"):
+        restart.restart(broker, tmp_path / HALFWAY, ended)
+    assert broker.done == []
+
+
+def test_the_run_that_outlives_its_broker_has_a_row_whatever_came_of_it() -> None:
+    columns = comparison.HEAD.splitlines()[0].count("|")
+    survived = comparison.Restarted(restart.Survived(1_500, 2.5, 4))
+    failed = comparison.Restarted(problem="1 windows missing")
+    assert "after 1,500 records, back after 2.5 s |" in survived.row()
+    assert survived.row().endswith("| yes, 4 |")
+    assert "| 1 windows missing |" in failed.row()
+    assert survived.row().count("|") == failed.row().count("|") == columns
 
 
 @pytest.mark.parametrize("keys", [7, 1_000])

@@ -14,14 +14,18 @@ from statistics import median
 
 from tests.bench import machine
 from tests.bench.figure import Figure, Measured
-from tests.bench.peers import answer
+from tests.bench.peers import answer, restart
 from tests.bench.peers.answer import MEANS_WITHIN, Expected
-from tests.bench.peers.connector import spark_connector
-from tests.bench.peers.sides import NOT_INSTALLABLE, SIDES, Run, Side
+from tests.bench.peers.package import NOT_INSTALLABLE
+from tests.bench.peers.restart import Survived
+from tests.bench.peers.sides import SIDES, Run, Side
+from tests.bench.readings import LATE_SHARE
 from tests.bench.settings import Settings
+from tests.kafka.broker import Broker
 
 RECORDS = 1_000_000
 OURS = "tidemill"
+RESTARTED = "tidemill, the broker killed"
 HEAD = """\
 | | records/s, process start to end | records/s without its start | CPU s a million | peak MiB \
 | tidemill, start to end | tidemill, without start | same windows |
@@ -34,13 +38,17 @@ def figures(settings: Settings) -> Iterator[Figure]:
     load = os.getloadavg()[0]
     expected = answer.expected(settings.bootstrap_servers, settings.topic)
     sides = [side for side in SIDES if side.name in {OURS, *(settings.peers or (s.name for s in SIDES))}]
-    results = [Result(side, expected.records, side.why_not() or "") for side in sides]
+    results = [Result(side, expected.records, side.origin.why_not() or "") for side in sides]
     for number in range(1, settings.rounds + 1):
         for result in results:
             result.run(settings, expected, number)
-    _write(settings, _above(settings, expected, load) + _connector(results), results)
+    restarted = [Restarted.of(settings, expected, settings.restarts)] if settings.restarts else []
+    _write(settings, _above(settings, expected, load) + _connectors(results), results, restarted)
     yield from _figures(results)
-    if wrong := [f"{r.side.title} {r.problem}" for r in results if r.problem and not r.left_out]:
+    for each in restarted:
+        yield from each.figures()
+    wrong = [f"{r.side.title} {r.problem}" for r in results if r.problem and not r.left_out]
+    if wrong := [*wrong, *(f"{RESTARTED} {each.problem}" for each in restarted if each.problem)]:
         raise RuntimeError("; ".join(wrong))
 
 
@@ -77,10 +85,10 @@ class Result:
         if self.problem:
             return
         try:
-            self.side.prepare()
+            self.side.origin.prepare()
             self.runs.append(self.side.run(settings, expected))
         except RuntimeError as error:
-            self.problem = str(error)
+            self.problem = _line(error)
         print(f"round {number}, {self.side.name}: {self.problem or self.runs[-1]}", flush=True)
 
     def row(self, ours: Result) -> str:
@@ -94,6 +102,40 @@ class Result:
         cells += [_times(ours, self, "steady", self.side.reach_steady)]
         cells.append(f"yes, {self.runs[-1].windows:,}" if self.side.answers else "computes none")
         return f"| {' | '.join(cells)} |"
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """What came of the run that outlives its broker, or why nothing did."""
+
+    survived: Survived | None = None
+    problem: str = ""
+
+    @classmethod
+    def of(cls, settings: Settings, expected: Expected, broker: Broker) -> Restarted:
+        """Run it."""
+        try:
+            return cls(restart.run(settings, expected, broker))
+        except RuntimeError as error:
+            return cls(problem=_line(error))
+
+    def row(self) -> str:
+        """A row of the table, whose speeds are not of this run."""
+        if self.survived is None:
+            return f"| {RESTARTED} | {self.problem} |" + " |" * 6
+        how = f"{self.survived.records:,} records, back after {self.survived.gone_s:.1f} s"
+        return f"| {RESTARTED} after {how} |" + " |" * 6 + f" yes, {self.survived.windows:,} |"
+
+    def figures(self) -> Iterator[Figure]:
+        """How many windows were right, which is all."""
+        if self.survived is not None:
+            details = {"after records": f"{self.survived.records:,}", "gone s": f"{self.survived.gone_s:.1f}"}
+            yield Figure(RESTARTED, "right windows", Measured(self.survived.windows), details=details)
+
+
+def _line(error: RuntimeError) -> str:
+    """A row of the table is one line."""
+    return " ".join(str(error).split())
 
 
 def _times(ours: Result, theirs: Result, name: str, reach: str) -> str:
@@ -119,26 +161,36 @@ def _figures(results: list[Result]) -> Iterator[Figure]:
 
 def _above(settings: Settings, expected: Expected, load: float) -> str:
     """What a table is of."""
+    records = f"{expected.records:,} records{_lateness(settings)}"
     return (
         f"{machine.describe()}\n* load of the machine before the first run: {load:.1f}\n"
-        f"* {expected.records:,} records, {expected.windows.num_rows:,} windows of 10 s by device; medians of "
+        f"* {records}, {expected.windows.num_rows:,} windows of 10 s by device; medians of "
         f"{settings.rounds} runs in turn; every side's windows compared with those of a pass of NumPy: "
         f"counts equal, means within {MEANS_WITHIN}"
     )
 
 
-def _connector(results: list[Result]) -> str:
-    """With what Spark reads Kafka, which is no part of it."""
-    if not any(result.side.name == "spark" and result.runs for result in results):
+def _lateness(settings: Settings) -> str:
+    """How many come late is known of what is filled here."""
+    if not settings.late_ms:
         return ""
-    return "\n* Spark reads by " + ", ".join(jar.stem for jar in spark_connector())
+    how_many = "some" if settings.asked_topic else f"{LATE_SHARE:.0%} of them"
+    return f", {how_many} up to {settings.late_ms:,} ms late"
 
 
-def _write(settings: Settings, above: str, results: list[Result]) -> None:
+def _connectors(results: list[Result]) -> str:
+    """With what sides read Kafka, which is no part of them."""
+    read_by = {result.side.title: result.side.origin.reads_by() for result in results if result.runs}
+    return "".join(f"\n* {title} reads by {', '.join(jars)}" for title, jars in read_by.items() if jars)
+
+
+def _write(settings: Settings, above: str, results: list[Result], restarted: list[Restarted]) -> None:
     """The table and all runs, beside the file of all figures."""
-    table = "\n".join([HEAD, *(result.row(results[0]) for result in results)])
+    rows = [result.row(results[0]) for result in results] + [each.row() for each in restarted]
+    table = "\n".join([HEAD, *rows])
     text = f"{above}\n\n{table}\n"
     print(f"\n{text}", flush=True)
     settings.beside("peers.md").write_text(text)
-    said = {"about": above.splitlines(), "sides": [asdict(r) | {"side": r.side.label()} for r in results]}
+    sides = [asdict(result) | {"side": result.side.label()} for result in results]
+    said = {"about": above.splitlines(), "sides": sides, "restarted": [asdict(each) for each in restarted]}
     settings.beside("peers.json").write_text(json.dumps(said, indent=1))

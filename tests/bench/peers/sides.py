@@ -1,28 +1,23 @@
 """The sides of the comparison, and one run of one of them.
 
-It deliberately knows no more of a side than its script, the package that it needs, and how late readings may be for it.
+It deliberately knows no more of a side than its script, where it comes from, and how long its windows stay open.
 """
 
 from __future__ import annotations
 
-import platform
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-
-from packaging.requirements import Requirement
+from typing import Any
 
 from tests.bench.peers import answer, watched
 from tests.bench.peers.answer import Expected
 from tests.bench.peers.connector import spark_connector
-from tests.bench.peers.task import LATENESS_MS
+from tests.bench.peers.package import Package
+from tests.bench.peers.program import FLINK, KAFKA_STREAMS, Program
+from tests.bench.peers.task import LATENESS_MS, Moment
 from tests.bench.settings import Settings
-
-LIMIT_S = 1200.0
-NOT_INSTALLABLE = "not installable here"
 
 
 @dataclass(frozen=True)
@@ -42,74 +37,71 @@ class Side:
 
     name: str
     title: str
-    package: str
+    origin: Package | Program
     lateness_ms: int | None = None
-    """How long a window stays open past its end; None where all are closed at the topic's end."""
+    """How long a window stays open past its end, had no reading come late; None where the topic's end closes all."""
     answers: bool = True
     how: str = ""
     """What of it is run, where its name and version do not say."""
     reach_steady: str = ""
     reach_whole: str = ""
-    prepare: Callable[[], object] = lambda: None
-    """What must be fetched before a run is timed."""
 
     def label(self) -> str:
         """Its title, version, and what of it is run."""
-        name = f"{self.title} {version(self.package)}" if self.why_not() is None else self.title
+        name = self.title if self.origin.why_not() else f"{self.title} {self.origin.version()}"
         return f"{name}, {self.how}" if self.how else name
-
-    def why_not(self) -> str | None:
-        """Why this side cannot run here; None where it can."""
-        try:
-            version(self.package)
-        except PackageNotFoundError:
-            return _why_missing(self.package)
-        return None
 
     def run(self, settings: Settings, expected: Expected) -> Run:
         """Run it once and check its answer; RuntimeError where it fails or is wrong."""
         module = f"tests.bench.peers.with_{self.name}"
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "answer"
-            arguments = [settings.bootstrap_servers, settings.topic, str(expected.records), str(out)]
-            done = watched.run([sys.executable, "-m", module, *arguments], LIMIT_S)
-            windows = expected.check(answer.read(out), self.lateness_ms) if self.answers else 0
+            done = watched.run(command(module, settings, expected, out), settings.limit_s)
+            windows = expected.check(answer.read(out), self._open_ms(settings)) if self.answers else 0
         return Run(done.seconds, _steady(done), done.cpu_s, done.peak_mib, windows)
+
+    def _open_ms(self, settings: Settings) -> int | None:
+        return None if self.lateness_ms is None else self.lateness_ms + settings.late_ms
+
+
+def command(module: str, settings: Settings, expected: Expected, out: Path) -> list[str]:
+    """How a side's script is run; `task.py` reads it."""
+    numbers = [str(expected.records), str(settings.late_ms)]
+    return [sys.executable, "-m", module, settings.bootstrap_servers, settings.topic, *numbers, str(out)]
 
 
 SIDES = [
-    Side("tidemill", "tidemill", "tidemill"),
-    Side("librdkafka", "confluent-kafka", "confluent-kafka", answers=False, how="reads and throws away"),
-    Side("bytewax", "Bytewax", "bytewax", how="2 workers", reach_steady="≥ 25", reach_whole="≥ 10"),
-    Side("quix", "Quix Streams", "quixstreams", lateness_ms=0, reach_steady="≥ 70", reach_whole="≥ 10"),
-    Side("pathway", "Pathway", "pathway", how="2 threads", reach_steady="≥ 20", reach_whole="≥ 10"),
+    Side("tidemill", "tidemill", Package("tidemill")),
+    Side("librdkafka", "confluent-kafka", Package("confluent-kafka"), answers=False, how="reads and throws away"),
     Side(
-        "spark", "Spark Structured Streaming", "pyspark", how="local[2]", lateness_ms=LATENESS_MS,
-        reach_steady="≥ 15", reach_whole="≥ 10",
-        prepare=spark_connector,
+        "flink", "Flink SQL", FLINK, how="2 threads, no checkpoints", reach_steady="≥ 5", reach_whole="≥ 10"
+    ),
+    Side(
+        "kafka_streams", "Kafka Streams", KAFKA_STREAMS, lateness_ms=0, how="2 threads, at least once",
+        reach_steady="≥ 5", reach_whole="≥ 10",
+    ),
+    Side("pathway", "Pathway", Package("pathway"), how="2 threads", reach_steady="≥ 20", reach_whole="≥ 10"),
+    Side("bytewax", "Bytewax", Package("bytewax"), how="2 workers", reach_steady="≥ 25", reach_whole="≥ 10"),
+    Side(
+        "quix", "Quix Streams", Package("quixstreams"), lateness_ms=0, reach_steady="≥ 70", reach_whole="≥ 10"
+    ),
+    Side(
+        "spark", "Spark Structured Streaming", Package("pyspark", connector=spark_connector), how="local[2]",
+        lateness_ms=LATENESS_MS, reach_steady="≥ 15", reach_whole="≥ 10",
     ),
 ]  # fmt: skip
 
 
+def _moment(done: watched.Watched, name: Moment) -> dict[str, Any]:
+    """What a side told of a moment; RuntimeError where it told nothing."""
+    told = [line for line in done.said if line.get("moment") == name]
+    if not told:
+        raise RuntimeError(f"it did not tell when its {name} record came")
+    return told[-1]
+
+
 def _steady(done: watched.Watched) -> float:
     """Records a second between the first that it told of and the last."""
-    told = {line["moment"]: line for line in done.said if "moment" in line}
-    try:
-        first, last = told["first"], told["last"]
-    except KeyError as missing:
-        raise RuntimeError(f"it did not tell when its {missing.args[0]} record came") from None
+    first, last = _moment(done, "first"), _moment(done, "last")
     took = last["at"] - first["at"]
     return float((last["records"] - first["records"]) / took) if took > 0 else float("nan")
-
-
-def _is_for_this_python(requirement: Requirement) -> bool:
-    return requirement.marker is None or requirement.marker.evaluate({"extra": "bench"})
-
-
-def _why_missing(package: str) -> str:
-    """Whether the extra `bench` leaves it out for this Python, or it was not installed."""
-    for text in requires("tidemill") or []:
-        requirement = Requirement(text)
-        if requirement.name == package and not _is_for_this_python(requirement):
-            return f"{NOT_INSTALLABLE}: {package} has no wheel for Python {platform.python_version()}"
-    return "not installed: pip install -e '.[bench]'"

@@ -1,7 +1,8 @@
 """What each side of the comparison is told, tells while it runs, and leaves behind.
 
-`python -m tests.bench.peers.with_NAME BROKER TOPIC RECORDS OUT`; lines of JSON say when it started, had its first
-records, and its last. It deliberately imports nothing but the standard library: a side's start is part of its figure.
+`python -m tests.bench.peers.with_NAME BROKER TOPIC RECORDS LATE_MS OUT`; lines of JSON say when it started, had its
+first records, and its last. It deliberately imports nothing but the standard library: a side's start is part of its
+figure.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ LATENESS_MS = 2_000
 LEAST = 20.0
 """The temperature from which on readings are kept."""
 
+HALFWAY = "halfway"
+"""A file beside `out`, which says how many records were read when it was half of them."""
+
 Moment = Literal["start", "first", "last"]
 Row = tuple[int, str, float, int]
 
@@ -33,14 +37,16 @@ class Task:
     broker: str
     topic: str
     records: int
+    late_ms: int
+    """How late readings may come within a partition: a window that could still get one is not closed."""
     out: Path
 
 
 def begin() -> Task:
     """The task, from the command line; tells that the script has started."""
     tell("start", 0)
-    broker, topic, records, out = sys.argv[1:]
-    return Task(broker, topic, int(records), Path(out))
+    broker, topic, records, late_ms, out = sys.argv[1:]
+    return Task(broker, topic, int(records), int(late_ms), Path(out))
 
 
 def tell(moment: Moment, records: int, at: float | None = None) -> None:

@@ -48,17 +48,17 @@ def _flow(task: Task, closed: list[Any]) -> Dataflow:
 
     kept = op.flat_map_batch("decode", messages, decode)
     windows = win.fold_window(
-        "mean", kept, _clock(), win.TumblingWindower(length=timedelta(milliseconds=WINDOW_MS), align_to=EPOCH),
+        "mean", kept, _clock(task), win.TumblingWindower(length=timedelta(milliseconds=WINDOW_MS), align_to=EPOCH),
         lambda: (0.0, 0), _fold, _merge, ordered=False,
     )  # fmt: skip
     op.output("out", windows.down, TestingSink(closed))
     return flow
 
 
-def _clock() -> win.EventClock[Reading]:
+def _clock(task: Task) -> win.EventClock[Reading]:
     now = datetime.now(UTC)
     return win.EventClock(
-        lambda reading: datetime.fromtimestamp(reading[1] / 1000, UTC), timedelta(0),
+        lambda reading: datetime.fromtimestamp(reading[1] / 1000, UTC), timedelta(milliseconds=task.late_ms),
         now_getter=lambda: now, to_system_utc=lambda _time: None,
     )  # fmt: skip
 

@@ -46,7 +46,8 @@ def _define(app: Application, task: Task, closed: list[Row]) -> None:
         task.topic, key_deserializer="str", value_deserializer="json",
         timestamp_extractor=lambda value, _headers, _timestamp, _type: value["ts"],
     )  # fmt: skip
-    windows = app.dataframe(topic).filter(keep).tumbling_window(timedelta(milliseconds=WINDOW_MS))
+    kept = app.dataframe(topic).filter(keep)
+    windows = kept.tumbling_window(timedelta(milliseconds=WINDOW_MS), timedelta(milliseconds=task.late_ms))
     means = windows.agg(mean=Mean("temp"), n=Count()).final(closing_strategy="partition")
     means.update(collect, metadata=True)
 

@@ -55,7 +55,8 @@ def _means(spark: SparkSession, task: Task) -> DataFrame:
     readings = raw.select(fields).select(
         "fields.device", f.timestamp_millis("fields.ts").alias("ts"), "fields.temp"
     )
-    windows = readings.filter(f.col("temp") >= LEAST).withWatermark("ts", f"{LATENESS_MS} milliseconds")
+    lateness = f"{LATENESS_MS + task.late_ms} milliseconds"
+    windows = readings.filter(f.col("temp") >= LEAST).withWatermark("ts", lateness)
     means = windows.groupBy(f.window("ts", WINDOW), "device").agg(
         f.mean("temp").alias("mean"), f.count("*").alias("n")
     )

@@ -5,6 +5,8 @@ It deliberately hands the windows to Python as Arrow, batch by batch, and writes
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,16 +18,24 @@ from tidemill import col
 
 def main() -> None:
     task = begin()
-    closed: list[pa.Table] = []
     ctx = tm.StreamingContext(trigger=tm.available_now())
+    run(ctx, task, means(ctx, task))
+
+
+def means(ctx: tm.StreamingContext, task: Task, **source: Any) -> tm.DStream:
+    """The job, without its output; `source` is what else the source is told."""
     columns = {"device": "string", "ts": "timestamp[ms]", "temp": "float64"}
-    readings = ctx.kafka(task.topic, bootstrap_servers=task.broker, format=tm.Json(columns), event_time="ts")
-    means = (
-        readings.filter(col("temp") >= 20)
-        .window("10s", on="ts")
-        .group_by("device")
-        .agg(mean=col("temp").mean(), n=tm.count())
-    )
+    readings = ctx.kafka(
+        task.topic, bootstrap_servers=task.broker, format=tm.Json(columns), event_time="ts",
+        watermark=f"{task.late_ms}ms", **source,
+    )  # fmt: skip
+    windows = readings.filter(col("temp") >= 20).window("10s", on="ts").group_by("device")
+    return windows.agg(mean=col("temp").mean(), n=tm.count())
+
+
+def run(ctx: tm.StreamingContext, task: Task, means: tm.DStream) -> None:
+    """To the end of the topic; tells of it, and leaves the windows."""
+    closed: list[pa.Table] = []
     means.foreach_batch(lambda batch: closed.append(batch.to_pyarrow()))
     told = Told()
     ctx.listeners.append(told)

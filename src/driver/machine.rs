@@ -493,7 +493,7 @@ impl Machine {
     }
 
     fn decide(&mut self, moment: Moment, time: BatchTime) {
-        let draft = self.planner.draft(time);
+        let draft = self.planner.draft(time, moment.now);
         if self.is_wanted(&draft) {
             self.adopt(moment, draft);
         } else {
@@ -559,7 +559,7 @@ impl Machine {
         if !looks || self.planner.has_ended() || !self.pipeline.has_room(self.settings.trigger) {
             return None;
         }
-        let silence = self.silence_due(&self.planner.draft(moment.now).standings);
+        let silence = self.silence_due(&self.planner.draft(moment.now, moment.now).standings);
         Some(self.schedule.next_look(moment.now, silence))
     }
 }

@@ -54,6 +54,8 @@ pub struct Pace {
 pub struct Draft {
     /// The batch's time.
     pub time: BatchTime,
+    /// Up to when the rates allow for it.
+    paced: BatchTime,
     /// What it reads of each source, empty ranges included.
     pub ranges: Vec<(SourceId, Vec<OffsetRange>)>,
     /// How each partition stands in it.
@@ -167,9 +169,11 @@ impl Planner {
             .at(at.to_string()))
     }
 
-    /// What a batch at `time` would read.
-    pub fn draft(&self, time: BatchTime) -> Draft {
-        let counts = self.counts(time);
+    /// What a batch at `time` would read, when it is `now`: small batches that follow each other without ticks have times
+    /// ahead of the clock, and what the rates allow goes by the clock.
+    pub fn draft(&self, time: BatchTime, now: BatchTime) -> Draft {
+        let paced = time.min(now);
+        let counts = self.counts(paced);
         let mut ranges: Vec<_> = (0..self.rules.len()).map(|source| (SourceId(source), Vec::new())).collect();
         let mut standings = Vec::with_capacity(counts.len());
         for ((place, followed), count) in self.followed.iter().zip(counts) {
@@ -179,13 +183,13 @@ impl Planner {
             }
             standings.push((place.clone(), standing(followed, count)));
         }
-        Draft { time, ranges, standings }
+        Draft { time, paced, ranges, standings }
     }
 
     /// Makes `draft` the next batch: the one after it reads on from where it ends.
     pub fn adopt(&mut self, draft: &Draft) {
-        let elapsed = self.elapsed(draft.time);
-        self.last = Some(draft.time);
+        let elapsed = self.elapsed(draft.paced);
+        self.last = Some(draft.paced);
         for (source, ranges) in &draft.ranges {
             let rate = self.rules.get(source.0).and_then(|rule| rule.max_rate);
             for range in ranges {

@@ -160,7 +160,7 @@ def test_what_fits_the_declared_type_is_cast(
 @pytest.mark.parametrize(
     ("values", "declared", "message"),
     [
-        (pa.array([1.0, 1.5]), "int64", r"1.5 \(Float64\) in row 1"),
+        (pa.array([1.0, 1.5]), "int64", r"1.5 \(float64\) in row 1"),
         (pa.array([300]), "int8", "in row 0 does not fit"),
         (pa.array([2**53 + 1]), "float64", "in row 0 does not fit"),
         (pa.array(["1"]), "int64", "is declared, found"),

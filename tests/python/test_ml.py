@@ -151,7 +151,7 @@ def test_a_parameter_of_a_wrong_type_is_named() -> None:
     ("values", "keys", "message"),
     [
         (np.zeros((3, 2)), None, r"values were expected with shape \(n,\), found \[3, 2\]"),
-        (pa.array(["a"]), None, "values were expected to be numeric, found an Arrow array of Utf8"),
+        (pa.array(["a"]), None, "values were expected to be numeric, found an Arrow array of string"),
         (np.zeros(3), ["a"], "one key a value was expected, found 1 keys for 3 values"),
         (
             np.zeros(1),

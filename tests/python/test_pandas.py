@@ -116,6 +116,6 @@ def test_a_moment_that_is_no_midnight_is_no_date(source: ScriptedSource) -> None
         lambda _: {"day": noon}, schema={"day": "date"}
     ).to_table("d")
     with pytest.raises(
-        tm.SchemaError, match=r"2024-02-29T12:00:00 .* in row 0 does not fit Date32 without loss"
+        tm.SchemaError, match=r"2024-02-29T12:00:00 .* in row 0 does not fit date32 without loss"
     ):
         ctx.run()

@@ -48,7 +48,7 @@ fn ranges(draft: &Draft) -> Vec<(i64, i64)> {
 
 /// Plans and adopts a batch.
 fn plan(planner: &mut Planner, millis: i64) -> Vec<(i64, i64)> {
-    let draft = planner.draft(BatchTime(millis));
+    let draft = planner.draft(BatchTime(millis), BatchTime(millis));
     planner.adopt(&draft);
     ranges(&draft)
 }
@@ -90,7 +90,7 @@ fn max_records_is_split_by_lag_and_nobody_starves() {
 fn an_ending_is_never_passed_and_a_partition_there_has_ended() {
     let mut planner = planner(1_000, None, &[0, 3], Some(&[4, 3]));
     planner.observe(SOURCE, &heads(&[(0, 10), (0, 10)])).unwrap();
-    let draft = planner.draft(BatchTime(0));
+    let draft = planner.draft(BatchTime(0), BatchTime(0));
     let standings: Vec<Standing> = draft.standings.iter().map(|(_, standing)| *standing).collect();
     assert_eq!(
         (ranges(&draft), standings),
@@ -156,10 +156,23 @@ fn a_rate_is_met_exactly_over_time_and_saves_up_no_more_than_the_longest_step() 
 }
 
 #[test]
+fn batches_whose_times_run_ahead_of_the_clock_bring_no_more_than_the_rate_allows() {
+    let mut planner = planner(50, Some(1_000.0), &[0], None);
+    planner.observe(SOURCE, &heads(&[(0, 1_000_000)])).unwrap();
+    let mut read = plan(&mut planner, 0)[0].1;
+    for batch in 1..=400 {
+        let draft = planner.draft(BatchTime(batch), BatchTime(batch / 4)); // four batches a millisecond
+        planner.adopt(&draft);
+        read += ranges(&draft).iter().map(|(from, until)| until - from).sum::<i64>();
+    }
+    assert_eq!(read, 1_100, "the first batch's second, and 100 ms of the clock");
+}
+
+#[test]
 fn a_partition_held_back_by_its_rate_lags_and_is_not_at_its_end() {
     let mut planner = planner(1_000, Some(0.5), &[0, 0], None);
     planner.observe(SOURCE, &heads(&[(0, 9), (0, 0)])).unwrap();
-    let draft = planner.draft(BatchTime(0));
+    let draft = planner.draft(BatchTime(0), BatchTime(0));
     let standings: Vec<Standing> = draft.standings.iter().map(|(_, standing)| *standing).collect();
     assert_eq!(standings, [Standing::Lags, Standing::AtEnd]);
     assert_eq!(draft.at_end(&planner), [(SOURCE, at(1))]);
@@ -181,7 +194,7 @@ fn memory_bounds_a_batch_by_twice_the_largest_mean_of_the_last_sixteen_batches()
     let mut planner = Planner::new(vec![rule], limits, PACE);
     planner.follow(SOURCE, &positions(&[0]), None);
     planner.observe(SOURCE, &heads(&[(0, 1_000_000)])).unwrap();
-    let count = |planner: &Planner| ranges(&planner.draft(BatchTime(0)))[0].1;
+    let count = |planner: &Planner| ranges(&planner.draft(BatchTime(0), BatchTime(0)))[0].1;
     learn(&mut planner, 0, 10_000); // a mean of 1,000 bytes: 2,000 a record, of the 200,000 for one of two batches
     assert_eq!(count(&planner), 100);
     (0..15).for_each(|_| learn(&mut planner, 0, 1_000));

@@ -398,6 +398,25 @@ class Expr(_native.Expr):
         """All values of a group as a list, in order of arrival."""
         return aggregate("collect", self)
 
+    def filter(self, condition: Expr | builtins.str) -> Expr:
+        """The aggregate over only those rows of a group for which `condition` is true; null counts as false.
+
+        A group without such rows is there all the same: its sum is null, its count 0. A second filter narrows the
+        first. In SQL text it is ``sum(x) FILTER (WHERE status = 'ok')``.
+
+        Args:
+            condition: an expression, or SQL text. What the aggregate is made of is computed for the rows that pass
+                alone, so that ``(1 // col("n")).sum().filter(col("n") != 0)`` divides by no zero.
+
+        >>> import tidemill as tm
+        >>> tm.col("x").sum().filter(tm.col("status") == "ok")
+        <Expr sum(x) FILTER (WHERE status = 'ok')>
+        >>> tm.count().filter("status = 'ok' AND x > 0") / tm.count()
+        <Expr count(*) FILTER (WHERE status = 'ok' AND x > 0) / count(*)>
+        """
+        parsed = sql_expr(condition) if isinstance(condition, builtins.str) else _expression(condition)
+        return Expr(_native.expr_filter(self, parsed))
+
     @property
     def str(self) -> StringMethods:
         """What can be done with text.

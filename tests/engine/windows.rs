@@ -275,7 +275,12 @@ fn state_beyond_its_limit_is_an_error_that_says_how_much_there_is() {
     let task = &job.tasks(100)[0];
     let error = engine.reduce(task, engine.map(task).unwrap(), None).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::MemoryLimit);
-    assert!(error.to_string().contains("max_state_bytes grants (1000)"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("18 open windows, each key's counted by itself, take "), "{text}");
+    assert!(
+        text.contains(" bytes), more than max_state_bytes allows: 1,000 bytes; use fewer keys"),
+        "{text}"
+    );
 }
 
 #[test]

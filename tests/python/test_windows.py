@@ -326,7 +326,8 @@ def test_state_that_grows_without_end_is_a_named_error(size: str | int, granted:
     stream = ctx.scripted(filled(rows), format=FORMAT, event_time="ts")
     windowed(stream, Shape(10, 10)).foreach_batch(print)
     with pytest.raises(
-        tm.MemoryLimitError, match=rf"max_state_bytes grants \({granted}\).*in agg, .*test_windows\.py:"
+        tm.MemoryLimitError,
+        match=rf"max_state_bytes allows: [0-9.]+ KiB \({granted:,} bytes\); .*in agg, .*test_windows\.py:",
     ):
         ctx.run()
 

@@ -384,6 +384,8 @@ class Expr(_native.Expr):
     def approx_quantile(self, q: float) -> Expr:
         """About the value below which a part `q` of a group lies (t-digest): 0.5 is the median.
 
+        Between the values themselves where a group has fewer than 256. NaN is larger than every number.
+
         >>> from tidemill import col
         >>> col("x").approx_quantile(0.99)
         <Expr approx_quantile(x, 0.99)>

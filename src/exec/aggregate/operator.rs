@@ -164,11 +164,11 @@ impl AggregateOperator {
 
     /// All state, sorted by key group, pane and key.
     pub(crate) fn snapshot(&self) -> Result<RecordBatch> {
-        let schema = self.step.states();
-        let part = |(number, pane): (&PaneNumber, &Pane)| Ok((*number, pane.all_states(&schema)?));
+        let schema = &self.step.schemas.states;
+        let part = |(number, pane): (&PaneNumber, &Pane)| Ok((*number, pane.all_states(schema)?));
         let states = self.panes.iter().map(part).collect::<Result<Vec<_>>>()?;
         let parts = self.panes.values().zip(states);
-        pane::snapshot(parts.map(|(pane, (number, state))| (number, &pane.table, state)), &schema)
+        pane::snapshot(parts.map(|(pane, (number, state))| (number, &pane.table, state)), schema)
     }
 
     /// Replaces all state by that of a snapshot; after an error it is as it was.

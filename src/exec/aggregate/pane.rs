@@ -5,9 +5,10 @@
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
-use crate::aggregate::Accumulator;
+use crate::aggregate::{Accumulator, Aggregate};
 use crate::error::{Error, Result};
-use crate::exec::aggregate::{AggregateStep, CallStep};
+use crate::exec::aggregate::AggregateStep;
+use crate::exec::aggregate::calls::Calls;
 use crate::exec::pipeline::batch_of;
 use crate::state::key::Keys;
 use crate::state::table::KeyTable;
@@ -21,9 +22,9 @@ pub(crate) struct Accumulators {
 }
 
 impl Accumulators {
-    pub(super) fn new(calls: &[CallStep]) -> Result<Self> {
-        let widths = calls.iter().map(|call| call.aggregate.state_fields().len()).collect();
-        let calls = calls.iter().map(|call| call.aggregate.accumulator()).collect::<Result<_>>()?;
+    pub(super) fn new(calls: &Calls) -> Result<Self> {
+        let widths = calls.aggregates().map(|aggregate| aggregate.state_fields().len()).collect();
+        let calls = calls.aggregates().map(Aggregate::accumulator).collect::<Result<_>>()?;
         Ok(Self { calls, widths })
     }
 
@@ -34,15 +35,12 @@ impl Accumulators {
     /// Row `i` of `batch` goes to the slot `slots[i]`.
     pub(super) fn update(
         &mut self,
-        steps: &[CallStep],
+        calls: &Calls,
         slots: &[u32],
         batch: &RecordBatch,
         time: BatchTime,
     ) -> Result<()> {
-        for (call, step) in self.calls.iter_mut().zip(steps) {
-            call.update(slots, &step.arguments(batch, time)?)?;
-        }
-        Ok(())
+        calls.update(&mut self.calls, slots, batch, time)
     }
 
     /// Row `i` of `states` goes to the slot `slots[i]`.

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import math
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +19,7 @@ from tidemill.testing import ScriptedSource
 FORMAT = tm.Json({"n": "int64", "ts": "timestamp[ms]"})
 RECORD = pa.struct([("site", pa.string()), ("levels", pa.list_(pa.int64()))])
 
-CASES = {
+CASES: dict[str, tuple[pa.DataType, list[Any]]] = {
     "bool": (pa.bool_(), [True, False, None]),
     "int": (pa.uint64(), [2**64 - 1, 0, None]),
     "float": (pa.float64(), [0.0, math.nan, None]),
@@ -124,6 +125,7 @@ def test_zero_has_no_sign_and_nan_equals_itself() -> None:
 )
 def test_what_cannot_be_a_key_is_told_before_the_start(key: pa.DataType, text: str) -> None:
     _, stream = keyed(key, [None])
+    made: Callable[[], tm.DStream]
     for made in (
         lambda: stream.group_by("key").agg(n=tm.count()),
         lambda: stream.window("1s", on="ts").group_by("key").agg(n=tm.count()),

@@ -81,7 +81,10 @@ def test_where_reading_starts_is_a_line_at_info(numbers: Numbers, drained: tm.St
     with hearing("tidemill", logging.INFO) as heard:
         drained.run()
         line = heard.wait_for(lambda record: "is read from" in record.getMessage())
-    assert line.getMessage() == "readings is read from the earliest record on: readings[0] at 0, readings[1] at 0"
+    assert (
+        line.getMessage()
+        == "readings is read from the earliest record on: readings[0] at 0, readings[1] at 0"
+    )
     assert [record.levelno for record in heard.records] == [logging.INFO]
 
 

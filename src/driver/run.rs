@@ -268,8 +268,7 @@ impl Loop {
 fn tell_of(open_windows: u64) {
     if open_windows > 0 {
         log::info!(
-            "the stream has ended with {open_windows} windows still open, each key's counted by itself: their results \
-             were not emitted"
+            "the stream has ended with {open_windows} windows still open: their results were not emitted"
         );
     }
 }

@@ -6,6 +6,8 @@
 //! same in a partial, in a pane and in a snapshot. It deliberately computes no aggregate itself: that is
 //! [`aggregate`](crate::aggregate)'s.
 
+mod changes;
+mod emission;
 pub(crate) mod operator;
 pub(crate) mod pane;
 pub(crate) mod partial;

@@ -4,6 +4,7 @@
 //! internal enum. It deliberately knows nothing of Python, Kafka or Arrow; the edges turn their own errors into
 //! this one, and keep the original as its [`source`](std::error::Error::source).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -191,6 +192,37 @@ impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
         Self::data(error.to_string()).caused_by(error)
     }
+}
+
+/// A number of bytes as people read it, and exactly.
+///
+/// ```
+/// use tidemill::error::in_bytes;
+/// assert_eq!(in_bytes(350_464), "342.2 KiB (350,464 bytes)");
+/// assert_eq!(in_bytes(64 << 20), "64 MiB (67,108,864 bytes)");
+/// assert_eq!(in_bytes(1_000), "1,000 bytes");
+/// ```
+pub fn in_bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let exact = format!("{} bytes", in_thousands(count));
+    let times = UNITS.iter().zip(1_u32..).take_while(|(_, power)| count >> (10 * power) > 0).last();
+    let Some((unit, power)) = times else { return exact };
+    let rounded = format!("{:.1}", count as f64 / 1024_f64.powi(power.cast_signed()));
+    format!("{} {unit} ({exact})", rounded.trim_end_matches(".0"))
+}
+
+/// A number with its digits in threes.
+///
+/// ```
+/// assert_eq!(tidemill::error::in_thousands(1_234_567), "1,234,567");
+/// ```
+pub fn in_thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let first = digits.len() % 3;
+    let (head, tail) = digits.split_at_checked(first).unwrap_or((&digits, ""));
+    let threes = tail.as_bytes().chunks(3).map(String::from_utf8_lossy).map(Cow::into_owned);
+    let parts: Vec<String> = (first > 0).then(|| head.to_owned()).into_iter().chain(threes).collect();
+    parts.join(",")
 }
 
 /// The nearest of `candidates` to `name`, for "did you mean"; none when nothing is near.

@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use arrow::datatypes::TimeUnit;
+
 use crate::error::{Error, Result};
 
 /// The number of a batch within a job, from 0, without gaps.
@@ -68,6 +70,39 @@ impl EventTime {
 impl From<BatchTime> for EventTime {
     fn from(time: BatchTime) -> Self {
         Self(time.0.saturating_mul(1_000))
+    }
+}
+
+impl EventTime {
+    /// The moment that a column's number in `unit` tells. One beyond the range of microseconds saturates: it is still
+    /// the future, or still the distant past.
+    pub fn of_ticks(ticks: i64, unit: TimeUnit) -> Self {
+        Self(match unit {
+            TimeUnit::Second => ticks.saturating_mul(1_000_000),
+            TimeUnit::Millisecond => ticks.saturating_mul(1_000),
+            TimeUnit::Microsecond => ticks,
+            TimeUnit::Nanosecond => ticks.div_euclid(1_000),
+        })
+    }
+
+    /// The moment as a number in `unit`, rounded down.
+    pub fn ticks(self, unit: TimeUnit) -> i64 {
+        match unit {
+            TimeUnit::Second => self.0.div_euclid(1_000_000),
+            TimeUnit::Millisecond => self.0.div_euclid(1_000),
+            TimeUnit::Microsecond => self.0,
+            TimeUnit::Nanosecond => self.0.saturating_mul(1_000),
+        }
+    }
+}
+
+/// How many ticks of a column of times make a second.
+pub fn ticks_a_second(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
     }
 }
 

@@ -384,6 +384,8 @@ class Expr(_native.Expr):
     def approx_quantile(self, q: float) -> Expr:
         """About the value below which a part `q` of a group lies (t-digest): 0.5 is the median.
 
+        Between the values themselves where a group has fewer than 256. NaN is larger than every number.
+
         >>> from tidemill import col
         >>> col("x").approx_quantile(0.99)
         <Expr approx_quantile(x, 0.99)>
@@ -402,6 +404,25 @@ class Expr(_native.Expr):
         slide), and the panes follow one another in event time.
         """
         return aggregate("collect", self)
+
+    def filter(self, condition: Expr | builtins.str) -> Expr:
+        """The aggregate over only those rows of a group for which `condition` is true; null counts as false.
+
+        A group without such rows is there all the same: its sum is null, its count 0. A second filter narrows the
+        first. In SQL text it is ``sum(x) FILTER (WHERE status = 'ok')``.
+
+        Args:
+            condition: an expression, or SQL text. What the aggregate is made of is computed for the rows that pass
+                alone, so that ``(1 // col("n")).sum().filter(col("n") != 0)`` divides by no zero.
+
+        >>> import tidemill as tm
+        >>> tm.col("x").sum().filter(tm.col("status") == "ok")
+        <Expr sum(x) FILTER (WHERE status = 'ok')>
+        >>> tm.count().filter("status = 'ok' AND x > 0") / tm.count()
+        <Expr count(*) FILTER (WHERE status = 'ok' AND x > 0) / count(*)>
+        """
+        parsed = sql_expr(condition) if isinstance(condition, builtins.str) else _expression(condition)
+        return Expr(_native.expr_filter(self, parsed))
 
     @property
     def str(self) -> StringMethods:

@@ -80,7 +80,9 @@ class WindowedStream(_HalfSentence):
         """The rows of each window by key.
 
         Args:
-            keys: columns, or expressions with a name; none makes one group of all rows of a window.
+            keys: columns, or expressions with a name; none makes one group of all rows of a window. They may be of
+                any type but maps and intervals, lists and structs too. Null is a key of its own, NaN equals NaN, and
+                -0.0 is 0.0.
             named: further keys, each computed by an expression.
 
         >>> import tidemill as tm

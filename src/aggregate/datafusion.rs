@@ -23,6 +23,7 @@ use datafusion_physical_expr::expressions::{Column, Literal};
 use crate::aggregate::collect::{Keep, computed, needs_all_values};
 use crate::aggregate::column::{argument, canonical, check, check_slots, retyped};
 use crate::aggregate::log::{NOWHERE, Numbered, Numbering, Rows, nulls};
+use crate::aggregate::quantile;
 use crate::aggregate::{Accumulator, Call, Function, Scope, unknown};
 use crate::error::{Error, Result};
 
@@ -67,6 +68,9 @@ const FUNCTIONS: &[(&str, &str, State)] = &[
     ("string_agg", "string_agg", State::Faithful),
 ];
 
+/// Those that DataFusion checks the arguments of, and [`quantile`] computes.
+const QUANTILES: &[&str] = &["approx_median", "approx_percentile_cont"];
+
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.iter().map(|(name, ..)| *name)
 }
@@ -87,8 +91,9 @@ pub(super) fn merged(call: &Call<'_>) -> Result<Arc<dyn Function>> {
     let function = all.into_iter().find(|function| function.name() == *inner);
     let function = function.ok_or_else(|| unknown(call.name))?;
     let arguments: Vec<Field> = call.arguments.iter().map(|field| hashable(inner, field)).collect();
-    let bound = Bound::new(call, &arguments, function);
-    Ok(Arc::new(bound.map_err(|error| misfit(call, error))?))
+    let bound = Bound::new(call, &arguments, function).map_err(|error| misfit(call, error))?;
+    let own = if QUANTILES.contains(inner) { quantile::function(&bound.field, call.literals) } else { None };
+    Ok(own.unwrap_or_else(|| Arc::new(bound)))
 }
 
 /// DataFusion hashes no floats for `approx_distinct`; their bits are as distinct, once there is one NaN.

@@ -48,10 +48,58 @@ impl Function for Extremum {
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         let data_type = self.field.data_type();
         let fixed = physical!(data_type, T => match self.wanted {
-            Ordering::Less => Box::new(Fixed::<T, false>::new(data_type.clone())) as Box<dyn Accumulator>,
-            _ => Box::new(Fixed::<T, true>::new(data_type.clone())),
+            Ordering::Less => Of::boxed(Fixed::<T, false>::new(data_type.clone())),
+            _ => Of::boxed(Fixed::<T, true>::new(data_type.clone())),
         });
-        Ok(fixed.unwrap_or_else(|| Box::new(Any::new(data_type.clone(), self.wanted))))
+        Ok(fixed.unwrap_or_else(|| Of::boxed(Any::new(data_type.clone(), self.wanted))))
+    }
+}
+
+/// The extreme of each slot. It is its own state: rows, states and results are all values.
+trait Extremes: fmt::Debug + Send {
+    fn grow(&mut self, slots: usize);
+
+    /// Takes values in, whether they are rows or extremes themselves.
+    fn take(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()>;
+
+    fn get(&self, slots: &[u32]) -> Result<ArrayRef>;
+
+    fn bytes(&self) -> usize;
+}
+
+/// Extremes as an accumulator.
+#[derive(Debug)]
+struct Of<E>(E);
+
+impl<E: Extremes + 'static> Of<E> {
+    fn boxed(extremes: E) -> Box<dyn Accumulator> {
+        Box::new(Self(extremes))
+    }
+}
+
+impl<E: Extremes> Accumulator for Of<E> {
+    fn grow(&mut self, slots: usize) {
+        self.0.grow(slots);
+    }
+
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
+        self.0.take(slots, arguments)
+    }
+
+    fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
+        self.0.take(slots, state)
+    }
+
+    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        Ok(vec![self.0.get(slots)?])
+    }
+
+    fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
+        self.0.get(slots)
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
     }
 }
 
@@ -68,6 +116,17 @@ impl<T: ArrowPrimitiveType<Native: Ordered>, const LARGEST: bool> Fixed<T, LARGE
     fn new(data_type: DataType) -> Self {
         Self { data_type, extremes: Vec::new(), is_set: Vec::new() }
     }
+}
+
+impl<T: ArrowPrimitiveType<Native: Ordered> + fmt::Debug, const LARGEST: bool> Extremes
+    for Fixed<T, LARGEST>
+{
+    fn grow(&mut self, slots: usize) {
+        let slots = slots.max(self.extremes.len());
+        let farthest = if LARGEST { T::Native::MIN_TOTAL_ORDER } else { T::Native::MAX_TOTAL_ORDER };
+        self.extremes.resize(slots, farthest);
+        self.is_set.resize(slots, false);
+    }
 
     fn take(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
         check(slots, columns, self.extremes.len())?;
@@ -82,31 +141,8 @@ impl<T: ArrowPrimitiveType<Native: Ordered>, const LARGEST: bool> Fixed<T, LARGE
         });
         Ok(())
     }
-}
 
-impl<T: ArrowPrimitiveType<Native: Ordered> + fmt::Debug, const LARGEST: bool> Accumulator
-    for Fixed<T, LARGEST>
-{
-    fn grow(&mut self, slots: usize) {
-        let slots = slots.max(self.extremes.len());
-        let farthest = if LARGEST { T::Native::MIN_TOTAL_ORDER } else { T::Native::MAX_TOTAL_ORDER };
-        self.extremes.resize(slots, farthest);
-        self.is_set.resize(slots, false);
-    }
-
-    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
-        self.take(slots, arguments)
-    }
-
-    fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
-        self.take(slots, state)
-    }
-
-    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.evaluate(slots)?])
-    }
-
-    fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
+    fn get(&self, slots: &[u32]) -> Result<ArrayRef> {
         check_slots(slots, self.extremes.len())?;
         let extremes = gathered(&self.extremes, slots);
         let extremes = PrimitiveArray::<T>::new(extremes.into(), Some(validity(&self.is_set, slots)));
@@ -134,22 +170,6 @@ impl Any {
         Self { data_type, wanted, slots: 0, numbering: Numbering::default(), extremes }
     }
 
-    fn take(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
-        check(slots, columns, self.slots)?;
-        let values = argument(columns, 0, &self.data_type)?;
-        let numbered = self.numbering.number(slots);
-        let best = self.best(&numbered.numbers, numbered.slots.len(), &values)?;
-        let held = self.extremes.get(&numbered.slots)?;
-        let against = make_comparator(&values, &held, SortOptions::default())?;
-        let better = |(number, row): &(usize, u32)| {
-            *row != NOWHERE && (held.is_null(*number) || against(*row as usize, *number) == self.wanted)
-        };
-        let winners = best.into_iter().enumerate().filter(better);
-        let winners = winners.filter_map(|(number, row)| Some((*numbered.slots.get(number)?, row)));
-        let (slots, rows): (Vec<u32>, Vec<u32>) = winners.unzip();
-        self.extremes.put(&slots, &values, &rows)
-    }
-
     /// For each number the row that is best among these.
     fn best(&self, numbers: &[u32], count: usize, values: &ArrayRef) -> Result<Vec<u32>> {
         let compare = make_comparator(values, values, SortOptions::default())?;
@@ -166,26 +186,30 @@ impl Any {
     }
 }
 
-impl Accumulator for Any {
+impl Extremes for Any {
     fn grow(&mut self, slots: usize) {
         self.slots = slots.max(self.slots);
         self.numbering.grow(slots);
         self.extremes.grow(slots);
     }
 
-    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
-        self.take(slots, arguments)
+    fn take(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
+        check(slots, columns, self.slots)?;
+        let values = argument(columns, 0, &self.data_type)?;
+        let numbered = self.numbering.number(slots);
+        let best = self.best(&numbered.numbers, numbered.slots.len(), &values)?;
+        let held = self.extremes.get(&numbered.slots)?;
+        let against = make_comparator(&values, &held, SortOptions::default())?;
+        let better = |(number, row): &(usize, u32)| {
+            *row != NOWHERE && (held.is_null(*number) || against(*row as usize, *number) == self.wanted)
+        };
+        let winners = best.into_iter().enumerate().filter(better);
+        let winners = winners.filter_map(|(number, row)| Some((*numbered.slots.get(number)?, row)));
+        let (slots, rows): (Vec<u32>, Vec<u32>) = winners.unzip();
+        self.extremes.put(&slots, &values, &rows)
     }
 
-    fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
-        self.take(slots, state)
-    }
-
-    fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.evaluate(slots)?])
-    }
-
-    fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
+    fn get(&self, slots: &[u32]) -> Result<ArrayRef> {
         self.extremes.get(slots)
     }
 

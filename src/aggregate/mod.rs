@@ -15,6 +15,7 @@
 //! | [`extremum`] | min, max | the value |
 //! | [`position`] | first, last | the value and its order |
 //! | [`top_k`] | `top_k` | the values, the largest first |
+//! | [`quantile`] | `approx_quantile`, `approx_median` | a t-digest, and the values that are not in it yet |
 //! | [`collect`] | collect; what needs all values: median, `distinct` | the values, in order of arrival |
 //! | [`datafusion`] | every other one of DataFusion | as DataFusion says |
 //!
@@ -30,6 +31,7 @@ mod log;
 mod mean;
 mod moments;
 mod position;
+mod quantile;
 mod sum;
 mod top_k;
 

@@ -2,11 +2,9 @@
 //!
 //! It deliberately removes no row and knows no watermark; both are decided further up.
 
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
-use arrow::datatypes::{
-    DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType,
-};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 
 use crate::decode::EventTimeSpec;
 use crate::decode::schema::Projection;
@@ -45,48 +43,19 @@ impl EventTimes {
     ) -> Result<Option<EventTime>> {
         let array =
             arrays.get(self.place).ok_or_else(|| Error::internal("the event-time column is missing"))?;
-        let limit = EventTime::from(time).plus(self.max_future).0;
-        let nulls = array.nulls();
+        let limit = EventTime::from(time).plus(self.max_future);
+        let (ticks, nulls) = (cast(array, &DataType::Int64)?, array.nulls());
         let mut largest = None;
-        for (row, value) in self.values(array)?.iter().enumerate() {
-            let micros = micros_of(*value, self.unit);
+        for (row, value) in ticks.as_primitive::<Int64Type>().values().iter().enumerate() {
+            let moment = EventTime::of_ticks(*value, self.unit);
             if nulls.is_some_and(|nulls| nulls.is_null(row)) {
                 counts.without_time += 1;
-            } else if micros > limit {
+            } else if moment > limit {
                 counts.future += 1;
             } else {
-                largest = largest.max(Some(micros));
+                largest = largest.max(Some(moment));
             }
         }
-        Ok(largest.map(EventTime))
-    }
-
-    /// The column's numbers, in its own unit, whatever stands where it is null.
-    fn values<'a>(&self, array: &'a ArrayRef) -> Result<&'a [i64]> {
-        let values = match self.unit {
-            TimeUnit::Second => array.as_primitive_opt::<TimestampSecondType>().map(PrimitiveArray::values),
-            TimeUnit::Millisecond => {
-                array.as_primitive_opt::<TimestampMillisecondType>().map(PrimitiveArray::values)
-            }
-            TimeUnit::Microsecond => {
-                array.as_primitive_opt::<TimestampMicrosecondType>().map(PrimitiveArray::values)
-            }
-            TimeUnit::Nanosecond => {
-                array.as_primitive_opt::<TimestampNanosecondType>().map(PrimitiveArray::values)
-            }
-        };
-        values
-            .map(|values| &**values)
-            .ok_or_else(|| Error::internal("the event-time column changed its type"))
-    }
-}
-
-/// A time beyond the range of microseconds saturates: still the future, or still the distant past.
-fn micros_of(value: i64, unit: TimeUnit) -> i64 {
-    match unit {
-        TimeUnit::Second => value.saturating_mul(1_000_000),
-        TimeUnit::Millisecond => value.saturating_mul(1_000),
-        TimeUnit::Microsecond => value,
-        TimeUnit::Nanosecond => value.div_euclid(1_000),
+        Ok(largest)
     }
 }

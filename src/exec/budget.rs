@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::cancel::Cancel;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_bytes};
 use crate::time::{BatchId, Waker};
 
 /// The limit and who holds how much of it.
@@ -126,8 +126,9 @@ impl Budget {
     fn too_large(&self, claim: &Claim<'_>, bytes: u64) -> Error {
         let Claim { batch, what, help, .. } = claim;
         let message = format!(
-            "batch {batch} alone needs more than max_memory grants: {bytes} bytes at {what}, the limit is {}",
-            self.limit
+            "batch {batch} alone needs {} at {what}, more than max_memory allows for rows: {}",
+            in_bytes(bytes),
+            in_bytes(self.limit)
         );
         Error::memory_limit(message).help(*help)
     }
@@ -143,7 +144,12 @@ mod tests {
         budget.reserve(BatchId(2), 90, &cancel, "later").unwrap();
         budget.reserve(BatchId(1), 90, &cancel, "oldest").unwrap();
         let error = budget.reserve(BatchId(1), 20, &cancel, "partition 0").unwrap_err();
-        assert!(error.to_string().contains("110 bytes at partition 0, the limit is 100"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("needs 110 bytes at partition 0, more than max_memory allows for rows: 100 bytes"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -11,16 +11,17 @@ use arrow::datatypes::{Schema, SchemaRef};
 use crate::decode::DecodeSpec;
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
+use crate::exec::aggregate::calls::Calls;
 use crate::exec::aggregate::place::Placer;
-use crate::exec::aggregate::{AggregateStep, CallStep, WindowStep};
+use crate::exec::aggregate::{AggregateStep, StateSchemas, WindowStep};
 use crate::exec::program::{
     Column, Exchange, FunctionShape, FunctionStep, Moves, OperatorKind, OperatorSpec, Port, Program,
     RowExchange, Side, SourceProgram, Step, StepKind,
 };
 use crate::expr::Expression;
 use crate::plan::{
-    AggregateCall, AggregateSpec, Aggregation, BatchFunction, Checked, FunctionSchema, LATE_REASON, Named,
-    Node, NodeId, Operator, SourceId, WindowSpec,
+    AggregateSpec, Aggregation, BatchFunction, Checked, FunctionSchema, LATE_REASON, Named, Node, NodeId,
+    Operator, SourceId, WindowSpec,
 };
 use crate::state::key::KeyEncoder;
 use crate::state::values::KeyDecoder;
@@ -276,10 +277,9 @@ impl<'a> Compiler<'a> {
             None => None,
         };
         let on = window.as_ref().map(|window| window.placer.on);
-        let call = |call: &AggregateCall| CallStep::bind(call, source, on);
-        let calls = bound.calls.iter().map(call).collect::<Result<_>>()?;
-        let output = Arc::clone(&bound.output);
-        Ok(AggregateStep { encoder, decoder: KeyDecoder::new(keys), window, calls, output })
+        let calls = Calls::bind(&bound.calls, source, on)?;
+        let (schemas, output) = (StateSchemas::of(&calls), Arc::clone(&bound.output));
+        Ok(AggregateStep { encoder, decoder: KeyDecoder::new(keys), window, calls, schemas, output })
     }
 
     fn window_step(&self, input: NodeId, spec: &WindowSpec) -> Result<WindowStep> {
@@ -360,20 +360,6 @@ fn column_of(expression: &Expression, from: &SchemaRef) -> Result<Column> {
 
 fn lost_column() -> Error {
     Error::internal("a column that an aggregation reads was pruned")
-}
-
-impl CallStep {
-    fn bind(call: &AggregateCall, source: &SchemaRef, on: Option<usize>) -> Result<Self> {
-        let bind = |argument: &Expression| argument.bind(source).map_err(first);
-        let arguments = call.arguments.iter().map(bind).collect::<Result<_>>()?;
-        let order = on.filter(|_| call.aggregate.takes_order());
-        let aggregate = call.aggregate.clone();
-        Ok(Self {
-            aggregate: if order.is_some() { aggregate.with_order() } else { aggregate },
-            arguments,
-            order,
-        })
-    }
 }
 
 fn first(mistakes: Vec<Error>) -> Error {

@@ -11,7 +11,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::cancel::Cancel;
 use crate::decode::Decoder;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_bytes, in_thousands};
 use crate::event::Counts;
 use crate::exec::budget::Budget;
 use crate::exec::executor::{LocalExecutor, Shared, Ticket};
@@ -302,17 +302,21 @@ impl Parts<'_> {
     }
 }
 
+/// `largest` is the state of the operator that has most of it, whose place the error is told with.
 fn too_much_state(bytes: u64, limit: u64, largest: StateSize) -> Error {
-    let open = match largest.windows {
-        0 => String::new(),
-        windows => format!(" in {windows} open windows"),
+    let (what, help) = match largest.windows {
+        0 => (format!("{} keys", in_thousands(largest.entries)), "use fewer keys, or raise max_state_bytes"),
+        windows => (
+            format!("{} states in {} open windows", in_thousands(largest.entries), in_thousands(windows)),
+            "use fewer keys or shorter windows, look whether the watermark stands still (progress says who holds it), \
+             or raise max_state_bytes",
+        ),
     };
-    let message = format!(
-        "the stream remembers {bytes} bytes, more than max_state_bytes grants ({limit}); {} bytes of them, of {} states{open}, are",
-        largest.bytes, largest.entries
-    );
-    let help = "use fewer keys or shorter windows, look whether the watermark stands still (progress says who holds \
-                it), or raise max_state_bytes";
+    let all = format!("{}, more than max_state_bytes allows: {}", in_bytes(bytes), in_bytes(limit));
+    let message = match largest.bytes {
+        own if own == bytes => format!("{what} take {all}"),
+        own => format!("the stream remembers {all}; {what} take most of it, {}", in_bytes(own)),
+    };
     Error::memory_limit(message).help(help)
 }
 

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, ScalarValue, not_impl_err};
-use datafusion_expr::expr::AggregateFunction;
+use datafusion_expr::expr::{AggregateFunction, Alias};
 use datafusion_expr::function::AccumulatorArgs;
-use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature, Volatility};
+use datafusion_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, BinaryExpr, Expr, Operator, Signature, Volatility,
+};
 
 use crate::error::{Error, Result, nearest};
 use crate::expr::Expression;
@@ -92,6 +94,8 @@ pub struct Call {
     pub literals: Vec<ScalarValue>,
     /// Whether equal values count once.
     pub distinct: bool,
+    /// The condition of FILTER: rows for which it is not true are as if they were not there.
+    pub filter: Option<Expression>,
     /// As it would be written in SQL.
     pub text: String,
 }
@@ -161,6 +165,28 @@ impl Expression {
         })
     }
 
+    /// The aggregate over only those rows of a group for which `condition` is true; null is not true. A second
+    /// condition narrows the first.
+    ///
+    /// The group itself is there all the same: its sum of no rows is null, its count 0.
+    ///
+    /// ```
+    /// use tidemill::expr::Expression;
+    /// let fine = Expression::aggregate("sum", vec![Expression::col("x")]).filter(Expression::sql("status = 'ok'"));
+    /// assert_eq!(fine.to_string(), "sum(x) FILTER (WHERE status = 'ok')");
+    /// assert_eq!(Expression::sql("sum(x) FILTER (WHERE status = 'ok')").to_string(), fine.to_string());
+    /// ```
+    #[must_use]
+    pub fn filter(self, condition: Self) -> Self {
+        let mistake = unfilterable(&self.tree);
+        let mut made = Self::over(vec![self, condition], |trees| match <[Expr; 2]>::try_from(trees) {
+            Ok([aggregate, condition]) => filtered(aggregate, super::unaliased(condition)),
+            Err(_) => super::unknown("filter"),
+        });
+        made.mistakes.extend(mistake);
+        made
+    }
+
     /// Whether there is an aggregate anywhere in it.
     pub fn has_aggregate(&self) -> bool {
         has_aggregate(&self.tree)
@@ -209,6 +235,9 @@ impl Splitter {
                 if call.params.args.iter().any(has_aggregate) {
                     self.mistakes.push(nested(&call));
                 }
+                if call.params.filter.as_deref().is_some_and(has_aggregate) {
+                    self.mistakes.push(nested_condition(&call));
+                }
                 let index = self.index_of(call);
                 let column = Expr::Column(Column::new_unqualified(aggregate_column(index)));
                 Transformed::yes(column)
@@ -242,6 +271,50 @@ fn nested(call: &AggregateFunction) -> Error {
         .help("aggregate in two steps: one agg after the other")
 }
 
+fn nested_condition(call: &AggregateFunction) -> Error {
+    let text = Text(&Expr::AggregateFunction(call.clone())).to_string();
+    Error::config(format!("the condition of a filter sees one row, found an aggregate in that of {text}"))
+        .help("aggregate in two steps: one agg after the other, and filter between them")
+}
+
+/// The aggregate with a condition, or with a further one.
+fn filtered(aggregate: Expr, condition: Expr) -> Expr {
+    match aggregate {
+        Expr::Alias(alias) => {
+            Expr::Alias(Alias { expr: Box::new(filtered(*alias.expr, condition)), ..alias })
+        }
+        Expr::AggregateFunction(mut call) => {
+            let condition = match call.params.filter.take() {
+                Some(first) => Expr::BinaryExpr(BinaryExpr::new(first, Operator::And, Box::new(condition))),
+                None => condition,
+            };
+            call.params.filter = Some(Box::new(condition));
+            Expr::AggregateFunction(call)
+        }
+        other => super::unknown(format!("{}.filter(...)", Text(&other))),
+    }
+}
+
+/// The mistake of a filter on what is no aggregate; none where the mistake lies within it.
+fn unfilterable(tree: &Expr) -> Option<Error> {
+    let help = match tree {
+        Expr::AggregateFunction(_) | Expr::Placeholder(_) => return None,
+        Expr::Alias(alias) => return unfilterable(&alias.expr),
+        Expr::Column(column) => first_aggregate(&format!("col({:?})", column.name)),
+        tree if has_aggregate(tree) => {
+            "give each aggregate in it a filter of its own, as in col(\"x\").sum().filter(...) / count()"
+                .to_owned()
+        }
+        tree => first_aggregate(&format!("({})", Text(tree))),
+    };
+    let message = format!("expected an aggregate before filter, found {}", Text(tree));
+    Some(Error::config(message).help(help))
+}
+
+fn first_aggregate(value: &str) -> String {
+    format!("aggregate first, as in {value}.sum().filter(...); filter of a stream keeps whole rows")
+}
+
 fn call(function: AggregateFunction) -> Call {
     let text = Text(&Expr::AggregateFunction(function.clone())).to_string();
     let name = function.func.name().to_owned();
@@ -256,7 +329,8 @@ fn call(function: AggregateFunction) -> Call {
             tree => columns.push(Expression::leaf(tree)),
         }
     }
-    Call { name, arguments: columns, literals, distinct: params.distinct, text }
+    let filter = params.filter.map(|condition| Expression::leaf(*condition));
+    Call { name, arguments: columns, literals, distinct: params.distinct, filter, text }
 }
 
 fn has_aggregate(tree: &Expr) -> bool {

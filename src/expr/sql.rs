@@ -1,7 +1,7 @@
 //! SQL text to an expression, without a schema: columns are taken as written and looked up when it is bound.
 //!
-//! Scalar expressions and aggregates over them: windows, subqueries, placeholders and the clauses of aggregates are
-//! refused with what to use instead.
+//! Scalar expressions and aggregates over them, with FILTER if wanted: windows, subqueries, placeholders and the other
+//! clauses of aggregates are refused with what to use instead.
 //! It deliberately normalises no identifier, so `Temp` and `temp` are two columns.
 
 use std::ops::ControlFlow;
@@ -146,6 +146,10 @@ impl<'a> Survey<'a> {
         if aggregate::is_aggregate(&name) {
             return self.aggregate(&name, call);
         }
+        if call.filter.is_some() {
+            let help = "only an aggregate has FILTER; for one row write CASE WHEN condition THEN value END";
+            self.refuse(&format!("{name}(...) FILTER"), help);
+        }
         if let Err(mistake) = functions::lookup(&name) {
             self.mistakes.push(mistake.at(format!("in the SQL expression {:?}", self.text)));
         }
@@ -157,10 +161,6 @@ impl<'a> Survey<'a> {
         };
         let has_clauses =
             !list.clauses.is_empty() || call.null_treatment.is_some() || !call.within_group.is_empty();
-        if call.filter.is_some() {
-            let help = "filter the stream first, or aggregate CASE WHEN condition THEN value END, which is null elsewhere";
-            self.refuse(&format!("{name}(...) FILTER"), help);
-        }
         if has_clauses {
             let help = "write arguments alone: first and last go by event time, approx_quantile(x, 0.9) takes no order";
             self.refuse(&format!("{name}(...) with a clause of order or nulls"), help);

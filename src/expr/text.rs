@@ -180,7 +180,11 @@ fn write_aggregate(f: &mut Formatter<'_>, call: &AggregateFunction) -> fmt::Resu
         [] => f.write_str("*")?,
         arguments => write_list(f, arguments)?,
     }
-    f.write_str(")")
+    f.write_str(")")?;
+    match &call.params.filter {
+        Some(condition) => write!(f, " FILTER (WHERE {})", Text(condition)),
+        None => Ok(()),
+    }
 }
 
 fn write_list(f: &mut Formatter<'_>, items: &[Expr]) -> fmt::Result {

@@ -72,6 +72,8 @@ pub(crate) struct Aggregation {
 pub(crate) struct AggregateCall {
     pub(crate) aggregate: Aggregate,
     pub(crate) arguments: Vec<Expression>,
+    /// Which rows it sees, where not all.
+    pub(crate) filter: Option<Expression>,
 }
 
 impl Checked {
@@ -199,12 +201,15 @@ fn bind_call(call: Call, input: &Schema, scope: Scope) -> Result<AggregateCall, 
             Err(found) => mistakes.extend(found),
         }
     }
+    if let Some(Err(found)) = call.filter.as_ref().map(|filter| filter.bind_predicate(input)) {
+        mistakes.extend(found.into_iter().map(|mistake| mistake.at(call.text.clone())));
+    }
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
     let aggregate = Aggregate::new(&call.name, &fields, &call.literals, call.distinct, scope);
     let aggregate = aggregate.map_err(|error| one(error.at(call.text.clone())))?;
-    Ok(AggregateCall { aggregate, arguments: call.arguments })
+    Ok(AggregateCall { aggregate, arguments: call.arguments, filter: call.filter })
 }
 
 impl WindowSpec {

@@ -169,6 +169,12 @@ pub(crate) fn expr_aggregate(name: &str, arguments: Vec<Expr>, distinct: bool) -
     })
 }
 
+/// An aggregate over the rows for which a condition is true.
+#[pyfunction]
+pub(crate) fn expr_filter(aggregate: Expr, condition: Expr) -> Expr {
+    Expr(aggregate.0.filter(condition.0))
+}
+
 /// The value of the first branch whose condition is true.
 #[pyfunction]
 #[pyo3(signature = (branches, otherwise=None))]
@@ -216,6 +222,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(expr_operator, module)?)?;
     module.add_function(wrap_pyfunction!(expr_function, module)?)?;
     module.add_function(wrap_pyfunction!(expr_aggregate, module)?)?;
+    module.add_function(wrap_pyfunction!(expr_filter, module)?)?;
     module.add_function(wrap_pyfunction!(expr_when, module)?)?;
     module.add_function(wrap_pyfunction!(expr_cast, module)?)?;
     module.add_function(wrap_pyfunction!(expr_alias, module)?)?;

@@ -6,6 +6,9 @@
 //!
 //! # The encoding, version 1
 //!
+//! Any type can be a key but those of which it is open when two values are equal: maps, intervals and unions. A
+//! dictionary, or runs, are as the values that they stand for.
+//!
 //! A value is a tag and its payload, a key is its values one after another, and so no two different keys of one
 //! schema have the same bytes:
 //!
@@ -19,6 +22,11 @@
 //! | binary | 6 | length in 4 bytes, little-endian, then the bytes |
 //! | date | 7 | days since the epoch, 8 bytes, little-endian |
 //! | timestamp | 8 | seconds since the epoch in 8 bytes, nanoseconds in 4, little-endian, of whatever unit and zone |
+//! | decimal | 9 | scale in 2 bytes, length in 1, then the unscaled number: two's complement, little-endian, no byte more than it needs, without zeros at its end |
+//! | time of day | 10 | nanoseconds since midnight, 8 bytes, little-endian, of whatever unit |
+//! | duration | 11 | as a timestamp |
+//! | list | 12 | how many values in 4 bytes, little-endian, then each with its tag |
+//! | struct | 13 | the fields' values, each with its tag |
 //! | null | 255 | none |
 //!
 //! A key of **one** column leaves out the tag (and the length) of a string and of an integer that fits 64 bits: its
@@ -26,25 +34,22 @@
 //! is never a UTF-8 byte and neither a null nor a larger integer has 8 bytes.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, BooleanArray, Float64Array, Int64Array,
-    RecordBatch, StringArray, StringViewArray, UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, StringViewArray,
+    UInt32Array, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::compute;
-use arrow::datatypes::{
-    DataType, Date32Type, Date64Type, Float64Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt64Type,
-};
+use arrow::datatypes::{DataType, Schema};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result, nearest};
+use crate::state::canonical::{NULL, Values};
+use crate::state::class::{Class, Unfit};
 use crate::state::group::KeyGroup;
+use crate::types::type_name;
 
 /// The version of the encoding, written into every snapshot.
 pub const ENCODING_VERSION: u32 = 1;
-
-const NULL: &[u8] = &[255];
-const MILLIS_PER_DAY: i64 = 86_400_000;
 
 // `Keys::get` lends out the bytes of an integer column as they stand in memory.
 const _: () =
@@ -73,37 +78,6 @@ pub struct KeyEncoder {
 struct KeyColumn {
     name: String,
     class: Class,
-}
-
-/// The types that are alike as keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
-    Boolean,
-    Integer,
-    Float,
-    Text,
-    Binary,
-    Date,
-    Timestamp,
-}
-
-impl Class {
-    pub(super) fn of(data_type: &DataType) -> Option<Self> {
-        match data_type {
-            DataType::Boolean => Some(Self::Boolean),
-            integer if integer.is_integer() => Some(Self::Integer),
-            float if float.is_floating() => Some(Self::Float),
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(Self::Text),
-            DataType::Binary
-            | DataType::LargeBinary
-            | DataType::BinaryView
-            | DataType::FixedSizeBinary(_) => Some(Self::Binary),
-            DataType::Date32 | DataType::Date64 => Some(Self::Date),
-            DataType::Timestamp(..) => Some(Self::Timestamp),
-            DataType::Dictionary(_, values) => Self::of(values),
-            _ => None,
-        }
-    }
 }
 
 impl KeyEncoder {
@@ -152,9 +126,9 @@ fn key_column(schema: &Schema, name: &str) -> Result<KeyColumn> {
             None => error,
         });
     };
-    let class = Class::of(field.data_type()).ok_or_else(|| {
-        Error::schema(format!("column \"{name}\" of type {} cannot be a key", field.data_type()))
-            .help("keys are booleans, integers, floats, strings, binary, dates and timestamps; cast the column first")
+    let class = Class::of(field.data_type()).map_err(|Unfit { why, help }| {
+        let data_type = type_name(field.data_type());
+        Error::schema(format!("the column \"{name}\" of type {data_type} cannot be a key: {why}")).help(help)
     })?;
     Ok(KeyColumn { name: name.to_owned(), class })
 }
@@ -167,156 +141,15 @@ impl KeyColumn {
                 self.name
             ))
         })?;
-        let plain = match array.data_type() {
-            DataType::Dictionary(_, values) => compute::cast(array, values)?,
-            _ => array.clone(),
-        };
-        match (Class::of(plain.data_type()), self.class) {
-            (Some(found), expected) if found == expected => Values::new(&plain, found),
+        match Class::of(array.data_type()) {
+            Ok(found) if found == self.class => Values::new(array),
             _ => Err(Error::schema(format!(
                 "key column \"{}\" was expected as {:?}, found {}",
                 self.name,
                 self.class,
-                array.data_type()
+                type_name(array.data_type())
             ))),
         }
-    }
-}
-
-/// One key column in the one type of its class.
-enum Values {
-    Boolean(BooleanArray),
-    Integer(Int64Array),
-    Unsigned(UInt64Array),
-    Float(Float64Array),
-    Text(StringArray),
-    View(StringViewArray),
-    Binary(BinaryViewArray),
-    Date(Int64Array),
-    Timestamp { ticks: Int64Array, per_second: i64 },
-}
-
-impl Values {
-    fn new(array: &ArrayRef, class: Class) -> Result<Self> {
-        let cast = |to: &DataType| compute::cast(array, to);
-        Ok(match class {
-            Class::Boolean => Self::Boolean(array.as_boolean().clone()),
-            Class::Integer => return integers(array),
-            Class::Float => Self::Float(cast(&DataType::Float64)?.as_primitive::<Float64Type>().clone()),
-            Class::Text if array.data_type() == &DataType::Utf8 => {
-                Self::Text(array.as_string::<i32>().clone())
-            }
-            Class::Text => Self::View(cast(&DataType::Utf8View)?.as_string_view().clone()),
-            Class::Binary => Self::Binary(cast(&DataType::BinaryView)?.as_binary_view().clone()),
-            Class::Date => Self::Date(days(array)),
-            Class::Timestamp => return timestamps(array),
-        })
-    }
-
-    /// Appends the value with its tag.
-    fn append(&self, row: usize, out: &mut Vec<u8>) {
-        if self.array().is_null(row) {
-            return out.extend(NULL);
-        }
-        match self {
-            Self::Integer(array) => tagged(1, &array.value(row).to_le_bytes(), out),
-            Self::Unsigned(array) => append_unsigned(array.value(row), out),
-            Self::Boolean(array) => tagged(3, &[u8::from(array.value(row))], out),
-            Self::Float(array) => tagged(4, &one_form(array.value(row)).to_le_bytes(), out),
-            Self::Text(array) => sized(5, array.value(row).as_bytes(), out),
-            Self::View(array) => sized(5, array.value(row).as_bytes(), out),
-            Self::Binary(array) => sized(6, array.value(row), out),
-            Self::Date(array) => tagged(7, &array.value(row).to_le_bytes(), out),
-            Self::Timestamp { ticks, per_second } => append_timestamp(ticks.value(row), *per_second, out),
-        }
-    }
-
-    /// Appends the value as a key of one column: integers without their tag.
-    fn append_alone(&self, row: usize, out: &mut Vec<u8>) {
-        match self {
-            Self::Unsigned(array) if array.is_valid(row) && i64::try_from(array.value(row)).is_ok() => {
-                out.extend(array.value(row).to_le_bytes());
-            }
-            _ => self.append(row, out),
-        }
-    }
-
-    fn array(&self) -> &dyn Array {
-        match self {
-            Self::Boolean(array) => array,
-            Self::Integer(array) | Self::Date(array) | Self::Timestamp { ticks: array, .. } => array,
-            Self::Unsigned(array) => array,
-            Self::Float(array) => array,
-            Self::Text(array) => array,
-            Self::View(array) => array,
-            Self::Binary(array) => array,
-        }
-    }
-}
-
-fn integers(array: &ArrayRef) -> Result<Values> {
-    if let Some(unsigned) = array.as_primitive_opt::<UInt64Type>()
-        && compute::max(unsigned).is_some_and(|largest| i64::try_from(largest).is_err())
-    {
-        return Ok(Values::Unsigned(unsigned.clone()));
-    }
-    Ok(Values::Integer(compute::cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone()))
-}
-
-fn days(array: &ArrayRef) -> Int64Array {
-    match array.as_primitive_opt::<Date64Type>() {
-        Some(millis) => millis.unary(|millis| millis.div_euclid(MILLIS_PER_DAY)),
-        None => array.as_primitive::<Date32Type>().unary(i64::from),
-    }
-}
-
-fn timestamps(array: &ArrayRef) -> Result<Values> {
-    let (ticks, per_second) = match array.data_type() {
-        DataType::Timestamp(TimeUnit::Second, _) => {
-            (array.as_primitive::<TimestampSecondType>().reinterpret_cast(), 1)
-        }
-        DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            (array.as_primitive::<TimestampMillisecondType>().reinterpret_cast(), 1_000)
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            (array.as_primitive::<TimestampMicrosecondType>().reinterpret_cast(), 1_000_000)
-        }
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-            (array.as_primitive::<TimestampNanosecondType>().reinterpret_cast(), 1_000_000_000)
-        }
-        other => return Err(Error::internal(format!("a timestamp was expected as a key, found {other}"))),
-    };
-    Ok(Values::Timestamp { ticks, per_second })
-}
-
-fn tagged(tag: u8, payload: &[u8], out: &mut Vec<u8>) {
-    out.push(tag);
-    out.extend_from_slice(payload);
-}
-
-fn sized(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
-    // An Arrow value of 4 GiB or more cannot come here: its column would not have been decoded.
-    tagged(tag, &u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes(), out);
-    out.extend_from_slice(bytes);
-}
-
-fn append_unsigned(value: u64, out: &mut Vec<u8>) {
-    tagged(if i64::try_from(value).is_ok() { 1 } else { 2 }, &value.to_le_bytes(), out);
-}
-
-fn append_timestamp(ticks: i64, per_second: i64, out: &mut Vec<u8>) {
-    let nanos = ticks.rem_euclid(per_second) * (1_000_000_000 / per_second);
-    tagged(8, &ticks.div_euclid(per_second).to_le_bytes(), out);
-    out.extend(u32::try_from(nanos).unwrap_or_default().to_le_bytes());
-}
-
-fn one_form(value: f64) -> f64 {
-    if value.is_nan() {
-        f64::from_bits(0x7ff8_0000_0000_0000)
-    } else if value == 0.0 {
-        0.0
-    } else {
-        value
     }
 }
 

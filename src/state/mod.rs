@@ -4,6 +4,8 @@
 //! what the state columns of an operator mean nor where a snapshot is stored: an operator brings columns with one
 //! row a slot, and takes them back in another order of slots.
 
+mod canonical;
+mod class;
 pub mod group;
 pub mod key;
 pub mod pane;

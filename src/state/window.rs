@@ -9,10 +9,11 @@ use std::fmt;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use arrow::datatypes::TimeUnit;
+use arrow::datatypes::{DataType, TimeUnit};
 
 use crate::error::{Error, Result};
-use crate::time::EventTime;
+use crate::time::{EventTime, ticks_a_second};
+use crate::types::type_name;
 
 /// Windows as the user said them: half-open, aligned to the epoch in UTC but for `offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,12 +165,7 @@ impl Windows {
 
     /// `time` in ticks, rounded down: a window that ends at or before it has ended.
     pub fn tick(&self, time: EventTime) -> i64 {
-        match self.unit {
-            TimeUnit::Second => time.0.div_euclid(1_000_000),
-            TimeUnit::Millisecond => time.0.div_euclid(1_000),
-            TimeUnit::Microsecond => time.0,
-            TimeUnit::Nanosecond => time.0.saturating_mul(1_000),
-        }
+        time.ticks(self.unit)
     }
 }
 
@@ -228,17 +224,13 @@ impl OpenWindows {
 }
 
 fn ticks(what: &str, duration: Duration, unit: TimeUnit) -> Result<i64> {
-    let (tick, name) = match unit {
-        TimeUnit::Second => (1_000_000_000, "s"),
-        TimeUnit::Millisecond => (1_000_000, "ms"),
-        TimeUnit::Microsecond => (1_000, "us"),
-        TimeUnit::Nanosecond => (1, "ns"),
-    };
-    let nanos = duration.as_nanos();
+    let tick = 1_000_000_000 / ticks_a_second(unit).unsigned_abs();
+    let (tick, nanos) = (u128::from(tick), duration.as_nanos());
     match i64::try_from(nanos / tick) {
         Ok(ticks) if nanos.is_multiple_of(tick) => Ok(ticks),
         Ok(_) => Err(Error::config(format!(
-            "a window's {what} is a whole number of ticks of its column (timestamp[{name}]), found {duration:?}"
+            "a window's {what} is a whole number of ticks of its column ({}), found {duration:?}",
+            type_name(&DataType::Timestamp(unit, None))
         ))
         .help("declare the column in a finer unit, say timestamp[ms]")),
         Err(_) => Err(Error::config(format!("a window's {what} of {duration:?} is beyond all timestamps"))),

@@ -521,6 +521,101 @@ fn top_k_gives_the_largest_descending_and_collect_gives_all_in_order() {
 }
 
 #[test]
+fn top_k_is_what_sorting_gives_for_any_k_in_any_order_of_values() {
+    let mut random = Rng::with_seed(5);
+    for k in [1_u32, 2, 3, 10, 1_000] {
+        let top = aggregate("top_k", &[DataType::Int64], &[ScalarValue::from(i64::from(k))]);
+        for order in ["random", "up", "down", "equal"] {
+            let mut values: Vec<i64> = (0..3_000).map(|_| random.i64(-500..500)).collect();
+            values.extend([i64::MIN, i64::MAX, i64::MIN]);
+            match order {
+                "up" => values.sort_unstable(),
+                "down" => values.sort_unstable_by(|a, b| b.cmp(a)),
+                "equal" => values.fill(i64::MIN),
+                _ => {}
+            }
+            let found = whole(&top, &[ints(&values.iter().copied().map(Some).collect::<Vec<_>>())]);
+            values.sort_unstable_by(|a, b| b.cmp(a));
+            let expected = ints(&values.into_iter().take(k as usize).map(Some).collect::<Vec<_>>());
+            assert_eq!(&found.as_list::<i32>().value(0), &expected, "{k} {order}");
+        }
+    }
+}
+
+/// The part of `values` that lies below `found`, ties counted by half.
+fn rank(values: &[f64], found: f64) -> f64 {
+    let part = |is: fn(&f64, &f64) -> bool| values.iter().filter(|value| is(value, &found)).count() as f64;
+    f64::midpoint(part(|value, found| value < found), part(|value, found| value <= found))
+        / values.len() as f64
+}
+
+#[test]
+fn quantiles_are_near_the_truth_whatever_the_order_and_the_partials() {
+    let mut random = Rng::with_seed(6);
+    let shapes: [fn(f64) -> f64; 3] = [|u| u, |u| -(1.0 - u).ln(), |u| (1.0 / (1.0 - u)).powi(2)];
+    for (shape, rows, merges) in shapes.into_iter().flat_map(|shape| [(shape, 3_000, 1), (shape, 60_000, 40)])
+    {
+        let mut values: Vec<f64> = (0..rows).map(|_| shape(random.f64())).collect();
+        if rows > 10_000 {
+            values.sort_by(f64::total_cmp); // the hardest order: each partial sees a stretch of its own
+        }
+        for q in [0.001, 0.01, 0.25, 0.5, 0.9, 0.99, 0.999] {
+            let quantile = aggregate("approx_quantile", &[DataType::Float64], &[ScalarValue::from(q)]);
+            let mut merged = quantile.accumulator().unwrap();
+            merged.grow(1);
+            for part in values.chunks(rows / merges) {
+                let mut partial = quantile.accumulator().unwrap();
+                partial.grow(1);
+                let column = floats(&part.iter().copied().map(Some).collect::<Vec<_>>());
+                partial.update(&vec![0; part.len()], &[column]).unwrap();
+                merged.merge(&[0], &partial.state(&[0]).unwrap()).unwrap();
+            }
+            let off = (rank(&values, float(&merged.evaluate(&[0]).unwrap()).unwrap()) - q).abs();
+            // A t-digest is the more exact the nearer it is to either end.
+            assert!(off < 0.04 * (q * (1.0 - q)).sqrt().max(0.02), "{q} of {rows}: {off}");
+        }
+    }
+}
+
+#[test]
+fn quantiles_of_few_values_do_not_depend_on_their_order_or_partials() {
+    let mut random = Rng::with_seed(7);
+    let quantile = aggregate("approx_quantile", &[DataType::Float64], &[ScalarValue::from(0.75)]);
+    let mut values: Vec<Option<f64>> = (0..200).map(|_| Some(random.f64())).collect();
+    let expected = whole(&quantile, &[floats(&values)]);
+    for _ in 0..20 {
+        random.shuffle(&mut values);
+        let mut merged = quantile.accumulator().unwrap();
+        merged.grow(1);
+        for part in values.chunks(random.usize(1..200)) {
+            let mut partial = quantile.accumulator().unwrap();
+            partial.grow(1);
+            partial.update(&vec![0; part.len()], &[floats(part)]).unwrap();
+            merged.merge(&[0], &partial.state(&[0]).unwrap()).unwrap();
+        }
+        assert_eq!(&merged.evaluate(&[0]).unwrap(), &expected);
+    }
+}
+
+#[test]
+fn nan_is_the_largest_of_a_quantile_and_spoils_no_other_nor_does_an_infinity() {
+    let values: Vec<Option<f64>> =
+        (0..1_000).map(|n| Some(if n < 100 { f64::NAN } else { f64::from(n) })).collect();
+    let of = |q: f64| {
+        let quantile = aggregate("approx_quantile", &[DataType::Float64], &[ScalarValue::from(q)]);
+        float(&whole(&quantile, &[floats(&values)])).unwrap()
+    };
+    assert!((of(0.45) - 550.0).abs() < 10.0, "{}", of(0.45));
+    assert!((of(0.899) - 999.0).abs() < 3.0, "{}", of(0.899));
+    assert!(of(0.95).is_nan() && of(1.0).is_nan());
+    let only = aggregate("approx_median", &[DataType::Float64], &[]);
+    assert!(float(&whole(&only, &[floats(&[Some(-f64::NAN)])])).unwrap().is_nan());
+    assert_eq!(float(&whole(&only, &[floats(&[None])])), None);
+    let endless = [1.0, 2.0, 3.0, f64::INFINITY, f64::INFINITY].map(Some);
+    assert_eq!(float(&whole(&only, &[floats(&endless)])), Some(3.0));
+}
+
+#[test]
 fn distinct_counts_equal_values_once() {
     let values = ints(&[Some(3), None, Some(3), Some(4), None]);
     assert_eq!(int(&whole(&distinct("count", DataType::Int64), &[Arc::clone(&values)])), Some(2));

@@ -481,7 +481,10 @@ fn a_batch_larger_than_the_memory_is_a_named_error() {
     let engine = job.engine_with(LocalSettings { max_memory: 100_000, ..LocalSettings::default() }).unwrap();
     let error = run(&engine, &job.tasks(1 << 30)).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::MemoryLimit);
-    assert!(error.to_string().contains("the limit is 75000"), "{error}");
+    assert!(
+        error.to_string().contains("more than max_memory allows for rows: 73.2 KiB (75,000 bytes)"),
+        "{error}"
+    );
 }
 
 #[test]

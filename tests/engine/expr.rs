@@ -565,6 +565,32 @@ fn an_aggregate_within_an_aggregate_is_a_mistake() {
 }
 
 #[test]
+fn a_condition_goes_with_its_call_and_tells_calls_apart() {
+    let expression = Expression::sql("sum(n) FILTER (WHERE t > 1) / sum(n) + sum(n) FILTER (WHERE t > 1)");
+    let split = expression.split_aggregates(&["s"]).unwrap();
+    assert_eq!(texts(&split), ["sum(n) FILTER (WHERE t > 1)", "sum(n)"]);
+    assert_eq!(split.calls[0].filter.as_ref().unwrap().to_string(), "t > 1");
+    assert!(split.calls[1].filter.is_none());
+    assert_eq!(expression.columns(), ["n", "t"]);
+    let named = Expression::sql("count(*) AS c").filter(Expression::sql("t > 1 AS hot"));
+    assert_eq!(named.to_string(), "count(*) FILTER (WHERE t > 1) AS c");
+    let twice =
+        Expression::aggregate("count", vec![]).filter(Expression::sql("n = 1 OR n = 2")).filter(col("b"));
+    assert_eq!(twice.to_string(), "count(*) FILTER (WHERE (n = 1 OR n = 2) AND b)");
+}
+
+#[test]
+fn a_filter_wants_an_aggregate_before_it_and_one_row_within() {
+    let mistake = |aggregate: Expression| split_mistake(&aggregate.filter(Expression::sql("t > 1")), &[]);
+    assert!(mistake(col("t")).to_string().contains("as in col(\"t\").sum().filter(...)"));
+    assert!(mistake(Expression::sql("t + 1")).to_string().contains("as in (t + 1).sum().filter(...)"));
+    assert!(mistake(Expression::sql("sum(t) + 1")).to_string().contains("a filter of its own"));
+    assert!(mistake(Expression::aggregate("summ", vec![])).to_string().contains("did you mean sum?"));
+    let nested = Expression::sql("sum(t) FILTER (WHERE t > avg(t))");
+    assert!(split_mistake(&nested, &[]).to_string().contains("sees one row"));
+}
+
+#[test]
 fn mistakes_in_an_expression_are_told_when_it_is_split() {
     let unknown = Expression::aggregate("summ", vec![col("t")]);
     assert!(split_mistake(&unknown, &[]).to_string().contains("did you mean sum?"));
@@ -586,7 +612,7 @@ fn an_aggregate_among_rows_is_a_mistake_that_names_its_place() {
 #[test]
 fn clauses_of_aggregates_are_refused_with_what_to_write_instead() {
     let clauses = [
-        ("sum(t) FILTER (WHERE n > 1)", "CASE WHEN condition"),
+        ("abs(t) FILTER (WHERE n > 1)", "only an aggregate has FILTER"),
         ("collect(t ORDER BY n)", "arguments alone"),
         ("first_value(t) IGNORE NULLS", "arguments alone"),
         ("percentile_cont(0.5) WITHIN GROUP (ORDER BY t)", "arguments alone"),

@@ -6,12 +6,16 @@
 use std::sync::Arc;
 
 use arrow::array::*;
-use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Int8Type, Int32Type, IntervalUnit, Schema, TimeUnit, i256};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tidemill::error::ErrorKind;
 use tidemill::state::group::KeyGroup;
 use tidemill::state::key::{KeyEncoder, Keys};
 use tidemill::state::snapshot::{merge, restore, snapshot, split};
 use tidemill::state::table::KeyTable;
+use tidemill::state::values::KeyDecoder;
 
 fn rows(columns: Vec<ArrayRef>) -> RecordBatch {
     let fields: Vec<_> = columns
@@ -156,14 +160,213 @@ fn keys_of_several_batches_join_even_where_their_forms_differ() {
 fn a_wrong_key_column_is_named() {
     let schema = Schema::new(vec![
         Field::new("device", DataType::Utf8, true),
-        Field::new("tags", DataType::new_list(DataType::Utf8, true), true),
+        Field::new("tags", DataType::new_list(map(), true), true),
+        Field::new("every", DataType::Interval(IntervalUnit::MonthDayNano), true),
     ]);
     let text = |columns: &[&str]| KeyEncoder::new(&schema, columns).unwrap_err().to_string();
-    assert!(text(&["devise"]).ends_with("found the columns device, tags; did you mean \"device\"?"));
-    assert!(
-        text(&["tags"]).starts_with("column \"tags\" of type List(Utf8) cannot be a key; keys are booleans")
-    );
+    assert!(text(&["devise"]).ends_with("found the columns device, tags, every; did you mean \"device\"?"));
+    assert!(text(&["tags"]).starts_with(
+        "the column \"tags\" of type list<map<string, int64>> cannot be a key: the entries of a map have no order"
+    ));
+    assert!(text(&["every"]).contains("cast it to a duration"));
     assert!(text(&[]).starts_with("a key has at least one column, found none"));
+}
+
+fn map() -> DataType {
+    let entry = [("keys", DataType::Utf8), ("values", DataType::Int64)];
+    let entry = entry.map(|(name, data_type)| Field::new(name, data_type, name == "values"));
+    DataType::Map(Arc::new(Field::new_struct("entries", entry.to_vec(), false)), false)
+}
+
+#[test]
+fn bytes_of_decimals_times_and_nested_keys_never_change() {
+    let decimal = |unscaled: i128, scale| {
+        key(Decimal128Array::from(vec![unscaled]).with_precision_and_scale(20, scale).unwrap()).0
+    };
+    assert_eq!(decimal(1_50, 2), [9, 1, 0, 1, 15]);
+    assert_eq!(decimal(-1_280, 1), [9, 0, 0, 1, 128]);
+    assert_eq!(decimal(128, 0), [9, 0, 0, 2, 128, 0]);
+    assert_eq!(decimal(1_000, 0), [9, 0xfd, 0xff, 1, 1]);
+    assert_eq!(decimal(0, 5), [9, 0, 0, 1, 0]);
+    let noon = 43_200_000_000_000_i64.to_le_bytes();
+    assert_eq!(key(Time32SecondArray::from(vec![43_200])).0, [[10].as_slice(), &noon].concat());
+    let back = [[11].as_slice(), &(-2_i64).to_le_bytes(), &500_000_000_u32.to_le_bytes()].concat();
+    assert_eq!(key(DurationMillisecondArray::from(vec![-1_500])).0, back);
+    let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None])]);
+    assert_eq!(key(list).0, b"\x0c\x02\0\0\0\x01\x01\0\0\0\0\0\0\0\xff");
+    let fields = [("a", Arc::new(BooleanArray::from(vec![true])) as ArrayRef, true)];
+    assert_eq!(
+        key(StructArray::from(RecordBatch::try_from_iter_with_nullable(fields).unwrap())).0,
+        [13, 3, 1]
+    );
+    assert_eq!(key(NullArray::new(1)).0, [255]);
+}
+
+#[test]
+fn decimals_are_alike_in_every_width_and_scale() {
+    let expected = key(Decimal128Array::from(vec![-12_500]).with_precision_and_scale(10, 3).unwrap());
+    let of = |array: ArrayRef| {
+        let keys = keys(vec![array]);
+        (keys.get(0).to_vec(), keys.hash(0))
+    };
+    assert_eq!(
+        of(Arc::new(Decimal32Array::from(vec![-125]).with_precision_and_scale(5, 1).unwrap())),
+        expected
+    );
+    assert_eq!(
+        of(Arc::new(Decimal64Array::from(vec![-1_250]).with_precision_and_scale(9, 2).unwrap())),
+        expected
+    );
+    let wide = Decimal256Array::from(vec![i256::from_i128(-125_000_000)]);
+    assert_eq!(of(Arc::new(wide.with_precision_and_scale(60, 7).unwrap())), expected);
+}
+
+#[test]
+fn times_durations_and_lists_are_alike_in_every_unit_and_layout() {
+    let expected = key(Time32SecondArray::from(vec![59]));
+    assert_eq!(key(Time32MillisecondArray::from(vec![59_000])), expected);
+    assert_eq!(key(Time64MicrosecondArray::from(vec![59_000_000])), expected);
+    assert_eq!(key(Time64NanosecondArray::from(vec![59_000_000_000])), expected);
+    let expected = key(DurationSecondArray::from(vec![i64::MIN]));
+    assert_ne!(key(DurationMillisecondArray::from(vec![i64::MIN])), expected);
+    assert_eq!(
+        key(DurationMillisecondArray::from(vec![-7_000])),
+        key(DurationNanosecondArray::from(vec![-7_000_000_000]))
+    );
+    let lists = || [Some(vec![Some(5), None])];
+    let expected = key(ListArray::from_iter_primitive::<Int32Type, _, _>(lists()));
+    assert_eq!(key(LargeListArray::from_iter_primitive::<Int32Type, _, _>(lists())), expected);
+    assert_eq!(key(FixedSizeListArray::from_iter_primitive::<Int32Type, _, _>(lists(), 2)), expected);
+    assert_eq!(key(ListArray::from_iter_primitive::<Int8Type, _, _>([Some(vec![Some(5), None])])), expected);
+}
+
+/// A type of keys, of parts too.
+fn any_type(random: &mut fastrand::Rng, depth: usize) -> DataType {
+    let unit = random.choice([TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Nanosecond]).unwrap();
+    let part = |random: &mut fastrand::Rng| any_type(random, depth - 1);
+    match random.u8(..if depth == 0 { 13 } else { 17 }) {
+        0 => DataType::Boolean,
+        1 => random.choice([DataType::Int8, DataType::UInt64, DataType::Int64]).unwrap(),
+        2 => random.choice([DataType::Float32, DataType::Float64]).unwrap(),
+        3 => random.choice([DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View]).unwrap(),
+        4 => random.choice([DataType::Binary, DataType::BinaryView, DataType::FixedSizeBinary(2)]).unwrap(),
+        5 => random.choice([DataType::Date32, DataType::Date64]).unwrap(),
+        6 => random
+            .choice([DataType::Time32(TimeUnit::Second), DataType::Time64(TimeUnit::Microsecond)])
+            .unwrap(),
+        7 => DataType::Timestamp(unit, random.bool().then(|| "Europe/Rome".into())),
+        8 => DataType::Duration(unit),
+        9 => random.choice([DataType::Decimal32(5, 2), DataType::Decimal64(12, -1)]).unwrap(),
+        10 => random.choice([DataType::Decimal128(30, 4), DataType::Decimal256(60, 30)]).unwrap(),
+        11 => DataType::Dictionary(Box::new(DataType::Int16), Box::new(DataType::Utf8)),
+        12 => DataType::Null,
+        13 => DataType::new_list(part(random), true),
+        14 => DataType::new_large_list(part(random), true),
+        15 => DataType::new_fixed_size_list(part(random), 2, true),
+        _ => {
+            let fields = [("a", part(random)), ("b", part(random))];
+            DataType::Struct(
+                fields.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec().into(),
+            )
+        }
+    }
+}
+
+/// Few different values of a type, some of them null.
+fn any_column(random: &mut fastrand::Rng, data_type: &DataType, rows: usize) -> ArrayRef {
+    let nulls =
+        |random: &mut fastrand::Rng| -> NullBuffer { (0..rows).map(|_| random.u8(..5) > 0).collect() };
+    match data_type {
+        DataType::Null => new_null_array(data_type, rows),
+        DataType::List(item) | DataType::LargeList(item) => {
+            let lengths: Vec<usize> = (0..rows).map(|_| random.usize(..3)).collect();
+            let items = any_column(random, item.data_type(), lengths.iter().sum());
+            let nulls = Some(nulls(random));
+            match data_type {
+                DataType::List(_) => {
+                    Arc::new(ListArray::new(item.clone(), OffsetBuffer::from_lengths(lengths), items, nulls))
+                }
+                _ => Arc::new(LargeListArray::new(
+                    item.clone(),
+                    OffsetBuffer::from_lengths(lengths),
+                    items,
+                    nulls,
+                )),
+            }
+        }
+        DataType::FixedSizeList(item, size) => {
+            let items = any_column(random, item.data_type(), rows * size.unsigned_abs() as usize);
+            Arc::new(FixedSizeListArray::new(item.clone(), *size, items, Some(nulls(random))))
+        }
+        DataType::Struct(fields) => {
+            let columns = fields.iter().map(|field| any_column(random, field.data_type(), rows)).collect();
+            Arc::new(StructArray::new(fields.clone(), columns, Some(nulls(random))))
+        }
+        DataType::Float32 | DataType::Float64 => {
+            let value = |random: &mut fastrand::Rng| random.choice([0.0, -0.0, f64::NAN, -f64::NAN, 1.5]);
+            let values: Float64Array =
+                (0..rows).map(|_| value(random).filter(|_| random.u8(..5) > 0)).collect();
+            cast(&values, data_type).unwrap()
+        }
+        DataType::Boolean => {
+            let value = |random: &mut fastrand::Rng| (random.u8(..5) > 0).then(|| random.bool());
+            Arc::new((0..rows).map(|_| value(random)).collect::<BooleanArray>())
+        }
+        _ => {
+            let value = |random: &mut fastrand::Rng| (random.u8(..5) > 0).then(|| random.i64(10..14));
+            let numbers: ArrayRef = Arc::new((0..rows).map(|_| value(random)).collect::<Int64Array>());
+            let steps = by_way_of(data_type).iter().chain([data_type]);
+            steps.fold(numbers, |values, step| cast(&values, step).unwrap())
+        }
+    }
+}
+
+/// What integers are cast to first, on their way to a type.
+fn by_way_of(data_type: &DataType) -> &'static [DataType] {
+    match data_type {
+        DataType::Date32 | DataType::Time32(_) => &[DataType::Int32],
+        DataType::Date64 => &[DataType::Int32, DataType::Date32],
+        DataType::Binary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            &[DataType::Utf8, DataType::Binary]
+        }
+        DataType::Dictionary(..) => &[DataType::Utf8],
+        _ => &[],
+    }
+}
+
+/// A value as it is written for people; of floats the one form that equal keys share.
+fn shown(column: &ArrayRef, row: usize) -> String {
+    let options = FormatOptions::new().with_null("null");
+    let shown = ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string();
+    shown.replace("-0.0", "0.0")
+}
+
+#[test]
+fn keys_of_any_types_are_told_apart_and_come_back_as_they_were() {
+    let mut random = fastrand::Rng::with_seed(4);
+    for round in 0..400 {
+        let types: Vec<DataType> = (0..random.usize(1..4)).map(|_| any_type(&mut random, 2)).collect();
+        let columns: Vec<ArrayRef> =
+            types.iter().map(|kind| any_column(&mut random, kind, 60).slice(3, 50)).collect();
+        let (fields, keys) = (rows(columns.clone()).schema().fields().to_vec(), keys(columns.clone()));
+        let decoded = KeyDecoder::new(fields).decode((0..50).map(|row| keys.get(row))).unwrap();
+        let mut seen = std::collections::HashMap::new();
+        for row in 0..50 {
+            let texts = |columns: &[ArrayRef]| -> Vec<String> {
+                columns.iter().map(|column| shown(column, row)).collect()
+            };
+            let written = texts(&columns);
+            assert_eq!(texts(&decoded), written, "round {round}: {types:?}");
+            assert_eq!(
+                seen.entry(written).or_insert(keys.get(row)),
+                &keys.get(row),
+                "round {round}: {types:?}"
+            );
+        }
+        let different: std::collections::HashSet<_> = seen.values().collect();
+        assert_eq!(different.len(), seen.len(), "round {round}: {types:?}");
+        assert!(decoded.iter().zip(&types).all(|(column, kind)| column.data_type() == kind));
+    }
 }
 
 type Tuple = (Option<String>, Option<i64>, Option<Vec<u8>>);

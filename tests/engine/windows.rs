@@ -41,34 +41,37 @@ fn spec() -> SourceSpec {
     }
 }
 
-fn every_aggregate() -> Vec<Named> {
-    let texts = [
-        "count(*)",
-        "count(v)",
-        "sum(v)",
-        "avg(v) + max(v)",
-        "min(k)",
-        "var(v)",
-        "stddev(v)",
-        "first(v)",
-        "last(v)",
-        "approx_quantile(v, 0.9)",
-        "approx_distinct(v)",
-        "top_k(v, 3)",
-        "collect(v)",
-        "median(v)",
-        "corr(v, v * v)",
-        "count(distinct k)",
-    ];
-    named(&texts)
-}
+const AGGREGATES: [&str; 16] = [
+    "count(*)",
+    "count(v)",
+    "sum(v)",
+    "avg(v) + max(v)",
+    "min(k)",
+    "var(v)",
+    "stddev(v)",
+    "first(v)",
+    "last(v)",
+    "approx_quantile(v, 0.9)",
+    "approx_distinct(v)",
+    "top_k(v, 3)",
+    "collect(v)",
+    "median(v)",
+    "corr(v, v * v)",
+    "count(distinct k)",
+];
+const FILTERED: [&str; 3] = [
+    "sum(v) FILTER (WHERE v > 0.5)",
+    "last(v) FILTER (WHERE v > 0.5)",
+    "approx_quantile(v, 0.5) FILTER (WHERE k <> 'k1')",
+];
 
-fn named(texts: &[&str]) -> Vec<Named> {
-    let sql = |(number, text): (usize, &&str)| Named {
+/// Columns made of these expressions.
+fn columns<S: AsRef<str>>(texts: impl IntoIterator<Item = S>) -> Vec<Named> {
+    let column = |(number, text): (usize, S)| Named {
         name: format!("a{number}"),
-        expression: Expression::sql(text),
+        expression: Expression::sql(text.as_ref()),
     };
-    texts.iter().enumerate().map(sql).collect()
+    texts.into_iter().enumerate().map(column).collect()
 }
 
 fn window(length: u64, slide: u64, emit: Emit) -> WindowSpec {
@@ -84,16 +87,20 @@ struct Job {
 
 impl Job {
     fn new(keys: &[&str], window: Option<WindowSpec>) -> Self {
-        Self::of(keys, window, every_aggregate())
+        Self::of(columns(AGGREGATES.iter().chain(&FILTERED)), None, keys, window)
     }
 
-    fn of(keys: &[&str], window: Option<WindowSpec>, columns: Vec<Named>) -> Self {
+    /// A job whose rows must fulfil a condition first, where there is one.
+    fn of(columns: Vec<Named>, condition: Option<&str>, keys: &[&str], window: Option<WindowSpec>) -> Self {
         let mut plan = Plan::default();
         let id = plan.add_source(spec());
-        let source = plan.add(Operator::Source(id), vec![], None);
+        let mut last = plan.add(Operator::Source(id), vec![], None);
+        if let Some(condition) = condition {
+            last = plan.add(Operator::Filter(Expression::sql(condition)), vec![last], None);
+        }
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-        let spec = AggregateSpec { keys, columns, window };
-        let aggregated = plan.add(Operator::Aggregate(spec), vec![source], None);
+        let aggregated =
+            plan.add(Operator::Aggregate(AggregateSpec { keys, columns, window }), vec![last], None);
         plan.add_output(aggregated, None);
         Self { plan, source: ScriptedSource::with_partitions("readings", PARTITIONS) }
     }
@@ -196,6 +203,23 @@ fn windows_and_groups_are_the_same_bits_with_any_threads_and_executors() {
 }
 
 #[test]
+fn a_condition_behind_each_aggregate_gives_what_a_filter_before_all_gives() {
+    const CONDITION: &str = "v > 0.3 AND k <> 'k1'";
+    for window in [Some(window(1_000, 1_000, Emit::Final)), Some(window(1_000, 300, Emit::Final)), None] {
+        let calls = || AGGREGATES.iter().filter(|text| !text.contains('+'));
+        let behind = columns(calls().map(|text| format!("{text} FILTER (WHERE {CONDITION})")));
+        let behind = Job::of(behind, None, &[], window.clone());
+        let before = Job::of(columns(calls()), Some(CONDITION), &[], window);
+        let found = [behind, before].map(|job| {
+            job.fill(1_000);
+            text(&run(&job.engine(2, 2), &job.tasks(40)))
+        });
+        assert!(found[0].lines().count() > 5, "{}", found[0]);
+        assert_eq!(found[0], found[1]);
+    }
+}
+
+#[test]
 fn panes_moved_out_and_in_again_go_on_with_the_same_bits() {
     // Few panes a window, and so many that parts of windows are kept from batch to batch. Rows that come to panes of which
     // parts were made have these made again for their keys: the parts that are made after the move hold them from the start.
@@ -236,8 +260,8 @@ fn fill_with_stragglers(job: &Job, batches: i64) {
 #[test]
 fn rows_behind_the_watermark_come_to_the_parts_of_the_windows_that_are_open() {
     const BATCHES: i64 = 250;
-    let columns = ["count(*)", "sum(v)", "var(v)", "first(v)", "last(v)", "top_k(v, 3)"];
-    let job = Job::of(&["k"], Some(window(2_000, 20, Emit::Final)), named(&columns));
+    const COLUMNS: [&str; 6] = ["count(*)", "sum(v)", "var(v)", "first(v)", "last(v)", "top_k(v, 3)"];
+    let job = Job::of(columns(COLUMNS), None, &["k"], Some(window(2_000, 20, Emit::Final)));
     fill_with_stragglers(&job, BATCHES);
     let at = TopicPartition::new("readings", 0);
     let watermark = |n: i64| (n >= 0).then(|| EventTime(n * 20 * 1_000));
@@ -292,7 +316,12 @@ fn state_beyond_its_limit_is_an_error_that_says_how_much_there_is() {
     let task = &job.tasks(100)[0];
     let error = engine.reduce(task, engine.map(task).unwrap(), None).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::MemoryLimit);
-    assert!(error.to_string().contains("max_state_bytes grants (1000)"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("18 states in "), "{text}");
+    assert!(
+        text.contains(" bytes), more than max_state_bytes allows: 1,000 bytes; use fewer keys"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -313,8 +342,8 @@ fn a_damaged_snapshot_of_panes_is_refused() {
 
 #[test]
 fn states_of_other_aggregates_or_of_another_version_are_refused() {
-    let states = |columns: &[&str]| {
-        let job = Job::of(&["k"], Some(window(1_000, 1_000, Emit::Final)), named(columns));
+    let states = |texts: &[&str]| {
+        let job = Job::of(columns(texts), None, &["k"], Some(window(1_000, 1_000, Emit::Final)));
         job.fill(100);
         let engine = job.engine(1, 1);
         let task = &job.tasks(100)[0];
@@ -346,7 +375,7 @@ fn aged(states: &RecordBatch) -> RecordBatch {
 
 #[test]
 fn what_windows_are_put_together_from_is_refused_before_it_is_there() {
-    let job = Job::of(&["k"], Some(window(2_000, 20, Emit::Final)), named(&["count(*)", "var(v)"]));
+    let job = Job::of(columns(["count(*)", "var(v)"]), None, &["k"], Some(window(2_000, 20, Emit::Final)));
     job.fill(1_000);
     let tasks = job.tasks(1_000);
     let run = |max_state: u64| {

@@ -38,7 +38,16 @@ def windowed(stream: tm.DStream, shape: Shape, emit: Any = "final") -> tm.Aggreg
         shape.length / 1000, shape.slide / 1000, on="ts", offset=shape.offset / 1000, emit=emit
     )
     v = col("v")
-    return windows.group_by("k").agg(n=tm.count(), sum=v.sum(), mean=v.mean(), low=v.min(), high=v.max())
+    return windows.group_by("k").agg(
+        n=tm.count(),
+        sum=v.sum(),
+        mean=v.mean(),
+        low=v.min(),
+        high=v.max(),
+        positive=tm.count().filter(v > 0),
+        won=v.sum().filter("v > 0"),
+        mixed=tm.aggregate("bit_xor", v).filter(v > 0),
+    )
 
 
 def millis(moment: datetime) -> int:
@@ -195,6 +204,89 @@ def test_first_and_last_of_a_window_go_by_event_time() -> None:
     ]
 
 
+class TestFilter:
+    """An aggregate with a condition of its own; that windows agree is held by the model."""
+
+    def rows(self, **aggregates: tm.Expr) -> list[dict[str, Any]]:
+        ctx = tm.StreamingContext(trigger=tm.available_now())
+        values: list[list[Row]] = [[("a", 1, 5), ("a", 2, None), ("b", 3, 0)], [("a", 4, -2), (None, 5, 8)]]
+        grouped = ctx.scripted(filled(values), format=FORMAT).group_by("k").agg(**aggregates)
+        found = [row for batch in grouped for row in batch.to_pyarrow().to_pylist()]
+        return sorted(found, key=lambda row: row["k"] or "")
+
+    def test_null_counts_as_false_and_a_group_without_rows_stays(self) -> None:
+        v = col("v")
+        found = self.rows(n=tm.count().filter(v > 0), sum=v.sum().filter(v > 0), all=tm.count())
+        assert found == [
+            {"k": None, "n": 1, "sum": 8, "all": 1},
+            {"k": "a", "n": 1, "sum": 5, "all": 3},
+            {"k": "b", "n": 0, "sum": None, "all": 1},
+        ]
+
+    def test_a_condition_of_null_keeps_nothing(self) -> None:
+        assert [row["n"] for row in self.rows(n=tm.count().filter(tm.lit(None)))] == [0, 0, 0]
+
+    def test_aggregates_with_and_without_conditions_make_one_column(self) -> None:
+        share = tm.count().filter(col("v") > 0) / tm.count()
+        assert [row["share"] for row in self.rows(share=share)] == [1.0, 1 / 3, 0.0]
+
+    def test_sql_text_says_the_same(self) -> None:
+        python = self.rows(x=col("v").collect().filter(col("v") < 6), y=col("v").n_unique().filter("v < 6"))
+        text = self.rows(
+            x=tm.sql_expr("array_agg(v) FILTER (WHERE v < 6)"),
+            y=tm.sql_expr("count(DISTINCT v) FILTER (WHERE v < 6)"),
+        )
+        assert text == python
+        assert [row["x"] for row in python] == [None, [5, -2], [0]]
+
+    def test_a_second_condition_narrows_the_first(self) -> None:
+        assert str(col("v").sum().filter("v > 0").filter("k = 'a'")) == (
+            "sum(v) FILTER (WHERE v > 0 AND k = 'a')"
+        )
+        assert [row["s"] for row in self.rows(s=col("v").sum().filter("v < 6").filter("v > 0"))] == [
+            None, 5, None,
+        ]  # fmt: skip
+
+    def test_an_argument_is_computed_for_the_rows_that_pass_alone(self) -> None:
+        found = self.rows(s=(40 // col("v")).sum().filter(col("v") != 0))
+        assert [row["s"] for row in found] == [5, 8 - 20, None]
+
+    def test_first_and_last_keep_the_order_of_event_time(self) -> None:
+        ctx = tm.StreamingContext(trigger=tm.available_now())
+        rows: list[list[Row]] = [[("a", 5, 1), ("a", 2, 2)], [("b", 9, 3), ("a", 1, 4), ("a", 7, 5)]]
+        stream = ctx.scripted(filled(rows), format=FORMAT, event_time="ts")
+        of_a = col("k") == "a"
+        ends = stream.window("10ms", on="ts").agg(
+            first=col("v").first().filter(of_a), last=col("v").last().filter(of_a)
+        )
+        assert [batch.to_pyarrow().select(["first", "last"]).to_pylist() for batch in ends] == [
+            [{"first": 4, "last": 5}]
+        ]
+
+    @pytest.mark.parametrize(
+        ("aggregate", "texts"),
+        [
+            (col("v").filter(col("v") > 0), ["found v", 'aggregate first, as in col("v").sum().filter(...)']),
+            (col("v").filter(col("v") > 0).sum(), ['as in col("v").sum().filter(...)']),
+            ((col("v") + 1).filter("v > 0"), ["found v + 1", "as in (v + 1).sum().filter(...)"]),
+            (
+                (col("v").sum() / tm.count()).filter("v > 0"),
+                ["found sum(v) / count(*)", "a filter of its own"],
+            ),
+            (col("v").sum().filter(col("v")), ["condition (bool)", "int64", "sum(v) FILTER (WHERE v)"]),
+            (col("v").sum().filter("w > 0"), ['no column "w"', "k, ts, v"]),
+            (col("v").sum().filter(col("v") > col("v").mean()), ["sees one row", "aggregate in two steps"]),
+            (tm.sql_expr("abs(v) FILTER (WHERE v > 0)"), ["only an aggregate has FILTER", "CASE WHEN"]),
+            (tm.aggregate("summ", col("v")).filter("v > 0"), ["no aggregate summ", "did you mean sum?"]),
+        ],
+    )
+    def test_a_mistake_is_told_with_its_mend(self, aggregate: tm.Expr, texts: list[str]) -> None:
+        with pytest.raises(tm.TidemillError) as caught:
+            self.rows(x=aggregate)
+        assert all(text in str(caught.value) for text in texts), str(caught.value)
+        assert "mistakes" not in str(caught.value)
+
+
 def test_a_keyed_stream_of_windows_goes_on_to_a_detector_without_another_exchange() -> None:
     ctx = tm.StreamingContext(trigger=tm.available_now())
     stream = ctx.scripted(filled([[("a", 1, 1)]]), format=FORMAT, event_time="ts")
@@ -247,7 +339,8 @@ def test_state_that_grows_without_end_is_a_named_error(size: str | int, granted:
     stream = ctx.scripted(filled(rows), format=FORMAT, event_time="ts")
     windowed(stream, Shape(10, 10)).foreach_batch(print)
     with pytest.raises(
-        tm.MemoryLimitError, match=rf"max_state_bytes grants \({granted}\).*in agg, .*test_windows\.py:"
+        tm.MemoryLimitError,
+        match=rf"max_state_bytes allows: [0-9.]+ KiB \({granted:,} bytes\); .*in agg, .*test_windows\.py:",
     ):
         ctx.run()
 

@@ -9,12 +9,16 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import xor
 
 Key = str | None
 Row = tuple[Key, int | None, int | None]
 """Key, event time in ms, value."""
-Result = tuple[int, int, Key, int, int | None, float | None, int | None, int | None]
-"""Start, end, key, count, sum, mean, min, max."""
+Result = tuple[
+    int, int, Key, int, int | None, float | None, int | None, int | None, int, int | None, int | None
+]
+"""Start, end, key, count, sum, mean, min, max; of the positive values count, sum and exclusive or."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ def _reason(ts: int | None, shape: Shape, latest: int, before: float) -> str | N
 
 def _result(window: tuple[int, int], key: Key, values: Sequence[int | None]) -> Result:
     known = [value for value in values if value is not None]
+    positive = [value for value in known if value > 0]
+    some = (len(positive), sum(positive), reduce(xor, positive)) if positive else (0, None, None)
     if not known:
-        return (*window, key, len(values), None, None, None, None)
-    return (*window, key, len(values), sum(known), sum(known) / len(known), min(known), max(known))
+        return (*window, key, len(values), None, None, None, None, *some)
+    return (*window, key, len(values), sum(known), sum(known) / len(known), min(known), max(known), *some)

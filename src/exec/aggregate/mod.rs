@@ -6,6 +6,7 @@
 //! same in a partial, in a pane and in a snapshot. It deliberately computes no aggregate itself: that is
 //! [`aggregate`](crate::aggregate)'s.
 
+pub(crate) mod calls;
 mod changes;
 mod emission;
 pub(crate) mod operator;
@@ -16,18 +17,16 @@ mod sliding;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
 use crate::aggregate::Aggregate;
 use crate::error::Result;
+use crate::exec::aggregate::calls::Calls;
 use crate::exec::aggregate::pane::Accumulators;
 use crate::exec::aggregate::place::Placer;
-use crate::expr::Bound;
 use crate::plan::Emit;
 use crate::state::key::KeyEncoder;
 use crate::state::values::KeyDecoder;
-use crate::time::BatchTime;
 
 /// The name under which the schema of states says in which form they are.
 const STATE_KEY: &str = "tidemill.aggregate_state";
@@ -40,7 +39,9 @@ pub(crate) struct AggregateStep {
     pub(crate) encoder: KeyEncoder,
     pub(crate) decoder: KeyDecoder,
     pub(crate) window: Option<WindowStep>,
-    pub(crate) calls: Vec<CallStep>,
+    pub(crate) calls: Calls,
+    /// Made once, as they are needed for each partition of each batch.
+    pub(crate) schemas: StateSchemas,
     /// Window, keys and the result of each call.
     pub(crate) output: SchemaRef,
 }
@@ -54,54 +55,39 @@ pub(crate) struct WindowStep {
     pub(crate) emit: Emit,
 }
 
-/// One call of an aggregate function.
-#[derive(Debug)]
-pub(crate) struct CallStep {
-    pub(crate) aggregate: Aggregate,
-    pub(crate) arguments: Vec<Bound>,
-    /// The event-time column, where the function goes by it.
-    pub(crate) order: Option<usize>,
-}
-
-impl CallStep {
-    /// The values of its arguments in each row of `batch`.
-    fn arguments(&self, batch: &RecordBatch, time: BatchTime) -> Result<Vec<ArrayRef>> {
-        let mut values: Vec<ArrayRef> =
-            self.arguments.iter().map(|argument| argument.evaluate(batch, time)).collect::<Result<_>>()?;
-        if let Some(order) = self.order {
-            values.push(place::ticks(batch, order)?);
-        }
-        Ok(values)
-    }
-}
-
 impl AggregateStep {
     /// No group yet.
     pub(crate) fn accumulators(&self) -> Result<Accumulators> {
         Accumulators::new(&self.calls)
     }
+}
 
-    /// The columns of the states of all calls, in order.
-    pub(crate) fn states(&self) -> SchemaRef {
-        let fields: Vec<FieldRef> = self.calls.iter().zip(0..).flat_map(state_fields).collect();
-        let version = [(STATE_KEY.to_owned(), STATE_VERSION.to_owned())];
-        Arc::new(Schema::new_with_metadata(fields, version.into()))
-    }
+/// The columns of the states of all calls, in order; and those of a partial, which are the pane and then the states.
+#[derive(Debug)]
+pub(crate) struct StateSchemas {
+    pub(crate) states: SchemaRef,
+    pub(crate) partial: SchemaRef,
+}
 
-    /// The columns of a partial: the pane, then the states.
-    pub(crate) fn partial(&self) -> SchemaRef {
-        let states = self.states();
+impl StateSchemas {
+    /// The columns for the states of `calls`.
+    pub(crate) fn of(calls: &Calls) -> Self {
+        let states: Vec<FieldRef> = calls.aggregates().zip(0..).flat_map(state_fields).collect();
         let pane = Arc::new(Field::new(PANE, DataType::Int64, false));
-        let fields: Vec<FieldRef> = std::iter::once(pane).chain(states.fields().iter().cloned()).collect();
-        Arc::new(Schema::new_with_metadata(fields, states.metadata().clone()))
+        let partial: Vec<FieldRef> = std::iter::once(pane).chain(states.iter().cloned()).collect();
+        let versioned = |fields| {
+            let version = [(STATE_KEY.to_owned(), STATE_VERSION.to_owned())];
+            Arc::new(Schema::new_with_metadata(fields, version.into()))
+        };
+        Self { states: versioned(states), partial: versioned(partial) }
     }
 }
 
 /// The fields of a call's state, named apart from those of the other calls.
-fn state_fields((call, number): (&CallStep, usize)) -> Vec<FieldRef> {
+fn state_fields((aggregate, number): (&Aggregate, usize)) -> Vec<FieldRef> {
     let named = |field: Field| {
         let name = format!("{number}.{}", field.name());
         Arc::new(field.with_name(name).with_nullable(true))
     };
-    call.aggregate.state_fields().into_iter().map(named).collect()
+    aggregate.state_fields().into_iter().map(named).collect()
 }

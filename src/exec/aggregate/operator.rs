@@ -261,16 +261,16 @@ impl AggregateOperator {
 
     /// All state, sorted by key group, pane and key.
     pub(crate) fn snapshot(&self) -> Result<RecordBatch> {
-        let schema = self.step.states();
-        let part = |(number, pane): (&PaneNumber, &Pane)| Ok((*number, pane.all_states(&schema)?));
+        let schema = &self.step.schemas.states;
+        let part = |(number, pane): (&PaneNumber, &Pane)| Ok((*number, pane.all_states(schema)?));
         let states = self.panes.iter().map(part).collect::<Result<Vec<_>>>()?;
         let parts = self.panes.values().zip(states);
-        pane::snapshot(parts.map(|(pane, (number, state))| (number, &pane.table, state)), &schema)
+        pane::snapshot(parts.map(|(pane, (number, state))| (number, &pane.table, state)), schema)
     }
 
     /// Replaces all state by that of a snapshot; after an error it is as it was.
     pub(crate) fn restore(&mut self, snapshot: &RecordBatch) -> Result<()> {
-        pane::expect_states(snapshot, &self.step.states())?;
+        pane::expect_states(snapshot, &self.step.schemas.states)?;
         let load = |(number, (table, state)): (PaneNumber, pane::Pane)| {
             let mut states = self.step.accumulators()?;
             states.grow(table.len());

@@ -7,7 +7,8 @@ use arrow::datatypes::SchemaRef;
 
 use crate::aggregate::{Accumulator, Aggregate};
 use crate::error::{Error, Result};
-use crate::exec::aggregate::{AggregateStep, CallStep};
+use crate::exec::aggregate::AggregateStep;
+use crate::exec::aggregate::calls::Calls;
 use crate::exec::pipeline::batch_of;
 use crate::state::key::Keys;
 use crate::state::table::KeyTable;
@@ -44,10 +45,10 @@ impl Which {
 }
 
 impl Accumulators {
-    pub(super) fn new(calls: &[CallStep]) -> Result<Self> {
-        let widths = calls.iter().map(|call| call.aggregate.state_fields().len()).collect();
-        let sizes = calls.iter().map(|call| size_of_state(&call.aggregate)).collect();
-        let calls = calls.iter().map(|call| call.aggregate.accumulator()).collect::<Result<_>>()?;
+    pub(super) fn new(calls: &Calls) -> Result<Self> {
+        let widths = calls.aggregates().map(|aggregate| aggregate.state_fields().len()).collect();
+        let sizes = calls.aggregates().map(size_of_state).collect();
+        let calls = calls.aggregates().map(Aggregate::accumulator).collect::<Result<_>>()?;
         Ok(Self { calls, widths, sizes })
     }
 
@@ -58,15 +59,12 @@ impl Accumulators {
     /// Row `i` of `batch` goes to the slot `slots[i]`.
     pub(super) fn update(
         &mut self,
-        steps: &[CallStep],
+        calls: &Calls,
         slots: &[u32],
         batch: &RecordBatch,
         time: BatchTime,
     ) -> Result<()> {
-        for (call, step) in self.calls.iter_mut().zip(steps) {
-            call.update(slots, &step.arguments(batch, time)?)?;
-        }
-        Ok(())
+        calls.update(&mut self.calls, slots, batch, time)
     }
 
     /// Row `i` of `states` goes to the slot `slots[i]`.

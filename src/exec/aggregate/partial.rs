@@ -72,7 +72,7 @@ impl Partial {
         let panes: Int64Array = order.iter().filter_map(|slot| self.table.tag(*slot)).collect();
         let mut columns = vec![Arc::new(panes) as ArrayRef];
         columns.extend(self.states.states(&order)?);
-        let rows = batch_of(&step.partial(), columns, order.len())?;
+        let rows = batch_of(&step.schemas.partial, columns, order.len())?;
         Ok(Split::new(rows, self.table.keys_of(&order)?, ends))
     }
 }

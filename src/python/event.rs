@@ -164,7 +164,7 @@ pub(crate) fn range_of(range: &OffsetRange) -> (String, i32, i64, i64) {
 /// * `total_lag`: offsets that remained to be read in all partitions.
 /// * `watermark`: no row older than this is expected any more, a `datetime` in UTC; None without event time.
 /// * `watermark_holder`: the (topic, partition) that holds the watermark back; None without event time.
-/// * `open_windows`: windows that are still open, each key's counted by itself.
+/// * `open_windows`: windows that are still open.
 /// * `state_entries`: entries of all keyed state: one a key, and in windows one a key and pane.
 /// * `state_bytes`: bytes of all keyed state.
 ///

@@ -7,7 +7,7 @@
 use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, Schema};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion, TreeNodeRewriter};
-use datafusion_common::{DFSchema, DataFusionError, ScalarValue};
+use datafusion_common::{Column, DFSchema, DataFusionError, ScalarValue, Span};
 use datafusion_expr::expr::{Case, InList, ScalarFunction};
 use datafusion_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable, Like, Operator};
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercionRewriter;
@@ -123,7 +123,8 @@ impl Checker<'_> {
     fn rules(&self, node: Expr, written: &Expr) -> Result<Expr> {
         match node {
             Expr::Column(column) if !self.schema.has_column(&column) => {
-                Err(unknown_column(self.schema.as_arrow(), &column.name))
+                let error = unknown_column(self.schema.as_arrow(), &column.name);
+                Err(if is_quoted(&column) { error.help(in_single_quotes(&column.name)) } else { error })
             }
             Expr::BinaryExpr(binary) => self.binary(binary, written),
             Expr::Between(between) => self.between(between, written),
@@ -472,6 +473,17 @@ fn folded(node: Expr, written: &Expr) -> Result<Expr> {
         // Literals of two types: they are typed first, and cannot overflow once they are floats.
         Err(_) => Ok(node),
     }
+}
+
+/// Whether SQL text has this column in double quotes: it is longer there than its name.
+fn is_quoted(column: &Column) -> bool {
+    let length = |span: Span| span.end.column.saturating_sub(span.start.column);
+    let written = column.spans.first().map(length);
+    written.is_some_and(|written| written > column.name.chars().count() as u64)
+}
+
+fn in_single_quotes(text: &str) -> String {
+    format!("double quotes are for names of columns; for text write '{}'", text.replace('\'', "''"))
 }
 
 /// The error for a column that does not exist: those that do, and the nearest name.

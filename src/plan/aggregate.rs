@@ -74,6 +74,8 @@ pub(crate) struct AggregateCall {
     pub(crate) arguments: Vec<Expression>,
     /// Which rows it sees, where not all.
     pub(crate) filter: Option<Expression>,
+    /// As it would be written in SQL.
+    pub(crate) text: String,
 }
 
 impl Checked {
@@ -186,7 +188,7 @@ impl AggregateSpec {
         let key = |name: &String| input.fields().iter().find(|field| field.name() == name).cloned();
         fields.extend(self.keys.iter().filter_map(key));
         let result = |(call, number): (&AggregateCall, usize)| {
-            Arc::new(call.aggregate.field().with_name(aggregate_column(number)))
+            Arc::new(call.aggregate.field().with_name(aggregate_column(number, &call.text)))
         };
         fields.extend(calls.iter().zip(0..).map(result));
         distinct(fields)
@@ -209,7 +211,7 @@ fn bind_call(call: Call, input: &Schema, scope: Scope) -> Result<AggregateCall, 
     }
     let aggregate = Aggregate::new(&call.name, &fields, &call.literals, call.distinct, scope);
     let aggregate = aggregate.map_err(|error| one(error.at(call.text.clone())))?;
-    Ok(AggregateCall { aggregate, arguments: call.arguments, filter: call.filter })
+    Ok(AggregateCall { aggregate, arguments: call.arguments, filter: call.filter, text: call.text })
 }
 
 impl WindowSpec {
@@ -236,10 +238,27 @@ impl WindowSpec {
         let wanted = format!("window(on=\"{}\") needs the event-time column of its source", self.on);
         match &input.event_time {
             Some(event_time) if event_time.column == self.on => Ok(event_time),
-            Some(event_time) => Err(Error::config(format!("{wanted}, which is \"{}\" here", event_time.column))
-                .help(format!("pass on=\"{}\", or name another with event_time=… at the source", event_time.column))),
-            None => Err(Error::config(format!("{wanted}, and this stream has none"))
-                .help("name it at the source, event_time=\"…\", and leave the column as it is until here; renaming is fine")),
+            Some(event_time) => {
+                let time = &event_time.column;
+                let help = format!(
+                    "pass on=\"{time}\", or name another of the source's columns with event_time=… there; a column that \
+                     is computed on the way cannot be it"
+                );
+                Err(Error::config(format!("{wanted}, which is \"{time}\" here")).help(help))
+            }
+            None => {
+                Err(Error::config(format!("{wanted}, and this stream has none")).help(self.no_event_time()))
+            }
         }
+    }
+
+    /// What to do where the stream has no event time: what comes of `agg` never has, other streams may have lost it.
+    fn no_event_time(&self) -> &'static str {
+        if [WINDOW_START, WINDOW_END].contains(&self.on.as_str()) {
+            return "windows over the results of agg are not offered yet: take all that you need from one \
+                    window(…).agg(…), or add results up in foreach_batch(fn)";
+        }
+        "name it at the source, event_time=\"…\", and leave the column as it is until here: rename() it at most, and add \
+         columns with with_columns(…) or map_batches(fn, adds=…), since map_batches(fn, schema=…) makes all anew"
     }
 }

@@ -264,7 +264,7 @@ mod tests {
             [
                 "Ewma scores exactly one column, found 2; call detect once a column, with a prefix for each",
                 "a column named \"temprature\" was expected, found device, temperature; did you mean \"temperature\"?",
-                "column \"device\" was expected to be numeric, found Utf8; cast it, or name another column",
+                "column \"device\" was expected to be numeric, found string; cast it, or name another column",
                 "threshold is the accepted probability of a false alarm, between 0 and 1, found 1; pass, say, 1e-3",
             ]
         );

@@ -293,7 +293,7 @@ class DStream:
                 f'window() takes a column\'s name as on=, found {on!r}; pass on="{name or "ts"}"'
             )
         if emit not in ("final", "updates"):
-            raise ConfigError(f'window() takes emit="final" or emit="updates", found {emit!r}')
+            raise ConfigError(f'emit is "final" or "updates", found {emit!r}')
         return WindowedStream(self, _native.Window(length, slide, on, offset, emit))
 
     # -- keys ---------------------------------------------------------------------------------------------------

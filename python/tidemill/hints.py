@@ -85,7 +85,7 @@ def meant(name: str, there: Iterable[str]) -> tuple[str, ...]:
     if _bare(name) in bare:
         return (bare[_bare(name)],)
     known = tuple(one for one in _ELSEWHERE.get(_bare(name), ()) if one in names)
-    return known or tuple(bare[near] for near in get_close_matches(_bare(name), bare, n=1, cutoff=0.7))
+    return known or tuple(bare[near] for near in get_close_matches(_bare(name), bare, n=1, cutoff=0.8))
 
 
 def no_attribute(owner: str, name: str, there: Mapping[str, str] | Iterable[str]) -> AttributeError:

@@ -123,8 +123,8 @@ impl Checker<'_> {
     fn rules(&self, node: Expr, written: &Expr) -> Result<Expr> {
         match node {
             Expr::Column(column) if !self.schema.has_column(&column) => {
-                let error = unknown_column(self.schema.as_arrow(), &column.name);
-                Err(if is_quoted(&column) { error.help(in_single_quotes(&column.name)) } else { error })
+                let unknown = if is_quoted(&column) { unknown_quoted } else { unknown_column };
+                Err(unknown(self.schema.as_arrow(), &column.name))
             }
             Expr::BinaryExpr(binary) => self.binary(binary, written),
             Expr::Between(between) => self.between(between, written),
@@ -359,9 +359,14 @@ impl Checker<'_> {
         let error = match node {
             Expr::ScalarFunction(call) => {
                 let found: Vec<String> = call.args.iter().map(|argument| self.shown_type(argument)).collect();
-                let message =
-                    format!("{} does not take ({}) in {}", call.func.name(), found.join(", "), Text(written));
-                with_syntax(Error::schema(message), call)
+                let (found, name) = (found.join(", "), call.func.name());
+                let shown = operator_of(name).unwrap_or(name);
+                let error = Error::schema(format!("{shown} does not take ({found}) in {}", Text(written)));
+                if shown == name {
+                    with_syntax(error, call)
+                } else {
+                    error.help("convert one side with cast")
+                }
             }
             Expr::BinaryExpr(binary) => {
                 let (left, right) = (self.shown_type(&binary.left), self.shown_type(&binary.right));
@@ -375,6 +380,15 @@ impl Checker<'_> {
 
     fn shown_type(&self, node: &Expr) -> String {
         node.get_type(self.schema).map_or_else(|_| "?".to_owned(), |data_type| type_name(&data_type))
+    }
+}
+
+/// The operator of Python that a function stands for.
+fn operator_of(function: &str) -> Option<&'static str> {
+    match function {
+        "floor_divide" => Some("//"),
+        "floor_mod" => Some("%"),
+        _ => None,
     }
 }
 
@@ -482,8 +496,13 @@ fn is_quoted(column: &Column) -> bool {
     written.is_some_and(|written| written > column.name.chars().count() as u64)
 }
 
-fn in_single_quotes(text: &str) -> String {
-    format!("double quotes are for names of columns; for text write '{}'", text.replace('\'', "''"))
+/// As [`unknown_column`], where the name may be meant as text.
+fn unknown_quoted(schema: &Schema, name: &str) -> Error {
+    let names = schema.fields().iter().map(|field| field.name().as_str());
+    let near = nearest(name, names).map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
+    let text = name.replace('\'', "''");
+    unknown_column(schema, name)
+        .help(format!("{near}Double quotes are for names of columns; for text write '{text}'"))
 }
 
 /// The error for a column that does not exist: those that do, and the nearest name.

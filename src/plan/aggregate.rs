@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
 use crate::aggregate::{Aggregate, Scope};
 use crate::decode::EventTimeSpec;
@@ -15,6 +15,7 @@ use crate::plan::check::{Stream, distinct, find_all, one};
 use crate::plan::{Checked, Named, NodeId};
 use crate::state::key::KeyEncoder;
 use crate::state::window::{WindowShape, Windows};
+use crate::types::type_name;
 
 /// The columns that windows add in front of the keys.
 pub(crate) const WINDOW_START: &str = "window_start";
@@ -220,9 +221,23 @@ impl WindowSpec {
         let event_time = self.event_time(input)?;
         let field = input.schema.field_with_name(&self.on)?;
         match field.data_type() {
-            DataType::Timestamp(unit, _) => Ok((Windows::new(self.shape, *unit)?, event_time.max_future)),
+            DataType::Timestamp(unit, _) => Ok((self.windows(*unit)?, event_time.max_future)),
             other => Err(Error::internal(format!("the event-time column is {other}"))),
         }
+    }
+
+    /// The windows over a column in `unit`; where they need a finer one, the error says which.
+    fn windows(&self, unit: TimeUnit) -> Result<Windows> {
+        let units = [TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond];
+        Windows::new(self.shape, unit).map_err(|error| {
+            match units.into_iter().find(|finer| Windows::new(self.shape, *finer).is_ok()) {
+                Some(finer) => {
+                    let declared = type_name(&DataType::Timestamp(finer, None));
+                    error.help(format!("declare the column as {declared}, or take longer times"))
+                }
+                None => error,
+            }
+        })
     }
 
     /// The rows without a place: all columns, and the reason.

@@ -200,7 +200,7 @@ fn casts_fail_the_batch_and_try_casts_give_null() {
     let error = failure(&col("s").cast(DataType::Int64));
     assert!(error.is_data(), "{error:?}");
     assert!(
-        error.to_string().contains("CAST(s AS int64)") && error.to_string().contains("try_cast"),
+        error.to_string().contains("CAST(s AS int64)") && error.to_string().contains("strict=False"),
         "{error}"
     );
     assert_eq!(value(&Expression::sql("CAST(i AS float32)")).data_type(), &DataType::Float32);

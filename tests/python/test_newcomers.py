@@ -62,7 +62,7 @@ def test_windows_say_what_on_and_emit_are() -> None:
     s = readings()
     with pytest.raises(tm.ConfigError, match='found <Expr ts>; pass on="ts"'):
         s.window("1s", on=col("ts"))  # type: ignore[arg-type]
-    with pytest.raises(tm.ConfigError, match='emit="final" or emit="updates", found None'):
+    with pytest.raises(tm.ConfigError, match='emit is "final" or "updates", found None'):
         s.window("1s", on="ts", emit=None)  # type: ignore[arg-type]
 
 
@@ -92,6 +92,17 @@ def test_what_fails_over_aggregates_names_them() -> None:
     s = readings(b'{"n": 1}').group_by().agg(m=col("n").sum() // (tm.count() - 1))
     with pytest.raises(tm.DataError, match=r"sum\(n\) // \(count\(\*\) - 1\) divides an integer by zero"):
         collect(s, "m")
+
+
+def test_operators_are_told_as_they_are_written() -> None:
+    assert "// does not take (string, int64) in device // 2" in refused(readings().select(x=col("device") // 2))
+    assert "% does not take (string, int64)" in refused(readings().select(x=col("device") % 2))
+
+
+def test_a_window_finer_than_its_column_says_how_to_declare_it() -> None:
+    windows = readings().window("1us", on="ts").agg(n=tm.count())
+    assert "declare the column as timestamp[us]" in refused(windows)
+    assert "declare" not in refused(readings().window("1s", "2s", on="ts").agg(n=tm.count()))
 
 
 def test_the_results_of_aggregates_cannot_be_read_by_guessing_their_names() -> None:
@@ -152,6 +163,7 @@ def test_an_event_time_that_is_no_column_is_told_by_its_argument() -> None:
 def test_text_in_double_quotes_is_told_apart_from_columns() -> None:
     s = readings()
     assert "for text write 'a'" in refused(s.filter('device = "a"'))
+    assert 'did you mean "device"? Double quotes' in refused(s.filter("\"devise\" = 'a'"))
     assert "for text write" not in refused(s.filter("device = a"))
     assert "for text write" not in refused(s.filter(col("device") == col("a")))
     assert s.filter("\"device\" = 'a'").columns == s.columns

@@ -72,9 +72,11 @@ pub struct Progress {
     pub watermark_holder: Option<TopicPartition>,
     /// The bytes of all keyed state after the batch.
     pub state_bytes: u64,
-    /// The number of keys in all keyed state after the batch.
-    pub state_keys: u64,
-    /// The number of open windows after the batch, each key's counted by itself.
+    /// The number of states after the batch: of each detector one a key, of each aggregation one a key in each pane of
+    /// its windows (a pane is the length, where windows do not overlap, else what length and slide have in common).
+    pub state_entries: u64,
+    /// The number of windows after the batch that rows have come to and that are still open, of each aggregation; how many
+    /// keys a window has does not count.
     pub open_windows: u64,
 }
 

@@ -36,6 +36,9 @@ impl Cluster {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &self.bootstrap_servers);
         client.set("client.id", "tidemill");
+        // Half of it, too, is how long librdkafka waits between two connections of any kind; at the default of 100 ms each
+        // client spends 50 ms between the bootstrap server and the first broker that it learns of.
+        client.set("reconnect.backoff.ms", "20");
         for (name, value) in &self.config {
             client.set(name, value);
         }

@@ -453,7 +453,11 @@ class Expr(_native.Expr):
         return aggregate("top_k", self, k)
 
     def collect(self) -> Expr:
-        """All values of a group as a list, in order of arrival.
+        """All values of a group as a list, nulls included.
+
+        They are in order of arrival: of the batches, within a batch of the source's partitions, and within a partition
+        of its offsets. Where windows overlap they are so within each pane (the greatest common divisor of length and
+        slide), and the panes follow one another in event time.
 
         >>> from tidemill import col
         >>> col("x").collect()

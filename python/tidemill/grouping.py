@@ -140,8 +140,9 @@ class WindowedStream(_HalfSentence):
     def late(self) -> DStream:
         """The rows that have no place in the windows, with all columns and ``late_reason``.
 
-        The reason is ``"late"`` where every window of the row has ended, ``"future"`` where its time is too far ahead
-        to be believed, ``"null"`` where there is none.
+        The reason is ``"late"`` where every window of the row has ended (or would begin before the first moment that
+        the column can hold), ``"future"`` where its time is too far ahead to be believed, ``"null"`` where there is
+        none.
 
         >>> import tidemill as tm
         >>> ctx = tm.StreamingContext()
@@ -179,7 +180,9 @@ class GroupedWindows(_HalfSentence):
     def agg(self, *columns: Expr, **named: Expr) -> AggregatedStream:
         """One row a key and window: ``window_start``, ``window_end``, the keys, and a column for each aggregate.
 
-        See `GroupedStream.agg` for what a column may be. Rows leave in order of window.
+        See `GroupedStream.agg` for what a column may be. Within a batch the rows leave by shard, which is a part of the
+        keys, and within a shard in order of window and then of key: the windows of one key come in order, those of
+        different keys need not. Sort where the order over all keys matters.
 
         >>> import tidemill as tm
         >>> ctx = tm.StreamingContext()

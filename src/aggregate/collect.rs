@@ -85,6 +85,10 @@ impl Function for Collect {
         self.lists.state_fields()
     }
 
+    fn keeps_values(&self) -> bool {
+        true
+    }
+
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         Ok(Box::new(Collected { values: self.lists.column()?, inner: None }))
     }
@@ -103,6 +107,10 @@ impl Function for Computed {
 
     fn state_fields(&self) -> Vec<Field> {
         self.lists.state_fields()
+    }
+
+    fn keeps_values(&self) -> bool {
+        true
     }
 
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {

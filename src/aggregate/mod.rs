@@ -123,6 +123,11 @@ trait Function: fmt::Debug + Send + Sync {
     fn is_ordered(&self) -> bool {
         false
     }
+
+    /// Whether a state grows with each value that comes in.
+    fn keeps_values(&self) -> bool {
+        false
+    }
 }
 
 /// What a function is called with.
@@ -192,6 +197,11 @@ impl Aggregate {
     /// Whether [`Self::with_order`] was called: the last column given to [`Accumulator::update`] is then the order.
     pub fn is_ordered(&self) -> bool {
         self.function.is_ordered()
+    }
+
+    /// Whether a state grows with each value that comes in, so that its result costs as much as the values do.
+    pub fn keeps_values(&self) -> bool {
+        self.function.keeps_values()
     }
 
     /// First and last by the smallest and largest value of a further argument column, a time or an int64; of equal

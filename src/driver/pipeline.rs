@@ -341,7 +341,7 @@ impl Flight {
             watermark: self.watermark,
             watermark_holder: self.holder.map(|(_, at)| at),
             state_bytes: self.state.bytes,
-            state_keys: self.state.keys,
+            state_entries: self.state.entries,
             open_windows: self.state.windows,
             ..Progress::default()
         };

@@ -271,9 +271,9 @@ impl Loop {
 fn tell_of(open_windows: u64) {
     if open_windows > 0 {
         log::warn!(
-            "the stream has ended with {open_windows} windows still open, each key's counted by itself: their results \
-             were not emitted; a stream that goes on from the offsets committed to its group lacks the rows that were \
-             in them: let it start from before them"
+            "the stream has ended with {open_windows} windows still open: their results were not emitted; a stream that \
+             goes on from the offsets committed to its group lacks the rows that were in them: let it start from before \
+             them"
         );
     }
 }

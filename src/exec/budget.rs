@@ -46,7 +46,16 @@ struct Claim<'a> {
     bytes: u64,
     cancel: &'a Cancel,
     what: &'a str,
+    help: &'static str,
 }
+
+/// What helps against too many rows.
+const OF_ROWS: &str = "raise max_memory, or plan smaller batches (batch_interval, max_records)";
+
+/// What helps against too many results: smaller batches would not.
+const OF_RESULTS: &str = "raise max_memory: a batch gives all windows that end, or change, in it at once. Fewer keys or a \
+                          longer slide make fewer results; a filter or a projection right behind the aggregation \
+                          lets go what nobody needs before it is counted";
 
 /// What has become of a claim.
 #[derive(PartialEq, Eq)]
@@ -63,12 +72,20 @@ impl Budget {
 
     /// Grants `bytes` more to `batch`, once there is room; `what` names who asks.
     pub(crate) fn reserve(&self, batch: BatchId, bytes: u64, cancel: &Cancel, what: &str) -> Result<()> {
-        let claim = Claim { batch, bytes, cancel, what };
+        self.grant(&Claim { batch, bytes, cancel, what, help: OF_ROWS })
+    }
+
+    /// The same for the results of windows, which are as many as windows end, however few rows came.
+    pub(crate) fn reserve_results(&self, batch: BatchId, bytes: u64, cancel: &Cancel) -> Result<()> {
+        self.grant(&Claim { batch, bytes, cancel, what: "the results of windows", help: OF_RESULTS })
+    }
+
+    fn grant(&self, claim: &Claim<'_>) -> Result<()> {
         // Not within the match, which would keep the lock while waiting for it.
-        let answer = self.try_grant(&mut self.held.lock(), &claim)?;
+        let answer = self.try_grant(&mut self.held.lock(), claim)?;
         match answer {
             Answer::Granted => Ok(()),
-            Answer::Wait => self.wait_for(&claim),
+            Answer::Wait => self.wait_for(claim),
         }
     }
 
@@ -89,7 +106,7 @@ impl Budget {
             held.insert(claim.batch, own);
             return Ok(Answer::Granted);
         }
-        if older == 0 { Err(self.too_large(claim.batch, own, claim.what)) } else { Ok(Answer::Wait) }
+        if older == 0 { Err(self.too_large(claim, own)) } else { Ok(Answer::Wait) }
     }
 
     /// Gives back `bytes` of what `batch` holds.
@@ -106,14 +123,14 @@ impl Budget {
         self.held.freed.notify_all();
     }
 
-    fn too_large(&self, batch: BatchId, bytes: u64, what: &str) -> Error {
+    fn too_large(&self, claim: &Claim<'_>, bytes: u64) -> Error {
+        let Claim { batch, what, help, .. } = claim;
         let message = format!(
             "batch {batch} alone needs {} at {what}, more than max_memory allows for rows: {}",
             in_bytes(bytes),
             in_bytes(self.limit)
         );
-        Error::memory_limit(message)
-            .help("raise max_memory, or plan smaller batches (batch_interval, max_records)")
+        Error::memory_limit(message).help(*help)
     }
 }
 

@@ -82,7 +82,7 @@ impl KeyedOperator for DetectOperator {
 
     fn size(&self) -> StateSize {
         let bytes = self.table.bytes() + self.states.bytes();
-        StateSize { keys: self.table.len() as u64, bytes: bytes as u64, windows: 0 }
+        StateSize { entries: self.table.len() as u64, bytes: bytes as u64, windows: 0 }
     }
 
     fn snapshot(&self) -> Result<RecordBatch> {

@@ -20,10 +20,11 @@ use crate::exec::lane::{Lane, Work, Yield};
 use crate::exec::mailbox::{Mailbox, Waiting, bytes_of};
 use crate::exec::pipeline::{Operators, Run};
 use crate::exec::program::{FunctionStep, Program};
-use crate::exec::shard::{Shard, Shards};
+use crate::exec::room::Room;
+use crate::exec::shard::{EXCHANGE, Memory, Shard, Shards};
 use crate::exec::{
-    BatchContext, Epoch, Executor, MapTask, Mapped, PartitionReport, Receipt, ShardStates, Slot, StateSize,
-    Tickets,
+    BatchContext, Epoch, Executor, MapTask, Mapped, OperatorState, PartitionReport, Receipt, ShardStates,
+    Slot, Tickets,
 };
 use crate::ingest::deal;
 use crate::offset::{OffsetRange, TopicPartition};
@@ -47,6 +48,7 @@ impl Ticket {
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
+    pub(crate) room: Arc<Room>,
     /// Set for good: a stream that is cancelled, or a batch that fails, ends it.
     pub(crate) cancel: Cancel,
 }
@@ -57,6 +59,7 @@ pub(crate) struct LocalExecutor {
     lanes: BTreeMap<SourceId, Vec<Lane>>,
     pool: Arc<ThreadPool>,
     budget: Arc<Budget>,
+    room: Arc<Room>,
     /// The number of shards of the job.
     shards: usize,
     epoch: AtomicU64,     // looked at by a map while a reduce holds the shards
@@ -74,13 +77,14 @@ impl LocalExecutor {
         shared: Shared,
         shards: usize,
     ) -> Self {
-        let Shared { budget, cancel } = shared;
+        let Shared { budget, room, cancel } = shared;
         let (owned, batches, recent) = (Mutex::default(), Mutex::default(), Mutex::default());
         Self {
             program,
             lanes,
             pool,
             budget,
+            room,
             shards,
             epoch: AtomicU64::new(0),
             owned,
@@ -187,15 +191,20 @@ impl LocalExecutor {
         shards: &mut Shards,
         mailbox: &mut Mailbox,
     ) -> Result<()> {
-        let (program, count) = (&self.program, self.shards);
-        let run = |shard: &mut Shard| shard.run(program, context, place, splits, count);
+        let memory =
+            Memory { budget: &self.budget, room: &self.room, cancel: &self.cancel, shards: self.shards };
+        let run = |shard: &mut Shard| shard.run(&self.program, context, place, splits, &memory);
         let mut owned: Vec<&mut Shard> = shards.values_mut().collect();
-        let made: Result<Vec<Mailbox>> =
+        let made: Result<Vec<(Mailbox, u64)>> =
             self.pool.install(|| owned.par_iter_mut().map(|shard| run(shard)).collect());
-        let before = mailbox.bytes();
-        made?.into_iter().try_for_each(|part| mailbox.absorb(part))?;
+        let (before, mut asked) = (mailbox.bytes(), 0);
+        for (part, own) in made? {
+            asked += own;
+            mailbox.absorb(part)?;
+        }
         let moved = mailbox.bytes().saturating_sub(before);
-        self.budget.reserve(context.batch, moved, &self.cancel, "an exchange")
+        self.budget.give_back(context.batch, asked.saturating_sub(moved));
+        self.budget.reserve(context.batch, moved.saturating_sub(asked), &self.cancel, EXCHANGE)
     }
 
     /// An error unless `epoch` is the one that was loaded last.
@@ -271,10 +280,8 @@ impl Executor for LocalExecutor {
 
     fn finish(&self, epoch: Epoch, batch: BatchId) -> Result<Receipt> {
         let shards = self.owned(epoch)?;
-        let mut state = vec![StateSize::default(); self.program.operators.len()];
-        for shard in shards.values() {
-            state.iter_mut().zip(shard.sizes()).for_each(|(sum, size)| *sum += size);
-        }
+        let mut state = vec![OperatorState::default(); self.program.operators.len()];
+        shards.values().for_each(|shard| shard.add_sizes(&mut state));
         let mailbox = lock(&self.batches).remove(&batch);
         let mut mailbox = mailbox.unwrap_or_else(|| Mailbox::new(self.shards));
         Ok(Receipt { outputs: mailbox.take_outputs(), state, counts: mailbox.take_counts() })

@@ -6,8 +6,8 @@
 use arrow::array::RecordBatch;
 
 use crate::error::{Error, Result};
-use crate::exec::StateSize;
 use crate::exec::aggregate::operator::AggregateOperator;
+use crate::exec::{OperatorState, StateSize};
 use crate::state::key::Keys;
 
 /// An operator with state per key, over the keys of one shard.
@@ -50,11 +50,15 @@ impl ShardOperator {
         }
     }
 
-    /// How much state there is.
-    pub(crate) fn size(&self) -> StateSize {
+    /// Adds how much state there is to `sum`.
+    pub(crate) fn add_size(&self, sum: &mut OperatorState) {
         match self {
-            Self::Keyed(operator) => operator.size(),
-            Self::Aggregate(operator) => operator.size(),
+            Self::Keyed(operator) => {
+                let size = operator.size();
+                sum.entries += size.entries;
+                sum.bytes += size.bytes;
+            }
+            Self::Aggregate(operator) => operator.add_size(sum),
         }
     }
 

@@ -17,8 +17,10 @@ use crate::exec::budget::Budget;
 use crate::exec::executor::{LocalExecutor, Shared, Ticket};
 use crate::exec::lane::{Ingest, Lane};
 use crate::exec::program::Program;
+use crate::exec::room::Room;
 use crate::exec::{
-    Engine, Epoch, Executor, MapTask, Mapped, Receipt, Reduced, ShardStates, Slot, StateSize, Tickets,
+    Engine, Epoch, Executor, MapTask, Mapped, OperatorState, Receipt, Reduced, ShardStates, Slot, StateSize,
+    Tickets,
 };
 use crate::ingest::{Source, deal};
 use crate::offset::OffsetRange;
@@ -71,6 +73,7 @@ impl LocalEngine {
         let parts = Parts {
             shared: Shared {
                 budget: Arc::new(Budget::new(row_budget(&settings))),
+                room: Arc::new(Room::new(settings.max_state)),
                 cancel: Cancel::default(),
             },
             pool: Arc::new(pool(&settings)?),
@@ -167,20 +170,27 @@ impl LocalEngine {
             tickets.extend(more);
         }
         let receipts = self.all(|_, executor| executor.finish(self.epoch, task.batch))?;
-        self.expect_room(&receipts)?;
-        Ok(self.gather(receipts, task.batch))
+        let sizes = self.sizes(&receipts);
+        self.expect_room(&sizes)?;
+        Ok(self.gather(receipts, &sizes, task.batch))
+    }
+
+    /// The size of each operator's state, in all executors.
+    fn sizes(&self, receipts: &[Receipt]) -> Vec<StateSize> {
+        let mut states = vec![OperatorState::default(); self.program.operators.len()];
+        for receipt in receipts {
+            states.iter_mut().zip(&receipt.state).for_each(|(sum, state)| sum.extend(state));
+        }
+        states.iter().map(OperatorState::size).collect()
     }
 
     /// An error where the state has outgrown its limit, naming the operator that holds most of it.
-    fn expect_room(&self, receipts: &[Receipt]) -> Result<()> {
-        let mut sizes = vec![StateSize::default(); self.program.operators.len()];
-        for receipt in receipts {
-            sizes.iter_mut().zip(&receipt.state).for_each(|(sum, size)| *sum += *size);
-        }
+    fn expect_room(&self, sizes: &[StateSize]) -> Result<()> {
         let bytes: u64 = sizes.iter().map(|size| size.bytes).sum();
+        self.shared.room.settle(bytes);
         let largest = self.program.operators.iter().zip(sizes).max_by_key(|(_, size)| size.bytes);
         match largest {
-            Some((operator, size)) if bytes > self.max_state => {
+            Some((operator, &size)) if bytes > self.max_state => {
                 Err(self.program.locate(operator.node, too_much_state(bytes, self.max_state, size)))
             }
             _ => Ok(()),
@@ -194,11 +204,13 @@ impl LocalEngine {
     }
 
     /// One result of all receipts: the rows of each output in the order of slots.
-    fn gather(&self, receipts: Vec<Receipt>, batch: BatchId) -> Reduced {
+    fn gather(&self, receipts: Vec<Receipt>, sizes: &[StateSize], batch: BatchId) -> Reduced {
         let mut rows: BTreeMap<OutputId, BTreeMap<Slot, Vec<RecordBatch>>> = BTreeMap::new();
         let (mut state, mut counts) = (StateSize::default(), Counts::default());
+        for size in sizes {
+            state += *size;
+        }
         for receipt in receipts {
-            receipt.state.into_iter().for_each(|size| state += size);
             counts += receipt.counts;
             for (output, slot, batches) in receipt.outputs {
                 rows.entry(output).or_default().entry(slot).or_default().extend(batches);
@@ -293,9 +305,9 @@ impl Parts<'_> {
 /// `largest` is the state of the operator that has most of it, whose place the error is told with.
 fn too_much_state(bytes: u64, limit: u64, largest: StateSize) -> Error {
     let (what, help) = match largest.windows {
-        0 => (format!("{} keys", in_thousands(largest.keys)), "use fewer keys, or raise max_state_bytes"),
+        0 => (format!("{} keys", in_thousands(largest.entries)), "use fewer keys, or raise max_state_bytes"),
         windows => (
-            format!("{} open windows, each key's counted by itself,", in_thousands(windows)),
+            format!("{} states in {} open windows", in_thousands(largest.entries), in_thousands(windows)),
             "use fewer keys or shorter windows, look whether the watermark stands still (progress says who holds it), \
              or raise max_state_bytes",
         ),

@@ -22,6 +22,7 @@ pub mod local;
 mod mailbox;
 mod pipeline;
 mod program;
+mod room;
 mod shard;
 
 use std::any::Any;
@@ -35,6 +36,7 @@ use crate::error::Result;
 use crate::event::Counts;
 use crate::offset::{OffsetRange, TopicPartition};
 use crate::plan::{OutputId, SourceId};
+use crate::state::window::OpenWindows;
 use crate::time::{BatchId, BatchTime, EventTime};
 
 /// One batch, as planned: nothing else of the outside world enters its computation.
@@ -80,7 +82,7 @@ pub struct PartitionReport {
 pub struct Reduced {
     /// The rows of each output, in order.
     pub outputs: Vec<(OutputId, Vec<RecordBatch>)>,
-    /// The bytes and keys of all state after the batch.
+    /// How much state there is after the batch.
     pub state: StateSize,
     /// What was counted.
     pub counts: Counts,
@@ -91,19 +93,44 @@ pub struct Reduced {
 /// How much state there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateSize {
-    /// Keys.
-    pub keys: u64,
+    /// States: of a detector one a key, of an aggregation one a key in each pane of its windows.
+    pub entries: u64,
     /// Bytes of keys and values.
     pub bytes: u64,
-    /// Windows that are still open, each key's counted by itself.
+    /// Windows of each aggregation that rows have come to and that are still open, whatever the number of keys.
     pub windows: u64,
 }
 
 impl std::ops::AddAssign for StateSize {
     fn add_assign(&mut self, other: Self) {
-        self.keys += other.keys;
+        self.entries += other.entries;
         self.bytes += other.bytes;
         self.windows += other.windows;
+    }
+}
+
+/// How much state an operator has in the shards of one executor, or of all.
+#[derive(Clone, Debug, Default)]
+pub struct OperatorState {
+    /// States: as in [`StateSize`].
+    pub entries: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// The open windows themselves: a window is one, in however many shards it has keys.
+    pub open: OpenWindows,
+}
+
+impl OperatorState {
+    /// Takes in what other shards have.
+    pub fn extend(&mut self, other: &Self) {
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+        self.open.extend(&other.open);
+    }
+
+    /// How much it is.
+    pub fn size(&self) -> StateSize {
+        StateSize { entries: self.entries, bytes: self.bytes, windows: self.open.count() }
     }
 }
 
@@ -184,7 +211,7 @@ pub struct Receipt {
     /// The rows of each output, by the slot that they come from.
     pub outputs: Vec<(OutputId, Slot, Vec<RecordBatch>)>,
     /// The size of the state it holds, by operator.
-    pub state: Vec<StateSize>,
+    pub state: Vec<OperatorState>,
     /// What was counted behind the first exchange.
     pub counts: Counts,
 }

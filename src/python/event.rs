@@ -174,8 +174,8 @@ pub(crate) fn range_of(range: &OffsetRange) -> (String, i32, i64, i64) {
 /// * `total_lag`: offsets that remained to be read in all partitions.
 /// * `watermark`: no row older than this is expected any more, a `datetime` in UTC; None without event time.
 /// * `watermark_holder`: the (topic, partition) that holds the watermark back; None without event time.
-/// * `open_windows`: windows that are still open, each key's counted by itself.
-/// * `state_keys`: keys in all keyed state.
+/// * `open_windows`: windows that are still open.
+/// * `state_entries`: entries of all keyed state: one a key, and in windows one a key and pane.
 /// * `state_bytes`: bytes of all keyed state.
 ///
 /// Example:
@@ -235,7 +235,8 @@ impl Progress {
         self.0.counts.late
     }
 
-    /// Windows that are still open, each key's counted by itself.
+    /// Windows that rows have come to and that are still open, of each aggregation; how many keys a window has does not
+    /// count.
     #[getter]
     fn open_windows(&self) -> u64 {
         self.0.open_windows
@@ -338,10 +339,11 @@ impl Progress {
         self.0.watermark_holder.as_ref().map(|at| (at.topic.as_str().to_owned(), at.partition.0))
     }
 
-    /// Keys in all keyed state after the batch.
+    /// States after the batch: of each detector one a key, of each aggregation one a key in each pane of its windows. A
+    /// pane is the window itself where windows do not overlap, else the greatest common divisor of length and slide.
     #[getter]
-    fn state_keys(&self) -> u64 {
-        self.0.state_keys
+    fn state_entries(&self) -> u64 {
+        self.0.state_entries
     }
 
     /// Bytes of all keyed state after the batch.

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt16Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, UInt16Type};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::snapshot;
 use crate::state::table::KeyTable;
 use crate::state::window::PaneNumber;
+use crate::types::type_name;
 
 /// The name of the column that says to which pane a row belongs.
 const PANE: &str = "pane";
@@ -61,6 +62,38 @@ pub fn restore(all: &RecordBatch) -> Result<BTreeMap<PaneNumber, Pane>> {
         Ok((number, (table, state)))
     };
     rows.into_iter().map(of_pane).collect()
+}
+
+/// An error unless a snapshot's states have the names, types and version of those in `state`.
+pub fn expect_states(all: &RecordBatch, state: &Schema) -> Result<()> {
+    let schema = all.schema();
+    let is_state = |field: &&FieldRef| field.name() != PANE && !snapshot::is_of_keys(field.name());
+    let found: Vec<FieldRef> = schema.fields().iter().filter(is_state).cloned().collect();
+    let alike = |(a, b): (&FieldRef, &FieldRef)| a.name() == b.name() && a.data_type() == b.data_type();
+    let same_columns = found.len() == state.fields().len() && found.iter().zip(state.fields()).all(alike);
+    let same_version = state.metadata().iter().all(|(key, value)| schema.metadata().get(key) == Some(value));
+    if same_columns && same_version {
+        return Ok(());
+    }
+    let versions = |schema: &Schema| {
+        let of = |key| schema.metadata().get(key).map_or("none", String::as_str);
+        state.metadata().keys().map(|key| format!("{key} {}", of(key))).collect::<Vec<_>>().join(", ")
+    };
+    let message = format!(
+        "states of {} with {} were expected, found {} with {}",
+        listed(state.fields()),
+        versions(state),
+        listed(&found),
+        versions(&schema)
+    );
+    Err(Error::new(ErrorKind::Checkpoint, message).at("snapshot of window panes").help(
+        "give the aggregates that wrote it, in the version of tidemill that did, or start with fresh state",
+    ))
+}
+
+fn listed(fields: &[FieldRef]) -> String {
+    let named = |field: &FieldRef| format!("{} {}", field.name(), type_name(field.data_type()));
+    fields.iter().map(named).collect::<Vec<_>>().join(", ")
 }
 
 fn with_pane(state: &Schema) -> SchemaRef {

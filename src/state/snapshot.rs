@@ -75,6 +75,11 @@ pub fn restore(snapshot: &RecordBatch) -> Result<(KeyTable, RecordBatch)> {
     Ok((table, state_columns(snapshot)?))
 }
 
+/// Whether a snapshot has a column of this name beside those of the state.
+pub(super) fn is_of_keys(name: &str) -> bool {
+    KEY_COLUMNS.iter().any(|(own, _)| *own == name)
+}
+
 fn check_schema(snapshot: &RecordBatch) -> Result<()> {
     let schema = snapshot.schema();
     for (place, (name, data_type)) in KEY_COLUMNS.iter().enumerate() {

@@ -77,17 +77,46 @@ impl KeyTable {
 
     /// Takes in the keys of `other`; `slots` are then those that they have here, in the order of theirs there.
     pub fn absorb(&mut self, other: &Self, slots: &mut Vec<u32>) -> Result<()> {
+        self.absorb_entries(other, other.entries.iter(), slots)
+    }
+
+    /// Takes in the keys in the slots `there` of `other`; `slots` are then those that they have here, in this order.
+    pub fn absorb_some(&mut self, other: &Self, there: &[u32], slots: &mut Vec<u32>) -> Result<()> {
+        let entries = there.iter().filter_map(|slot| other.entries.get(*slot as usize));
+        self.absorb_entries(other, entries, slots)
+    }
+
+    fn absorb_entries<'a>(
+        &mut self,
+        other: &Self,
+        entries: impl Iterator<Item = &'a Entry<()>>,
+        slots: &mut Vec<u32>,
+    ) -> Result<()> {
         slots.clear();
-        for entry in &other.entries {
+        for entry in entries {
             slots.push(self.slot(entry.hash, entry.key(&other.arena))?);
         }
         Ok(())
     }
 
-    /// The keys that are in both: their slots here, and in `other`.
+    /// The keys that are in both: their slots here, and in `other`. It costs what the smaller of them has.
     pub fn common(&self, other: &Self) -> (Vec<u32>, Vec<u32>) {
+        if self.len() <= other.len() {
+            return self.found_in(other);
+        }
+        let (there, here) = other.found_in(self);
+        (here, there)
+    }
+
+    fn found_in(&self, other: &Self) -> (Vec<u32>, Vec<u32>) {
         let there = |entry: &Entry<()>| other.find(entry.hash, entry.key(&self.arena));
         (0..).zip(&self.entries).filter_map(|(slot, entry)| Some((slot, there(entry)?))).unzip()
+    }
+
+    /// Whether the key in the slot `there` of `other` is here too.
+    pub fn has_key_of(&self, other: &Self, there: u32) -> bool {
+        let entry = other.entries.get(there as usize);
+        entry.is_some_and(|entry| self.find(entry.hash, entry.key(&other.arena)).is_some())
     }
 
     fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {

@@ -4,8 +4,9 @@
 //! length and slide. A row is kept once, in its pane, however many windows overlap there. This file is arithmetic on the
 //! ticks of one column and deliberately holds no state.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, TimeUnit};
@@ -99,7 +100,42 @@ impl Windows {
 
     /// The panes of a window.
     pub fn panes_of(&self, window: i64) -> Range<PaneNumber> {
-        window * self.slide..window * self.slide + self.length
+        let start = window.saturating_mul(self.slide);
+        start..start.saturating_add(self.length)
+    }
+
+    /// The first window that ends after `tick`.
+    pub fn first_ending_after(&self, tick: i64) -> i64 {
+        let [tick, pane, offset] = [tick, self.pane, self.offset].map(i128::from);
+        let [length, slide] = [self.length, self.slide].map(i128::from);
+        let number = (tick - offset - length * pane).div_euclid(slide * pane) + 1;
+        i64::try_from(number).unwrap_or(if number < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    /// The first window from `from` on that covers any of `panes`. To go on behind it each time is to visit these
+    /// windows alone, however many others lie between.
+    ///
+    /// ```
+    /// # use std::{collections::BTreeMap, time::Duration};
+    /// # use arrow::datatypes::TimeUnit;
+    /// # use tidemill::state::window::{WindowShape, Windows};
+    /// let (length, slide) = (Duration::from_secs(10), Duration::from_secs(5));
+    /// let windows = Windows::new(WindowShape { length, slide, offset: Duration::ZERO }, TimeUnit::Second)?;
+    /// let panes = BTreeMap::from([(3, "early"), (1_000_000, "late")]);
+    /// assert_eq!(windows.next_over(0, &panes), Some(2));
+    /// assert_eq!(windows.next_over(4, &panes), Some(999_999));
+    /// assert_eq!(windows.next_over(1_000_001, &panes), None);
+    /// # Ok::<(), tidemill::error::Error>(())
+    /// ```
+    pub fn next_over<T>(&self, from: i64, panes: &BTreeMap<PaneNumber, T>) -> Option<i64> {
+        let (pane, _) = panes.range(self.panes_of(from).start..).next()?;
+        Some(self.of_pane(*pane).start.max(from))
+    }
+
+    /// The ticks of which every window begins and ends at a tick that there is.
+    pub fn placeable(&self) -> RangeInclusive<i64> {
+        let length = self.length.saturating_mul(self.pane);
+        i64::MIN.saturating_add(length).saturating_add(self.offset)..=i64::MAX.saturating_sub(length)
     }
 
     /// Where a window starts, in ticks.
@@ -130,6 +166,60 @@ impl Windows {
     /// `time` in ticks, rounded down: a window that ends at or before it has ended.
     pub fn tick(&self, time: EventTime) -> i64 {
         time.ticks(self.unit)
+    }
+}
+
+/// The windows that rows have come to and that have not ended, as runs of neighbouring numbers.
+///
+/// Windows open by panes and end in order, so a set costs what it has gaps and not what it has windows.
+///
+/// ```
+/// use tidemill::state::window::OpenWindows;
+///
+/// let mut open = OpenWindows::default();
+/// open.add(3..7);
+/// open.add(5..9);
+/// open.add(20..21);
+/// assert_eq!(open.count(), 7);
+/// open.end_before(6);
+/// assert_eq!(open.count(), 4);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenWindows(BTreeMap<i64, i64>); // where a run starts, and its end
+
+impl OpenWindows {
+    /// Takes in the windows of these numbers.
+    pub fn add(&mut self, numbers: Range<i64>) {
+        let (mut start, mut end) = (numbers.start, numbers.end);
+        while let Some((first, last)) = self.0.range(..=end).next_back().map(|(first, last)| (*first, *last))
+            && last >= start
+        {
+            self.0.remove(&first);
+            (start, end) = (start.min(first), end.max(last));
+        }
+        if start < end {
+            self.0.insert(start, end);
+        }
+    }
+
+    /// Takes in all windows of `other`.
+    pub fn extend(&mut self, other: &Self) {
+        other.0.iter().for_each(|(start, end)| self.add(*start..*end));
+    }
+
+    /// Lets the windows before `number` go.
+    pub fn end_before(&mut self, number: i64) {
+        while let Some(first) = self.0.first_entry()
+            && *first.key() < number
+        {
+            let end = first.remove();
+            self.add(number..end);
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|(start, end)| end.abs_diff(*start)).sum()
     }
 }
 
@@ -191,10 +281,70 @@ mod tests {
     }
 
     #[test]
+    fn a_walk_visits_the_windows_over_panes_that_end_in_between_and_no_others() {
+        for (length, slide, offset) in [(10, 10, 0), (10, 4, 3), (7, 3, 2), (60, 1, 0), (6, 4, 5)] {
+            let windows = windows(length, slide, offset);
+            for panes in [vec![], vec![-30, -29, -3], vec![0, 1, 2, 50, 51, 400], vec![7]] {
+                let panes: BTreeMap<i64, i64> = panes.into_iter().map(|pane| (pane, pane)).collect();
+                let over = |w: &i64| panes.keys().any(|pane| windows.panes_of(*w).contains(pane));
+                for before in [-200, -11, 0, 3, 29, 300] {
+                    let all = (-300..500).filter(|w| windows.end(*w) > before).filter(over);
+                    let mut walk = Vec::new();
+                    let mut from = windows.first_ending_after(before);
+                    while let Some(number) = windows.next_over(from, &panes) {
+                        walk.push(number);
+                        from = number + 1;
+                    }
+                    assert_eq!(walk, all.collect::<Vec<_>>(), "{length} {slide} {offset} after {before}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_window_of_a_placeable_tick_is_a_stretch_of_its_own() {
+        for windows in [windows(10, 10, 0), windows(10, 4, 3), windows(60, 1, 0)] {
+            let (first, last) = windows.placeable().into_inner();
+            for tick in [first, first + 1, last - 1, last] {
+                for window in windows.of_pane(windows.pane_of(tick)) {
+                    assert_eq!(windows.end(window) - windows.start(window), windows.length * windows.pane);
+                    assert!((windows.start(window)..windows.end(window)).contains(&tick));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn open_windows_are_a_set_of_numbers() {
+        let (mut open, mut plain) = (OpenWindows::default(), std::collections::BTreeSet::new());
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..2_000 {
+            let start = random.i64(-50..50);
+            if random.u8(0..4) == 0 {
+                open.end_before(start);
+                plain.retain(|number| *number >= start);
+            } else {
+                let end = start + random.i64(0..6);
+                open.add(start..end);
+                plain.extend(start..end);
+            }
+            assert_eq!(open.count(), plain.len() as u64);
+            let mut both = OpenWindows::default();
+            both.add(0..9);
+            both.extend(&open);
+            assert_eq!(
+                both.count(),
+                (0..9).chain(plain.iter().copied()).collect::<std::collections::BTreeSet<_>>().len() as u64
+            );
+        }
+    }
+
+    #[test]
     fn the_ends_of_time_do_not_overflow() {
         let windows = windows(10, 5, 3);
         for tick in [i64::MIN, i64::MAX] {
             let _ = windows.last_end(windows.pane_of(tick));
+            let _ = windows.panes_of(windows.first_ending_after(tick));
         }
     }
 

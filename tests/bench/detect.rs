@@ -92,7 +92,7 @@ impl Bench {
                 Ok(())
             })
         })?;
-        let (keys, bytes) = (operator.size().keys, operator.size().bytes);
+        let (keys, bytes) = (operator.size().entries, operator.size().bytes);
         print(name, reach, &rounds, json!({"keys": keys, "bytes a key": bytes / keys.max(1)}));
         Ok(())
     }

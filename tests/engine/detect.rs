@@ -412,7 +412,7 @@ fn a_restored_operator_continues() {
     let mut after = operator();
     after.restore(&before.snapshot().unwrap()).unwrap();
     assert_eq!(apply(&mut before, &rest, 50), apply(&mut after, &rest, 400));
-    assert_eq!((before.size().keys, before.snapshot().unwrap()), (8, after.snapshot().unwrap()));
+    assert_eq!((before.size().entries, before.snapshot().unwrap()), (8, after.snapshot().unwrap()));
 }
 
 #[test]

@@ -437,7 +437,7 @@ fn state_moved_out_and_in_again_goes_on_with_the_same_bits() {
     let (expected, found) = (run(&whole, after).unwrap(), run(&moved, after).unwrap());
     assert_eq!(text(&expected), text(&found));
     assert_eq!(whole.snapshot().unwrap(), moved.snapshot().unwrap());
-    assert_eq!(found.last().unwrap().state.keys, 21);
+    assert_eq!(found.last().unwrap().state.entries, 21);
 }
 
 #[test]

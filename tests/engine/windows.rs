@@ -188,6 +188,7 @@ fn windows_and_groups_are_the_same_bits_with_any_threads_and_executors() {
         (vec!["k"], Some(window(1_000, 1_000, Emit::Final))),
         (vec!["k"], Some(window(1_000, 300, Emit::Updates))),
         (vec!["k"], Some(window(2_000, 20, Emit::Final))),
+        (vec!["k"], Some(window(2_000, 20, Emit::Updates))),
         (vec![], Some(window(900, 300, Emit::Final))),
         (vec!["k", "v"], None),
         (vec![], None),
@@ -220,7 +221,8 @@ fn a_condition_behind_each_aggregate_gives_what_a_filter_before_all_gives() {
 
 #[test]
 fn panes_moved_out_and_in_again_go_on_with_the_same_bits() {
-    // Few panes a window, and so many that parts of windows are kept from batch to batch.
+    // Few panes a window, and so many that parts of windows are kept from batch to batch. Rows that come to panes of which
+    // parts were made have these made again for their keys: the parts that are made after the move hold them from the start.
     for slide in [500, 20] {
         moved_out_and_in_again(&Job::new(&["k"], Some(window(2_000, slide, Emit::Final))));
     }
@@ -242,6 +244,45 @@ fn moved_out_and_in_again(job: &Job) {
     assert_eq!(text(&expected), text(&found));
 }
 
+/// A key that comes in each of these batches, and one that comes for some earlier pane of the window about to end.
+fn fill_with_stragglers(job: &Job, batches: i64) {
+    for n in 0..batches {
+        let straggler = (n * 20 - (n * 331) % 1_900).max(0);
+        for (key, ts, v) in
+            [("steady".to_owned(), n * 20, 0.1), (format!("straggler{}", n % 7), straggler, 0.3)]
+        {
+            let payload = format!(r#"{{"k":"{key}","ts":{ts},"v":{v}}}"#);
+            job.source.push(0, None, Some(payload.as_bytes()), 0);
+        }
+    }
+}
+
+#[test]
+fn rows_behind_the_watermark_come_to_the_parts_of_the_windows_that_are_open() {
+    const BATCHES: i64 = 250;
+    const COLUMNS: [&str; 6] = ["count(*)", "sum(v)", "var(v)", "first(v)", "last(v)", "top_k(v, 3)"];
+    let job = Job::of(columns(COLUMNS), None, &["k"], Some(window(2_000, 20, Emit::Final)));
+    fill_with_stragglers(&job, BATCHES);
+    let at = TopicPartition::new("readings", 0);
+    let watermark = |n: i64| (n >= 0).then(|| EventTime(n * 20 * 1_000));
+    let (kept, fresh) = (job.engine(1, 1), job.engine(1, 1));
+    for n in 0..BATCHES {
+        let task = MapTask {
+            batch: BatchId(n.unsigned_abs()),
+            time: BatchTime(1_700_000_000_000 + n),
+            ranges: vec![(SourceId(0), vec![OffsetRange::new(at.clone(), Offset(2 * n), Offset(2 * n + 2))])],
+            watermark: watermark(n - 1),
+        };
+        // What was restored makes all parts anew, from the same panes.
+        fresh.restore(&kept.snapshot().unwrap()).unwrap();
+        let results = [&kept, &fresh].map(|engine| {
+            let mapped = engine.map(&task).unwrap();
+            text(&[engine.reduce(&task, mapped, watermark(n)).unwrap()])
+        });
+        assert_eq!(results[0], results[1], "batch {n}");
+    }
+}
+
 #[test]
 fn closed_panes_leave_nothing_behind() {
     let job = Job::new(&["k"], Some(window(1_000, 500, Emit::Final)));
@@ -250,7 +291,7 @@ fn closed_panes_leave_nothing_behind() {
     let open: Vec<u64> = results.iter().map(|result| result.state.windows).collect();
     assert!(open[..open.len() - 1].iter().all(|open| *open > 0), "{open:?}");
     let last = results.last().unwrap().state;
-    assert_eq!((last.keys, last.bytes, last.windows), (0, 0, 0));
+    assert_eq!((last.entries, last.bytes, last.windows), (0, 0, 0));
 }
 
 #[test]
@@ -276,7 +317,7 @@ fn state_beyond_its_limit_is_an_error_that_says_how_much_there_is() {
     let error = engine.reduce(task, engine.map(task).unwrap(), None).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::MemoryLimit);
     let text = error.to_string();
-    assert!(text.contains("18 open windows, each key's counted by itself, take "), "{text}");
+    assert!(text.contains("18 states in "), "{text}");
     assert!(
         text.contains(" bytes), more than max_state_bytes allows: 1,000 bytes; use fewer keys"),
         "{text}"
@@ -297,4 +338,55 @@ fn a_damaged_snapshot_of_panes_is_refused() {
     }
     let error = engine.restore(&states).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Checkpoint);
+}
+
+#[test]
+fn states_of_other_aggregates_or_of_another_version_are_refused() {
+    let states = |texts: &[&str]| {
+        let job = Job::of(columns(texts), None, &["k"], Some(window(1_000, 1_000, Emit::Final)));
+        job.fill(100);
+        let engine = job.engine(1, 1);
+        let task = &job.tasks(100)[0];
+        engine.reduce(task, engine.map(task).unwrap(), None).unwrap();
+        let states = engine.snapshot().unwrap();
+        (engine, states)
+    };
+    let (counts, own) = states(&["count(*)"]);
+    counts.restore(&own).unwrap();
+    let (_, others) = states(&["sum(v)"]);
+    let error = counts.restore(&others).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Checkpoint);
+    assert!(error.to_string().contains("states of 0.count int64"), "{error}");
+    assert!(error.to_string().contains("found 0.sum float64"), "{error}");
+    let aged = own.into_iter().map(|(shard, parts)| (shard, parts.iter().map(aged).collect())).collect();
+    let error = counts.restore(&aged).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Checkpoint);
+    assert!(error.to_string().contains("tidemill.aggregate_state 1 were expected"), "{error}");
+    assert!(error.to_string().contains("tidemill.aggregate_state 0"), "{error}");
+}
+
+/// The same states, as of a version before the first.
+fn aged(states: &RecordBatch) -> RecordBatch {
+    let mut metadata = states.schema().metadata().clone();
+    metadata.insert("tidemill.aggregate_state".to_owned(), "0".to_owned());
+    let schema = Schema::new_with_metadata(states.schema().fields().clone(), metadata);
+    RecordBatch::try_new(Arc::new(schema), states.columns().to_vec()).unwrap()
+}
+
+#[test]
+fn what_windows_are_put_together_from_is_refused_before_it_is_there() {
+    let job = Job::of(columns(["count(*)", "var(v)"]), None, &["k"], Some(window(2_000, 20, Emit::Final)));
+    job.fill(1_000);
+    let tasks = job.tasks(1_000);
+    let run = |max_state: u64| {
+        let settings = LocalSettings { max_state, threads: Some(1), ..LocalSettings::default() };
+        let source = Arc::new(job.source.clone()) as Arc<dyn Source>;
+        let engine = LocalEngine::start(&job.plan.check().unwrap(), &[source], settings).unwrap();
+        let mapped = engine.map(&tasks[0]).unwrap();
+        engine.reduce(&tasks[0], mapped, Some(EventTime(3_000_000))).map(|reduced| reduced.state.bytes)
+    };
+    let enough = run(1 << 30).unwrap();
+    let error = run(enough - enough / 4).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::MemoryLimit);
+    assert!(error.to_string().contains("to put windows together from their panes"), "{error}");
 }

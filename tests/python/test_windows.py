@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tidemill as tm
+from tests.python.watermark_model import watermarks
 from tests.python.window_model import Answer, Plan, Row, Shape, answer
 from tidemill import col
 from tidemill.testing import ManualClock, ScriptedSource
@@ -50,7 +51,13 @@ def windowed(stream: tm.DStream, shape: Shape, emit: Any = "final") -> tm.Aggreg
 
 
 def millis(moment: datetime) -> int:
+    """Rounded: a time in seconds has no exact milliseconds."""
     return round(moment.replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def hour_ahead(progress: tm.Progress) -> int:
+    """The latest event time that is believed."""
+    return millis(progress.batch_time) + 3_600_000
 
 
 class Job:
@@ -60,6 +67,7 @@ class Job:
         self, rows: Sequence[Sequence[Row]], shape: Shape, *, delay: int = 0, **options: Any
     ) -> None:
         max_records = options.pop("max_records", 100)
+        self._times, self._delay = [[ts for _, ts, _ in own] for own in rows], delay
         self.ctx = tm.StreamingContext(trigger=tm.available_now(max_records=max_records), **options)
         stream = self.ctx.scripted(filled(rows), format=FORMAT, event_time="ts", watermark=delay / 1000)
         self.emitted: dict[str, dict[int, list[tuple[Any, ...]]]] = defaultdict(lambda: defaultdict(list))
@@ -84,12 +92,17 @@ class Job:
     def run(self) -> list[Plan]:
         """Runs; the plans of the batches, of which the last closes all windows."""
         self.ctx.run()
+        batches = [(hour_ahead(one), self._ranges(one)) for one in self.progress]
+        found = [one.watermark and millis(one.watermark) for one in self.progress]
+        assert found == watermarks(self._times, batches, self._delay)
         return [self._plan(one, one is self.progress[-1]) for one in self.progress]
 
+    def _ranges(self, progress: tm.Progress) -> dict[int, tuple[int, int]]:
+        return {partition: (start, until) for _, partition, start, until in progress.offset_ranges}
+
     def _plan(self, progress: tm.Progress, closes: bool) -> Plan:
-        watermark = -math.inf if progress.watermark is None else progress.watermark.timestamp() * 1000
-        ranges = {partition: (start, until) for _, partition, start, until in progress.offset_ranges}
-        return Plan(millis(progress.batch_time), ranges, math.inf if closes else watermark)
+        watermark = -math.inf if progress.watermark is None else millis(progress.watermark)
+        return Plan(millis(progress.batch_time), self._ranges(progress), math.inf if closes else watermark)
 
     def found(self, name: str) -> list[list[tuple[Any, ...]]]:
         return [self.emitted[name][batch] for batch in range(len(self.progress))]
@@ -308,12 +321,12 @@ def test_a_quiet_device_has_its_last_window_closed_by_the_others() -> None:
     assert {row["k"] for row in closed[0].to_pyarrow().to_pylist()} == {"loud", "quiet"}
 
 
-def test_windows_that_stay_open_at_the_end_are_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_windows_that_stay_open_at_the_end_are_counted_whatever_their_keys() -> None:
     ctx = tm.StreamingContext(trigger=tm.available_now(close_windows=False))
     stream = ctx.scripted(filled([[("a", 1, 1), ("b", 1, 1)]]), format=FORMAT, event_time="ts")
     assert list(windowed(stream, Shape(10, 10))) == []
     assert ctx.progress is not None
-    assert ctx.progress.open_windows == 2
+    assert (ctx.progress.open_windows, ctx.progress.state_entries) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def _cells(figures: Figures, rate: float) -> list[tuple[str, str]]:
         ("delay", f"{last.total_delay * 1000:.0f} ms"),
         ("lag", f"{last.total_lag:,}"),
         ("watermark", _clock(last.watermark)),
-        ("machines", f"{last.state_keys:,}"),
+        ("machines", f"{last.state_entries:,}"),
         ("state", f"{last.state_bytes / 1024:,.0f} KiB"),
         ("alarms", str(figures.alarms)),
     ]

@@ -7,6 +7,8 @@
 //! [`aggregate`](crate::aggregate)'s.
 
 pub(crate) mod calls;
+mod changes;
+mod emission;
 pub(crate) mod operator;
 pub(crate) mod pane;
 pub(crate) mod partial;

@@ -1,29 +1,32 @@
 //! The panes of one shard: partials are merged into them, and windows leave when the watermark passes their end.
 //!
 //! Rows leave in order of window, then of key group and key, which does not depend on which key came first. It
-//! deliberately holds no clock: what is due follows from W(n-1) and W(n) alone.
+//! deliberately holds no clock: what is due follows from W(n-1) and W(n) alone. What a batch costs here goes by the rows
+//! that came and the windows that leave, not by what is open.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
-use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::compute::concat_batches;
+use arrow::datatypes::Int64Type;
 
 use crate::error::{Error, Result};
 use crate::exec::aggregate::AggregateStep;
 use crate::exec::aggregate::WindowStep;
+use crate::exec::aggregate::changes::Changes;
+use crate::exec::aggregate::emission::Emission;
 use crate::exec::aggregate::pane::Pane;
 use crate::exec::aggregate::partial::WHOLE_BATCH;
-use crate::exec::aggregate::sliding::Parts;
-use crate::exec::pipeline::batch_of;
-use crate::exec::{BatchContext, StateSize};
+use crate::exec::aggregate::sliding::{Material, Parts, Wanted};
+use crate::exec::room::Room;
+use crate::exec::{BatchContext, OperatorState};
 use crate::plan::Emit;
 use crate::state::key::Keys;
 use crate::state::pane;
 use crate::state::table::KeyTable;
-use crate::state::window::{PaneNumber, Windows};
+use crate::state::window::{OpenWindows, PaneNumber, Windows};
 
 /// Windows of few rows leave together, in batches of about so many rows.
 const JOIN_BELOW: usize = 16_384;
@@ -34,132 +37,226 @@ pub(crate) struct AggregateOperator {
     step: Arc<AggregateStep>,
     panes: BTreeMap<PaneNumber, Pane>,
     parts: Parts,
+    /// What the panes hold, kept up to date: to ask each of them would cost as much as there are panes.
+    held: Held,
+    open: OpenWindows,
     /// What this batch changed, where changes are emitted.
     touched: BTreeMap<PaneNumber, KeyTable>,
+    leaving: Leaving,
     slots: Vec<u32>, // of the keys at hand; kept for its memory
+}
+
+/// How much all panes hold.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    entries: usize,
+    bytes: usize,
+}
+
+impl Held {
+    /// A pane has changed, or come, or gone.
+    fn change(&mut self, before: Self, now: Self) {
+        self.entries = self.entries + now.entries - before.entries;
+        self.bytes = self.bytes + now.bytes - before.bytes;
+    }
+}
+
+impl From<&Pane> for Held {
+    fn from(pane: &Pane) -> Self {
+        Self { entries: pane.table.len(), bytes: pane.bytes() }
+    }
+}
+
+/// How far a batch has left.
+#[derive(Debug, Default)]
+struct Leaving {
+    /// The window to look at next.
+    next: Option<i64>,
+    changes: Option<Changes>,
+    /// The window of which results are left.
+    emission: Option<Emission>,
 }
 
 impl AggregateOperator {
     /// An operator without state.
     pub(crate) fn new(step: Arc<AggregateStep>) -> Self {
-        let parts = parts(&step);
-        Self { step, panes: BTreeMap::new(), parts, touched: BTreeMap::new(), slots: Vec::new() }
+        let parts = Parts::new(&step);
+        Self {
+            step,
+            panes: BTreeMap::new(),
+            parts,
+            held: Held::default(),
+            open: OpenWindows::default(),
+            touched: BTreeMap::new(),
+            leaving: Leaving::default(),
+            slots: Vec::new(),
+        }
     }
 
     /// Merges the partials of one slot, sorted by pane.
-    pub(crate) fn merge(&mut self, rows: &RecordBatch, keys: &Keys) -> Result<()> {
+    pub(crate) fn merge(&mut self, rows: &RecordBatch, keys: &Keys, room: &Room) -> Result<()> {
         let lost = || Error::internal("a partial was expected to begin with its panes");
         let (panes, states) = rows.columns().split_first().ok_or_else(lost)?;
         for (number, range) in runs(panes.as_primitive_opt::<Int64Type>().ok_or_else(lost)?) {
             let keys = keys.slice(range.start, range.len());
             let states: Vec<ArrayRef> =
                 states.iter().map(|column| column.slice(range.start, range.len())).collect();
-            let pane = match self.panes.get_mut(&number) {
-                Some(pane) => pane,
-                None => self.panes.entry(number).or_insert(Pane::new(&self.step)?),
-            };
-            pane.merge(&keys, &states, &mut self.slots)?;
-            self.parts.forget(number);
-            if self.emits_updates() {
-                self.touched.entry(number).or_default().slots(&keys, &mut self.slots)?;
-            }
+            self.merge_pane(number, &keys, &states, room)?;
         }
         Ok(())
+    }
+
+    fn merge_pane(
+        &mut self,
+        number: PaneNumber,
+        keys: &Keys,
+        states: &[ArrayRef],
+        room: &Room,
+    ) -> Result<()> {
+        let before = self.panes.get(&number).map(Held::from);
+        if before.is_none() {
+            self.panes.insert(number, Pane::new(&self.step)?);
+            self.has_come(number);
+        }
+        let before = before.unwrap_or_default();
+        let Some(pane) = self.panes.get_mut(&number) else { return Ok(()) };
+        pane.merge(keys, states, &mut self.slots)?;
+        let now = Held::from(&*pane);
+        self.held.change(before, now);
+        room.count(before.bytes as u64, now.bytes as u64);
+        self.parts.touch(number, keys, &mut self.slots)?;
+        if self.emits_updates() {
+            self.touched.entry(number).or_default().slots(keys, &mut self.slots)?;
+        }
+        Ok(())
+    }
+
+    /// The windows over a pane that is new are open.
+    fn has_come(&mut self, pane: PaneNumber) {
+        if let Some(window) = &self.step.window {
+            self.open.add(window.placer.windows.of_pane(pane));
+        }
     }
 
     fn emits_updates(&self) -> bool {
         self.step.window.as_ref().is_some_and(|window| window.emit == Emit::Updates)
     }
 
-    /// What the batch comes to: the rows of the windows that have ended, or changed; panes that no window needs any
-    /// more are dropped.
-    pub(crate) fn close(&mut self, context: &BatchContext) -> Result<Vec<RecordBatch>> {
-        let step = Arc::clone(&self.step);
-        let made = match &step.window {
-            None => self.whole_batch()?,
-            Some(window) if window.emit == Emit::Updates => self.changed(window, context)?,
-            Some(window) => self.ended(window, context)?,
-        };
-        if let Some(window) = &step.window {
-            self.drop_ended(&window.placer.windows, context);
+    /// The next of what the batch comes to: rows of the windows that have ended, or changed. Behind the last of them,
+    /// panes that no window needs any more are dropped.
+    pub(crate) fn next_rows(
+        &mut self,
+        context: &BatchContext,
+        room: &Arc<Room>,
+    ) -> Result<Option<RecordBatch>> {
+        let (step, mut pieces, mut rows) = (Arc::clone(&self.step), Vec::new(), 0);
+        while rows < JOIN_BELOW {
+            let emission = match self.leaving.emission.take() {
+                Some(emission) => Some(emission),
+                None => self.next_emission(&step, context, room)?,
+            };
+            let Some(mut emission) = emission else { break };
+            let piece = emission.next_piece(&step)?;
+            rows += piece.num_rows();
+            pieces.push(piece);
+            self.leaving.emission = Some(emission).filter(|emission| !emission.is_over());
         }
-        join(made)
-    }
-
-    fn whole_batch(&mut self) -> Result<Vec<RecordBatch>> {
-        let Some(pane) = self.panes.remove(&WHOLE_BATCH) else { return Ok(Vec::new()) };
-        Ok(vec![self.rows(&pane, Vec::new())?])
-    }
-
-    fn ended(&mut self, window: &WindowStep, context: &BatchContext) -> Result<Vec<RecordBatch>> {
-        let windows = &window.placer.windows;
-        let mut made = Vec::new();
-        for number in due(windows, self.panes.keys().copied(), context) {
-            let only = windows.are_tumbling().then(|| self.panes.get(&number)).flatten();
-            if let Some(pane) = only {
-                made.push(self.window_rows(window, number, pane)?);
-            } else {
-                let whole = self.parts.merged(&self.step, &self.panes, windows.panes_of(number))?;
-                made.push(self.window_rows(window, number, &whole)?);
-            }
+        if pieces.is_empty() {
+            self.leaving = Leaving::default();
+            self.drop_ended(context, room);
         }
-        Ok(made)
+        joined_one(&pieces)
     }
 
-    /// The rows of the windows that the batch changed, of the keys that it changed there.
-    fn changed(&mut self, window: &WindowStep, context: &BatchContext) -> Result<Vec<RecordBatch>> {
-        let (windows, touched) = (&window.placer.windows, std::mem::take(&mut self.touched));
-        let before = context.watermark.map(|watermark| windows.tick(watermark));
-        let open = |number: &i64| before.is_none_or(|before| windows.end(*number) > before);
-        let numbers: BTreeSet<i64> =
-            touched.keys().flat_map(|pane| windows.of_pane(*pane)).filter(open).collect();
-        let made = |number| {
-            let mut pane = Pane::new(&self.step)?;
-            for (_, keys) in touched.range(windows.panes_of(number)) {
-                pane.table.absorb(keys, &mut Vec::new())?;
-            }
-            for (_, part) in self.panes.range(windows.panes_of(number)) {
-                pane.absorb_known(part)?;
-            }
-            self.window_rows(window, number, &pane)
+    fn next_emission(
+        &mut self,
+        step: &AggregateStep,
+        context: &BatchContext,
+        room: &Arc<Room>,
+    ) -> Result<Option<Emission>> {
+        let Some(window) = &step.window else {
+            return Ok(self.take_pane(WHOLE_BATCH, room).map(|pane| Emission::new(pane, None)));
         };
-        numbers.into_iter().map(made).collect()
-    }
-
-    fn window_rows(&self, window: &WindowStep, number: i64, pane: &Pane) -> Result<RecordBatch> {
+        let next = match window.emit {
+            Emit::Updates => self.next_changed(step, window, context, room)?,
+            Emit::Final => self.next_ended(step, window, context, room)?,
+        };
         let windows = &window.placer.windows;
-        let bound = |tick| constant(tick, pane.table.len(), &window.data_type);
-        self.rows(pane, vec![bound(windows.start(number))?, bound(windows.end(number))?])
+        let bounds = |number| Some(windows.start(number)..windows.end(number));
+        Ok(next.map(|(number, pane)| Emission::new(pane, bounds(number))))
     }
 
-    /// The results of all keys of `pane` behind the columns `before`.
-    fn rows(&self, pane: &Pane, before: Vec<ArrayRef>) -> Result<RecordBatch> {
-        let order = pane.table.sorted();
-        let mut columns = before;
-        columns.extend(self.step.decoder.decode(order.iter().filter_map(|slot| pane.table.key(*slot)))?);
-        columns.extend(pane.states.results(&order)?);
-        batch_of(&self.step.output, columns, order.len())
+    /// The next window that ends in (W(n-1), W(n)], with all its keys.
+    fn next_ended(
+        &mut self,
+        step: &AggregateStep,
+        window: &WindowStep,
+        context: &BatchContext,
+        room: &Arc<Room>,
+    ) -> Result<Option<(i64, Pane)>> {
+        let windows = &window.placer.windows;
+        let Some(now) = context.closing.map(|watermark| windows.tick(watermark)) else { return Ok(None) };
+        let from = self.leaving.next.unwrap_or_else(|| first_open(windows, context));
+        let Some(number) = windows.next_over(from, &self.panes) else { return Ok(None) };
+        if windows.end(number) > now {
+            return Ok(None);
+        }
+        self.leaving.next = Some(number + 1);
+        if windows.are_tumbling() {
+            return Ok(self.take_pane(number, room).map(|pane| (number, pane)));
+        }
+        let mut whole = Pane::new(step)?;
+        let material = Material { step, panes: &self.panes, wanted: Wanted::All, room };
+        self.parts.merge(material, windows.panes_of(number), &mut whole)?;
+        Ok(Some((number, whole)))
     }
 
-    fn drop_ended(&mut self, windows: &Windows, context: &BatchContext) {
+    /// The next window that the batch changed, with the keys that it changed there.
+    fn next_changed(
+        &mut self,
+        step: &AggregateStep,
+        window: &WindowStep,
+        context: &BatchContext,
+        room: &Arc<Room>,
+    ) -> Result<Option<(i64, Pane)>> {
+        let windows = &window.placer.windows;
+        let mut changes = match self.leaving.changes.take() {
+            Some(changes) => changes,
+            None => Changes::new(step, std::mem::take(&mut self.touched), first_open(windows, context))?,
+        };
+        let material = Material { step, panes: &self.panes, wanted: Wanted::All, room };
+        let next = changes.next_window(material, windows)?;
+        self.leaving.changes = Some(changes);
+        Ok(next)
+    }
+
+    fn take_pane(&mut self, number: PaneNumber, room: &Room) -> Option<Pane> {
+        let pane = self.panes.remove(&number)?;
+        let held = Held::from(&pane);
+        self.held.change(held, Held::default());
+        room.count(held.bytes as u64, 0);
+        Some(pane)
+    }
+
+    fn drop_ended(&mut self, context: &BatchContext, room: &Room) {
+        let Some(windows) = self.step.window.as_ref().map(|window| window.placer.windows) else { return };
         let Some(now) = context.closing.map(|watermark| windows.tick(watermark)) else { return };
-        while let Some(first) = self.panes.first_entry()
-            && windows.last_end(*first.key()) <= now
+        while let Some(first) = self.panes.keys().next().copied()
+            && windows.last_end(first) <= now
         {
-            first.remove();
+            self.take_pane(first, room);
         }
-        match self.panes.keys().next() {
-            Some(first) => self.parts.drop_before(*first),
-            None => self.parts = parts(&self.step),
+        self.open.end_before(windows.first_ending_after(now));
+        if self.panes.is_empty() {
+            self.parts.clear();
         }
     }
 
-    /// The size of its state.
-    pub(crate) fn size(&self) -> StateSize {
-        let keys: usize = self.panes.values().map(|pane| pane.table.len()).sum();
-        let panes: usize = self.panes.values().map(Pane::bytes).sum();
-        let bytes = panes + self.parts.bytes();
-        StateSize { keys: keys as u64, bytes: bytes as u64, windows: keys as u64 }
+    /// Adds how much state there is to `sum`.
+    pub(crate) fn add_size(&self, sum: &mut OperatorState) {
+        sum.entries += self.held.entries as u64;
+        sum.bytes += (self.held.bytes + self.parts.bytes()) as u64;
+        sum.open.extend(&self.open);
     }
 
     /// All state, sorted by key group, pane and key.
@@ -173,35 +270,28 @@ impl AggregateOperator {
 
     /// Replaces all state by that of a snapshot; after an error it is as it was.
     pub(crate) fn restore(&mut self, snapshot: &RecordBatch) -> Result<()> {
+        pane::expect_states(snapshot, &self.step.schemas.states)?;
         let load = |(number, (table, state)): (PaneNumber, pane::Pane)| {
             let mut states = self.step.accumulators()?;
             states.grow(table.len());
             states.merge(&table.all_slots(), state.columns())?;
             Ok((number, Pane { table, states }))
         };
-        self.panes = pane::restore(snapshot)?.into_iter().map(load).collect::<Result<_>>()?;
-        self.parts = parts(&self.step);
+        let panes: Vec<(PaneNumber, Pane)> =
+            pane::restore(snapshot)?.into_iter().map(load).collect::<Result<_>>()?;
+        *self = Self::new(Arc::clone(&self.step));
+        for (number, pane) in panes {
+            self.held.change(Held::default(), Held::from(&pane));
+            self.has_come(number);
+            self.panes.insert(number, pane);
+        }
         Ok(())
     }
 }
 
-/// Nothing is kept yet of the windows of `step`.
-fn parts(step: &AggregateStep) -> Parts {
-    Parts::new(step.window.as_ref().map_or(1, |window| window.placer.windows.panes_a_window()))
-}
-
-/// The windows over `panes` that end in (W(n-1), W(n)], in order. Panes come in order too, and so do the ends of their
-/// windows: the first pane whose windows all lie ahead ends the search.
-fn due(windows: &Windows, panes: impl Iterator<Item = PaneNumber>, context: &BatchContext) -> BTreeSet<i64> {
-    let Some(now) = context.closing.map(|watermark| windows.tick(watermark)) else { return BTreeSet::new() };
-    let before = context.watermark.map(|watermark| windows.tick(watermark));
-    let ended = |window: &i64| windows.end(*window) <= now;
-    let fresh = |window: &i64| before.is_none_or(|before| windows.end(*window) > before);
-    panes
-        .map(|pane| windows.of_pane(pane))
-        .take_while(|of_pane| ended(&of_pane.start))
-        .flat_map(|of_pane| of_pane.take_while(ended).filter(fresh).collect::<Vec<_>>())
-        .collect()
+/// The first window that had not ended by W(n-1).
+fn first_open(windows: &Windows, context: &BatchContext) -> i64 {
+    context.watermark.map_or(i64::MIN, |watermark| windows.first_ending_after(windows.tick(watermark)))
 }
 
 /// Equal neighbours: each with its rows.
@@ -214,25 +304,6 @@ fn runs(numbers: &Int64Array) -> Vec<(i64, Range<usize>)> {
         }
     }
     runs
-}
-
-fn constant(tick: i64, rows: usize, data_type: &DataType) -> Result<ArrayRef> {
-    Ok(cast(&Int64Array::from_value(tick, rows), data_type)?)
-}
-
-/// Joins neighbours of few rows.
-fn join(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-    let (mut joined, mut waiting, mut rows) = (Vec::new(), Vec::new(), 0);
-    for batch in batches {
-        rows += batch.num_rows();
-        waiting.push(batch);
-        if rows >= JOIN_BELOW {
-            joined.extend(joined_one(&std::mem::take(&mut waiting))?);
-            rows = 0;
-        }
-    }
-    joined.extend(joined_one(&waiting)?);
-    Ok(joined)
 }
 
 fn joined_one(batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {

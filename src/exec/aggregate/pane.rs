@@ -19,13 +19,37 @@ use crate::time::BatchTime;
 pub(crate) struct Accumulators {
     calls: Vec<Box<dyn Accumulator>>,
     widths: Vec<usize>, // the number of state columns of each
+    sizes: Vec<Size>,   // of a state of each
+}
+
+/// How large a state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Size {
+    /// As large as the values that came in.
+    Values,
+    /// The same however many values came in.
+    Bounded,
+}
+
+/// The calls whose states are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    Of(Size),
+}
+
+impl Which {
+    fn has(self, size: Size) -> bool {
+        self == Self::All || self == Self::Of(size)
+    }
 }
 
 impl Accumulators {
     pub(super) fn new(calls: &Calls) -> Result<Self> {
         let widths = calls.aggregates().map(|aggregate| aggregate.state_fields().len()).collect();
+        let sizes = calls.aggregates().map(size_of_state).collect();
         let calls = calls.aggregates().map(Aggregate::accumulator).collect::<Result<_>>()?;
-        Ok(Self { calls, widths })
+        Ok(Self { calls, widths, sizes })
     }
 
     pub(super) fn grow(&mut self, slots: usize) {
@@ -45,8 +69,14 @@ impl Accumulators {
 
     /// Row `i` of `states` goes to the slot `slots[i]`.
     pub(super) fn merge(&mut self, slots: &[u32], states: &[ArrayRef]) -> Result<()> {
+        self.merge_of(Which::All, slots, states)
+    }
+
+    /// Row `i` of `states`, which are those of `which` calls, goes to the slot `slots[i]`.
+    pub(super) fn merge_of(&mut self, which: Which, slots: &[u32], states: &[ArrayRef]) -> Result<()> {
         let mut rest = states;
-        for (call, width) in self.calls.iter_mut().zip(&self.widths) {
+        let calls = self.calls.iter_mut().zip(&self.widths).zip(&self.sizes);
+        for ((call, width), _) in calls.filter(|(_, size)| which.has(**size)) {
             let lost = || Error::internal("a partial has fewer columns than its states need");
             let (own, others) = rest.split_at_checked(*width).ok_or_else(lost)?;
             call.merge(slots, own)?;
@@ -56,8 +86,18 @@ impl Accumulators {
     }
 
     pub(super) fn states(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        let states = self.calls.iter().map(|call| call.state(slots)).collect::<Result<Vec<_>>>()?;
+        self.states_of(Which::All, slots)
+    }
+
+    pub(super) fn states_of(&self, which: Which, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let calls = self.calls.iter().zip(&self.sizes).filter(|(_, size)| which.has(**size));
+        let states = calls.map(|(call, _)| call.state(slots)).collect::<Result<Vec<_>>>()?;
         Ok(states.concat())
+    }
+
+    /// Whether there is a call whose states are of this size.
+    pub(super) fn have(&self, size: Size) -> bool {
+        self.sizes.contains(&size)
     }
 
     pub(super) fn results(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -81,6 +121,14 @@ impl Pane {
         Ok(Self { table: KeyTable::default(), states: step.accumulators()? })
     }
 
+    /// The keys in these slots of `table`, without any state yet.
+    pub(super) fn of_keys(step: &AggregateStep, table: &KeyTable, slots: &[u32]) -> Result<Self> {
+        let mut pane = Self::new(step)?;
+        pane.table.absorb_some(table, slots, &mut Vec::new())?;
+        pane.states.grow(pane.table.len());
+        Ok(pane)
+    }
+
     /// Merges states, one row a key; `slots` are then those of the keys.
     pub(super) fn merge(&mut self, keys: &Keys, states: &[ArrayRef], slots: &mut Vec<u32>) -> Result<()> {
         self.table.slots(keys, slots)?;
@@ -88,19 +136,37 @@ impl Pane {
         self.states.merge(slots, states)
     }
 
-    /// Merges all of `other`.
-    pub(super) fn absorb(&mut self, other: &Self) -> Result<()> {
-        let mut slots = Vec::new();
-        self.table.absorb(&other.table, &mut slots)?;
-        self.states.grow(self.table.len());
-        self.states.merge(&slots, &other.states.states(&other.table.all_slots())?)
+    /// Merges what `other` has in the slots `there`, of `which` calls.
+    pub(super) fn absorb_some(&mut self, which: Which, other: &Self, there: &[u32]) -> Result<()> {
+        self.take_in(which, &other.table, there, &other.states, None)
     }
 
-    /// Merges what `other` has of the keys that are here already.
-    pub(super) fn absorb_known(&mut self, other: &Self) -> Result<()> {
-        let (here, there) = self.table.common(&other.table);
+    /// Merges the keys in the slots `keys` of `table`, whose states are in the slots `rows` of `states`; in the same slots
+    /// where no others are given.
+    pub(super) fn take_in(
+        &mut self,
+        which: Which,
+        table: &KeyTable,
+        keys: &[u32],
+        states: &Accumulators,
+        rows: Option<&[u32]>,
+    ) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut slots = Vec::new();
+        self.table.absorb_some(table, keys, &mut slots)?;
         self.states.grow(self.table.len());
-        self.states.merge(&here, &other.states.states(&there)?)
+        self.states.merge_of(which, &slots, &states.states_of(which, rows.unwrap_or(keys))?)
+    }
+
+    /// Merges what `other` has of the keys that are here already, of `which` calls.
+    pub(super) fn absorb_known(&mut self, which: Which, other: &Self) -> Result<()> {
+        let (here, there) = self.table.common(&other.table);
+        if here.is_empty() {
+            return Ok(());
+        }
+        self.states.merge_of(which, &here, &other.states.states_of(which, &there)?)
     }
 
     /// All states, in the order of slots.
@@ -112,4 +178,8 @@ impl Pane {
     pub(super) fn bytes(&self) -> usize {
         self.table.bytes() + self.states.bytes()
     }
+}
+
+fn size_of_state(aggregate: &Aggregate) -> Size {
+    if aggregate.keeps_values() { Size::Values } else { Size::Bounded }
 }

@@ -1,6 +1,8 @@
 //! Which rows have a place in a window, in which pane, and why the others have none.
 //!
-//! A row has none whose event time is null or too far in the future, or whose every window has ended by W(n-1). That is
+//! A row has none whose event time is null or too far in the future, or whose every window has ended by W(n-1). Nor has
+//! one so near the ends of its column's type that a window over it would begin before the first moment there is, which
+//! counts as late, or end after the last, which is in the future: such windows would all look alike. That is
 //! a function of the row, the batch's time and the watermark alone, so that the rows that are aggregated and those of
 //! `.late` are told apart in two places and never disagree.
 
@@ -63,6 +65,7 @@ pub(crate) enum Panes {
 /// What is too early and too late, in ticks.
 #[derive(Clone, Copy)]
 struct Limits {
+    earliest: i64,
     latest: i64,
     ended: Option<i64>,
 }
@@ -130,13 +133,18 @@ impl Placer {
         if tick > limits.latest {
             return Some(Reason::Future);
         }
+        if tick < limits.earliest {
+            return Some(Reason::Late);
+        }
         let end = || self.windows.last_end(self.windows.pane_of(tick));
         limits.ended.filter(|ended| end() <= *ended).map(|_| Reason::Late)
     }
 
     fn limits(&self, context: &BatchContext) -> Limits {
         let latest = self.windows.tick(EventTime::from(context.time).plus(self.max_future));
-        Limits { latest, ended: context.watermark.map(|watermark| self.windows.tick(watermark)) }
+        let (earliest, last) = self.windows.placeable().into_inner();
+        let latest = latest.min(last);
+        Limits { earliest, latest, ended: context.watermark.map(|watermark| self.windows.tick(watermark)) }
     }
 
     fn ticks(&self, batch: &RecordBatch) -> Result<Int64Array> {

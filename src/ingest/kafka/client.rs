@@ -1,6 +1,6 @@
 //! A librdkafka client as the source needs it: it reads what it is told to and joins no group.
 //!
-//! It deliberately keeps no offsets: where reading starts is said with every assignment.
+//! It deliberately keeps no offsets: where reading starts is said of every partition.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,25 +98,6 @@ impl Client {
     /// What librdkafka last complained of since it was last asked to forget it.
     pub(super) fn complaint(&self) -> Option<String> {
         self.consumer.context().complaint().clone()
-    }
-
-    /// Starts to fetch each partition from its offset; one that is assigned already is an error.
-    pub(super) fn assign(&self, starts: &[(TopicPartition, Offset)]) -> KafkaResult<()> {
-        let mut list = TopicPartitionList::with_capacity(starts.len());
-        for (at, offset) in starts {
-            let offset = rdkafka::Offset::Offset(offset.0);
-            list.add_partition_offset(at.topic.as_str(), at.partition.0, offset)?;
-        }
-        self.consumer.incremental_assign(&list)
-    }
-
-    /// Stops to fetch these partitions; what was fetched of them and not taken is gone when this returns.
-    pub(super) fn unassign(&self, partitions: &[TopicPartition]) -> KafkaResult<()> {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for at in partitions {
-            list.add_partition(at.topic.as_str(), at.partition.0);
-        }
-        self.consumer.incremental_unassign(&list)
     }
 
     /// Asks the cluster for the partitions of `topic`, or of all topics, and their leaders.

@@ -36,7 +36,7 @@ pub(super) struct Lane {
     /// Every record before this offset has been taken.
     seen: i64,
     /// librdkafka's position tells of transaction markers only beyond this: before the first message its position
-    /// is that of the assignment before, and news of an end or an error move it as if it were a record.
+    /// is that of the start before, and news of an end or an error move it as if it were a record.
     trusted_after: Option<i64>,
 }
 
@@ -298,39 +298,32 @@ impl Lanes {
         Self { by_partition: HashMap::new(), batch: Batch::new(TAKE), columns, share, signal, client }
     }
 
-    /// Brings the assignment to what `ranges` name: each partition at its `from`, no other.
+    /// Fetches what `ranges` name: each partition from its `from`, no other.
     pub(super) fn settle(&mut self, ranges: &[OffsetRange]) -> Result<(), rdkafka::error::KafkaError> {
         let stay = |lane: &Lane| ranges.iter().any(|range| range.at == lane.at && lane.stands_at(range.from));
         let gone: Vec<TopicPartition> =
             self.by_partition.values().filter(|lane| !stay(lane)).map(|lane| lane.at.clone()).collect();
-        if !gone.is_empty() {
-            self.client.unassign(&gone)?;
-            // With its queue goes what is left in it: nothing of an earlier assignment may be taken for the next.
-            for at in &gone {
-                self.remove(at);
+        for at in &gone {
+            self.remove(at);
+        }
+        for range in ranges {
+            if !self.by_partition.contains_key(&range.at) {
+                self.add(&range.at, range.from)?;
             }
         }
-        let new: Vec<(TopicPartition, Offset)> = ranges
-            .iter()
-            .filter(|range| !self.by_partition.contains_key(&range.at))
-            .map(|range| (range.at.clone(), range.from))
-            .collect();
-        if new.is_empty() {
-            return Ok(());
-        }
-        for (at, from) in &new {
-            self.add(at, *from)?;
-        }
-        self.client.assign(&new)
+        Ok(())
     }
 
+    /// With its queue goes what is left in it: nothing of an earlier start may be taken for the next.
     fn remove(&mut self, at: &TopicPartition) {
-        let Some(lane) = self.by_partition.remove(at) else { return };
-        while lane.queue.take(TAKE, &mut self.batch).count() > 0 {}
+        if let Some(lane) = self.by_partition.remove(at) {
+            lane.queue.stop(&mut self.batch);
+        }
     }
 
     fn add(&mut self, at: &TopicPartition, from: Offset) -> Result<(), rdkafka::error::KafkaError> {
         let queue = PartitionQueue::new(&self.client, at, &self.signal)?;
+        queue.start(from)?;
         let cutter = Cutter::new(at.clone(), self.columns);
         let (stands, seen) = (Some(from), from.0);
         let lane =

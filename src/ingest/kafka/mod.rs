@@ -57,9 +57,6 @@ const HEADS_AGE: Duration = Duration::from_millis(100);
 /// How old the list of partitions may be: new ones are rare, and nothing of them is lost by seeing them late.
 const PARTITIONS_AGE: Duration = Duration::from_secs(1);
 
-/// librdkafka wants a group; this one never commits.
-const INTERNAL_GROUP: &str = "tidemill-internal";
-
 /// What a Kafka source reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topics {
@@ -185,7 +182,6 @@ impl KafkaSettings {
             }
         }
         config
-            .set("group.id", self.group_id.as_deref().unwrap_or(INTERNAL_GROUP))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
@@ -193,6 +189,15 @@ impl KafkaSettings {
             .set("check.crcs", "true")
             .set("allow.auto.create.topics", "false")
             .set("isolation.level", self.isolation.setting());
+        config
+    }
+
+    /// The same for the client that asks and commits; it alone has to do with the group.
+    fn asking_client(&self) -> ClientConfig {
+        let mut config = self.client();
+        if let Some(group) = &self.group_id {
+            config.set("group.id", group);
+        }
         config
     }
 
@@ -294,7 +299,7 @@ impl KafkaSource {
     /// ```
     pub fn connect(settings: KafkaSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         settings.check()?;
-        let client = Client::new(&settings.client());
+        let client = Client::new(&settings.asking_client());
         let what = format!("{}: no client can be made", settings.name);
         let client = client.map_err(|error| explain(&error, ErrorKind::Source, what, &settings.cluster))?;
         let shared = Shared {
@@ -644,7 +649,7 @@ struct KafkaFetcher {
 impl Fetcher for KafkaFetcher {
     fn fetch(&mut self, ranges: &[OffsetRange], cancel: &Cancel, sink: &mut ChunkSink<'_>) -> Result<()> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.settle(ranges).map_err(|error| self.shared.explain(&error, "partitions cannot be assigned"))?;
+        lanes.settle(ranges).map_err(|error| self.shared.explain(&error, "partitions cannot be fetched"))?;
         lanes.begin(ranges);
         let mut open: Vec<&OffsetRange> = ranges.iter().collect();
         let mut silence = Silence::default();

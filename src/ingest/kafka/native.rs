@@ -196,12 +196,18 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// The queue of one partition of one client: what has been fetched of it and not been taken.
+/// One partition of one client: it is fetched from `start` on, until this is dropped. What has been fetched of it and not
+/// been taken lies in its queue.
 ///
 /// One queue a partition, and not one for all: what a batch does not want of a partition then stays with
 /// librdkafka, which counts it and stops fetching, and a partition that is ahead never hides one that is behind.
+///
+/// librdkafka's simple consumer, and not an assignment of its group consumer: that one looks for the coordinator of a
+/// group which is never joined, over a connection of its own, and takes a tenth of a second to be closed.
 pub(super) struct PartitionQueue {
     queue: NonNull<rd::rd_kafka_queue_t>,
+    topic: NonNull<rd::rd_kafka_topic_t>,
+    partition: i32,
     _signal: Arc<Signal>, // librdkafka's callback holds its address
     _client: Arc<Client>, // a queue must not outlive its client
 }
@@ -216,20 +222,37 @@ impl PartitionQueue {
         at: &TopicPartition,
         signal: &Arc<Signal>,
     ) -> Result<Self, KafkaError> {
-        let topic = c_name(at.topic.as_str())?;
+        let name = c_name(at.topic.as_str())?;
+        let partition = at.partition.0;
         // SAFETY: the client is alive, and the name is a C string for the length of the call.
-        let queue =
-            unsafe { rd::rd_kafka_queue_get_partition(client.native(), topic.as_ptr(), at.partition.0) };
-        let queue = NonNull::new(queue).ok_or_else(|| KafkaError::Seek(format!("{at} has no queue")))?;
+        let topic = unsafe { rd::rd_kafka_topic_new(client.native(), name.as_ptr(), ptr::null_mut()) };
+        let topic = NonNull::new(topic).ok_or_else(last_error)?;
+        // SAFETY: as above.
+        let queue = unsafe { rd::rd_kafka_queue_get_partition(client.native(), name.as_ptr(), partition) };
+        let Some(queue) = NonNull::new(queue) else {
+            // SAFETY: the handle is ours, and this is the last use of it.
+            unsafe { rd::rd_kafka_topic_destroy(topic.as_ptr()) };
+            return Err(KafkaError::Seek(format!("{at} has no queue")));
+        };
         let opaque = Arc::as_ptr(signal).cast_mut().cast::<c_void>();
-        // SAFETY: the queue is valid. Forwarding it nowhere, as the application's wish, stops librdkafka from
-        // forwarding it to the consumer's queue on assignment. The signal lives until `drop` takes the callback
-        // away, which waits for a callback under way since both hold the queue's lock.
-        unsafe {
-            rd::rd_kafka_queue_forward(queue.as_ptr(), ptr::null_mut());
-            rd::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(raise), opaque);
-        }
-        Ok(Self { queue, _signal: Arc::clone(signal), _client: Arc::clone(client) })
+        // SAFETY: the queue is valid. The signal lives until `drop` takes the callback away, which waits for a callback
+        // under way since both hold the queue's lock.
+        unsafe { rd::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(raise), opaque) };
+        Ok(Self { queue, topic, partition, _signal: Arc::clone(signal), _client: Arc::clone(client) })
+    }
+
+    /// Starts to fetch it, with the record at `from` or the first after it.
+    pub(super) fn start(&self, from: Offset) -> Result<(), KafkaError> {
+        // SAFETY: the topic's handle is valid.
+        let failed = unsafe { rd::rd_kafka_consume_start(self.topic.as_ptr(), self.partition, from.0) };
+        if failed == 0 { Ok(()) } else { Err(last_error()) }
+    }
+
+    /// Fetches no more of it, and forgets what was fetched and not taken.
+    pub(super) fn stop(&self, batch: &mut Batch) {
+        // SAFETY: the topic's handle is valid; the call waits for an answer of librdkafka's own thread, and for no broker.
+        unsafe { rd::rd_kafka_consume_stop(self.topic.as_ptr(), self.partition) };
+        while self.take(usize::MAX, batch).count() > 0 {}
     }
 
     /// Takes up to `max` messages that are there now, by way of `batch`; never waits.
@@ -248,10 +271,12 @@ impl PartitionQueue {
 
 impl Drop for PartitionQueue {
     fn drop(&mut self) {
-        // SAFETY: the queue is valid, and this is the last use of it.
+        // SAFETY: queue and topic are valid, and this is the last use of them. What is not fetched is stopped too.
         unsafe {
             rd::rd_kafka_queue_cb_event_enable(self.queue.as_ptr(), None, ptr::null_mut());
+            rd::rd_kafka_consume_stop(self.topic.as_ptr(), self.partition);
             rd::rd_kafka_queue_destroy(self.queue.as_ptr());
+            rd::rd_kafka_topic_destroy(self.topic.as_ptr());
         }
     }
 }
@@ -260,6 +285,12 @@ impl fmt::Debug for PartitionQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PartitionQueue")
     }
+}
+
+/// Why the last call on this thread failed, of those that do not say it themselves.
+fn last_error() -> KafkaError {
+    // SAFETY: it reads a number of this thread.
+    KafkaError::MessageConsumption(unsafe { rd::rd_kafka_last_error() }.into())
 }
 
 /// Called by librdkafka's threads, which must not be kept: raising a signal is short.
@@ -355,7 +386,7 @@ fn answer(element: &rd::rd_kafka_topic_partition_t) -> Result<Answer, KafkaError
     Ok(Answer { at, offset: Offset(element.offset), leader_epoch: (epoch >= 0).then_some(epoch) })
 }
 
-/// The offset after the last message, transaction markers included, that was taken of `at` since its assignment;
+/// The offset after the last message, transaction markers included, that was taken of `at` since it was started;
 /// `None` before the first.
 pub(super) fn position(client: &Client, at: &TopicPartition) -> Option<i64> {
     let list = Partitions::new(std::iter::once((at, -1))).ok()?;

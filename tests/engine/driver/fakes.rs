@@ -271,7 +271,7 @@ impl Engine for FakeEngine {
         let outputs = vec![(OutputId(0), vec![rows])];
         Ok(Reduced {
             outputs,
-            state: StateSize { keys: 3, bytes: 24, windows: 0 },
+            state: StateSize { entries: 3, bytes: 24, windows: 0 },
             counts,
             hold: Some(Box::new(Hold(Arc::clone(&self.0), task.batch))),
         })

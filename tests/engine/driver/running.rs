@@ -510,7 +510,7 @@ fn progress_tells_what_the_batch_did() {
     assert_eq!(progress.lag, [(TopicPartition::new("t", 0), 15)]);
     assert_eq!(progress.watermark.map(|watermark| watermark.0), Some(7_000_000));
     assert_eq!(progress.watermark_holder, Some(TopicPartition::new("t", 0)));
-    assert_eq!((progress.state_keys, progress.state_bytes), (3, 24));
+    assert_eq!((progress.state_entries, progress.state_bytes), (3, 24));
     assert!(
         (progress.input_rate - 100.0).abs() < 1e-9,
         "10 records in 100 ms, found {}",

@@ -75,6 +75,7 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
 def meant(name: str, there: Iterable[str]) -> tuple[str, ...]:
     """The names of `there` that whoever wrote `name` may have meant; none where nothing is near.
 
+    >>> from tidemill.hints import meant
     >>> meant("groupBy", ["filter", "group_by"]), meant("where", ["filter", "group_by"])
     (('group_by',), ('filter',))
     >>> meant("fliter", ["filter", "group_by"]), meant("join", ["filter", "group_by"])
@@ -91,6 +92,7 @@ def meant(name: str, there: Iterable[str]) -> tuple[str, ...]:
 def no_attribute(owner: str, name: str, there: Mapping[str, str] | Iterable[str]) -> AttributeError:
     """The error for an attribute that is not there; a mapping says how each name is written in full.
 
+    >>> from tidemill.hints import no_attribute
     >>> str(no_attribute("'DStream' object", "where", ["filter"]))
     "'DStream' object has no attribute 'where'; did you mean filter?"
     """

@@ -258,6 +258,16 @@ impl Context {
         }
     }
 
+    /// Whether there has been a run; a start that failed or was called off is none.
+    pub fn has_run(&self) -> bool {
+        self.lock().running.is_some()
+    }
+
+    /// Whether rows leave the job anywhere.
+    pub fn has_outputs(&self) -> bool {
+        !self.lock().sinks.is_empty()
+    }
+
     /// Whether a run goes on.
     pub fn is_running(&self) -> bool {
         self.lock().is_running()

@@ -85,6 +85,19 @@ impl Error {
         data_loss => DataLoss, memory_limit => MemoryLimit, user => User, cancelled => Cancelled, internal => Internal,
     }
 
+    /// One error for all `mistakes`: the only one as it is, several as a numbered list; none for none.
+    pub fn of_all(mut mistakes: Vec<Self>) -> Option<Self> {
+        match mistakes.len() {
+            0 | 1 => mistakes.pop(),
+            count => {
+                let lines =
+                    mistakes.iter().enumerate().map(|(i, mistake)| format!("\n  {}. {mistake}", i + 1));
+                let message = format!("{count} mistakes, found before start:{}", lines.collect::<String>());
+                mistakes.first().map(|first| Self::new(first.kind(), message))
+            }
+        }
+    }
+
     /// Adds what to do about it, shown after the message.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

@@ -45,6 +45,42 @@ const SIMPLE: &[(&str, DataType)] = &[
 const ALIASES: &[(&str, &str)] =
     &[("date", "date32"), ("utf8", "string"), ("boolean", "bool"), ("bytes", "binary")];
 
+/// What other libraries and languages call a type: not understood, but answered with our name. An edit distance would
+/// lead from `int` to `int8`.
+const FOREIGN: &[(&str, &str)] = &[
+    ("float", "float64"),
+    ("double", "float64"),
+    ("f64", "float64"),
+    ("number", "float64"),
+    ("real", "float32"),
+    ("f32", "float32"),
+    ("int", "int64"),
+    ("integer", "int64"),
+    ("long", "int64"),
+    ("bigint", "int64"),
+    ("i64", "int64"),
+    ("i32", "int32"),
+    ("short", "int16"),
+    ("smallint", "int16"),
+    ("byte", "int8"),
+    ("tinyint", "int8"),
+    ("uint", "uint64"),
+    ("str", "string"),
+    ("text", "string"),
+    ("varchar", "string"),
+    ("char", "string"),
+    ("object", "string"),
+    ("datetime", "timestamp[us]"),
+    ("datetime64", "timestamp[us]"),
+    ("time", "time64[us]"),
+    ("timedelta", "duration[us]"),
+    ("timedelta64", "duration[us]"),
+    ("blob", "binary"),
+    ("bytearray", "binary"),
+    ("varbinary", "binary"),
+    ("array", "list<T>"),
+];
+
 /// The types that take something in brackets, as they are shown in errors.
 const COMPOSED: &[&str] = &[
     "timestamp[s|ms|us|ns]",
@@ -73,12 +109,25 @@ const COMPOSED_WORDS: &[&str] =
 /// assert!(parse_type("flot64").unwrap_err().to_string().contains("did you mean \"float64\""));
 /// ```
 pub fn parse_type(name: &str) -> Result<DataType> {
-    let mut reader = Reader { whole: name, rest: name };
-    let parsed = reader.data_type()?;
-    match reader.rest.trim() {
-        "" => Ok(parsed),
-        left => Err(reader.error(format!("expected the end of the type, found \"{left}\""))),
-    }
+    Reader { whole: name, rest: name, offered: None }.whole_type()
+}
+
+/// As [`parse_type`], where errors show `offered` as the types that there are.
+pub fn parse_type_among(name: &str, offered: &str) -> Result<DataType> {
+    Reader { whole: name, rest: name, offered: Some(offered) }.whole_type()
+}
+
+/// Our name for what other libraries and languages call `word`, where it is a common one.
+///
+/// ```
+/// assert_eq!(tidemill::types::our_name("Double"), Some("float64"));
+/// assert_eq!(tidemill::types::our_name("bool"), Some("bool"));
+/// assert_eq!(tidemill::types::our_name("quux"), None);
+/// ```
+pub fn our_name(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase();
+    let aliases = FOREIGN.iter().chain(ALIASES).find(|(alias, _)| *alias == word).map(|(_, name)| *name);
+    aliases.or_else(|| SIMPLE.iter().map(|(name, _)| *name).find(|name| *name == word))
 }
 
 /// The name of a type, such that [`parse_type`] gives the same type back.
@@ -131,9 +180,19 @@ fn unit_name(unit: TimeUnit) -> &'static str {
 struct Reader<'a> {
     whole: &'a str,
     rest: &'a str,
+    /// The types that there are, for errors; none for all.
+    offered: Option<&'a str>,
 }
 
 impl<'a> Reader<'a> {
+    fn whole_type(mut self) -> Result<DataType> {
+        let parsed = self.data_type()?;
+        match self.rest.trim() {
+            "" => Ok(parsed),
+            left => Err(self.error(format!("expected the end of the type, found \"{left}\""))),
+        }
+    }
+
     fn data_type(&mut self) -> Result<DataType> {
         let word = self.word();
         match word.to_ascii_lowercase().as_str() {
@@ -291,13 +350,19 @@ impl<'a> Reader<'a> {
 
     fn unknown(&self, word: &str) -> Error {
         let words = || SIMPLE.iter().map(|(name, _)| *name).chain(COMPOSED_WORDS.iter().copied());
-        let shown: Vec<&str> = SIMPLE.iter().map(|(name, _)| *name).chain(COMPOSED.iter().copied()).collect();
+        let shown = self.offered.map_or_else(every_type, str::to_owned);
         let error = self.error(format!("expected a type, found \"{word}\""));
-        match nearest(word, words()) {
-            Some(near) => error.help(format!("did you mean \"{near}\"? There are {}", shown.join(", "))),
-            None => error.help(format!("there are {}", shown.join(", "))),
+        match (our_name(word), nearest(word, words())) {
+            (Some(ours), _) => error.help(format!("use \"{ours}\"; there are {shown}")),
+            (None, Some(near)) => error.help(format!("did you mean \"{near}\"? There are {shown}")),
+            (None, None) => error.help(format!("there are {shown}")),
         }
     }
+}
+
+fn every_type() -> String {
+    let shown = SIMPLE.iter().map(|(name, _)| *name).chain(COMPOSED.iter().copied());
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -350,6 +415,10 @@ mod tests {
     #[test]
     fn mistakes_say_what_was_expected_what_was_found_and_what_exists() {
         let wrong = [
+            ("float", "found \"float\"; use \"float64\""),
+            ("INT", "use \"int64\""),
+            ("list<str>", "in the type \"list<str>\": expected a type, found \"str\"; use \"string\""),
+            ("datetime64[ns]", "use \"timestamp[us]\""),
             ("flot64", "expected a type, found \"flot64\"; did you mean \"float64\""),
             ("quux", "there are bool, int8"),
             ("", "expected a type, found \"\""),
@@ -368,6 +437,13 @@ mod tests {
             let error = parse_type(name).unwrap_err();
             assert!(error.is_config(), "{error}");
             assert!(error.to_string().contains(expected), "{name}: {error}");
+        }
+    }
+    #[test]
+    fn every_foreign_name_leads_to_a_type_and_is_none() {
+        for (word, ours) in FOREIGN {
+            assert!(parse_type(word).is_err(), "{word}");
+            assert!(parse_type(&ours.replace('T', "int8")).is_ok(), "{ours}");
         }
     }
 }

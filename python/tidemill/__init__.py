@@ -40,6 +40,7 @@ from tidemill.dstream import AggregatedStream, DStream
 from tidemill.expressions import Expr, aggregate, col, count, functions, lit, sql_expr, when
 from tidemill.formats import Json, Raw
 from tidemill.grouping import GroupedStream, GroupedWindows, WindowedStream
+from tidemill.hints import no_attribute
 from tidemill.listener import Listener
 from tidemill.sinks import AUTO
 from tidemill.table import Table
@@ -100,7 +101,7 @@ def __getattr__(name: str) -> object:
         from importlib import import_module
 
         return import_module(f"tidemill.{name}")
-    raise AttributeError(f"module 'tidemill' has no attribute {name!r}")
+    raise no_attribute("module 'tidemill'", name, __all__)
 
 
 def __dir__() -> list[str]:

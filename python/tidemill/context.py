@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import tidemill._native as _native
 from tidemill.batch import Batch
 from tidemill.dstream import DStream, Duration, _setting
-from tidemill.listener import AnyListener, _dispatch
+from tidemill.listener import AnyListener, _check, _Dispatcher
 from tidemill.sources import (
     Metadata,
     Position,
     _bound,
     _partitions,
     _refuse,
+    _servers,
     _starting,
     _subscribed,
     _topics,
@@ -135,8 +136,7 @@ class StreamingContext:
         if guarantee not in (None, "at_least_once"):
             _refuse({"guarantee": (guarantee, None)})
         self._impatience: threading.Timer | None = None
-        self.listeners: list[AnyListener] = []
-        """Functions of one `Event`, or objects with `on_event`; read at each event, so it may change at any time."""
+        self._listeners: list[AnyListener] = []
         self._native = _native.Context(
             name or _script_name(),
             _trigger(batch_interval, trigger),
@@ -145,9 +145,10 @@ class StreamingContext:
             max_memory=max_memory,
             max_state_bytes=max_state_bytes,
             clock=clock,
-            dispatch=_dispatcher(self.listeners),
+            dispatch=_Dispatcher(self._listeners),
         )
         self._stop_asked = False
+        self._start_asked = False
         # At the end of the script: a thread that calls Python after that would hang. By a weak reference, since a
         # strong one would keep a context alive that only its own functions refer to.
         weakref.finalize(self, _abandon, weakref.ref(self._native))
@@ -158,7 +159,7 @@ class StreamingContext:
         *,
         pattern: str | None = None,
         partitions: Mapping[str, Iterable[int]] | Iterable[tuple[str, int]] | None = None,
-        bootstrap_servers: str,
+        bootstrap_servers: str | Sequence[str],
         format: Json | Raw,  # noqa: A002
         event_time: str | None = None,
         watermark: Duration = "0s",
@@ -183,7 +184,7 @@ class StreamingContext:
         Args:
             topics: one topic or several.
             partitions: instead of `topics`, some partitions: ``{"readings": [0, 1]}`` or ``[("readings", 0)]``.
-            bootstrap_servers: ``"host:port"``, several separated by commas.
+            bootstrap_servers: ``"host:port"``, several as a list or separated by commas.
             format: `Json` with a schema, or `Raw`.
             event_time: the column that says when a record happened, or ``"kafka_timestamp"``.
             watermark: how far the watermark stays behind the largest event time.
@@ -191,12 +192,14 @@ class StreamingContext:
                 for never.
             max_future: an event time further ahead of its batch is not believed: it moves no watermark and comes to no
                 window.
-            starting: where reading starts; see `Position`. By default at the earliest record where the job ends by
-                itself (`ending`, or the trigger `available_now`), else at the latest. ``"committed"`` needs a
-                `group_id`.
+            starting: where reading starts: ``"earliest"``, ``"latest"``, ``"committed"`` (what the `group_id` has
+                committed), a ``datetime`` with a time zone (the first record at or after it), or an offset for every
+                partition: ``{0: 500, 1: 720}``, with several topics ``{("readings", 0): 500, ...}``. By default at the
+                earliest record where the job ends by itself (`ending`, or the trigger `available_now`), else at the
+                latest.
             starting_fallback: with ``starting="committed"``, where a partition starts for which the group has
                 committed nothing.
-            ending: where reading ends; resolved once, at the start.
+            ending: where reading ends, in the same words but for ``"committed"``; resolved once, at the start.
             group_id: a consumer group that processed positions are committed to after each batch, for lag tools.
             on_bad: what a record that does not fit the format does: ``"fail"`` the batch, or be dropped and counted.
             on_data_loss: ``"fail"``: records that were to be read and are gone end the job.
@@ -227,7 +230,8 @@ class StreamingContext:
         )
         named, assigned = _topics(topics), _partitions(partitions)
         read = _subscribed(named, assigned)
-        _connectable(bootstrap_servers, starting, group_id)
+        servers = _servers(bootstrap_servers)
+        _connectable(servers, starting, group_id)
         reading = _reading(
             read, name=name or ",".join(read), format=format, event_time=event_time, watermark=watermark,
             idle_timeout=idle_timeout, max_future=max_future, starting=starting, ending=ending,
@@ -235,7 +239,7 @@ class StreamingContext:
             starting_fallback=starting_fallback,
         )  # fmt: skip
         settings = {key: _setting(value) for key, value in (config or {}).items()}
-        stream = self._native.kafka(named, assigned, bootstrap_servers, settings, group_id, **reading)
+        stream = self._native.kafka(named, assigned, servers, settings, group_id, **reading)
         return DStream(self, stream)
 
     def scripted(
@@ -288,7 +292,7 @@ class StreamingContext:
         >>> ctx.await_termination()
         True
         """
-        self._stop_asked = False
+        self._starting()
         self._native.start()
 
     def run(self) -> None:
@@ -308,7 +312,7 @@ class StreamingContext:
         >>> ctx.run()
         2 rows
         """
-        self._stop_asked = False
+        self._starting()
         with self._graceful_signals():
             self._native.start()
             if self._stop_asked:  # heard before there was anything to stop
@@ -378,6 +382,31 @@ class StreamingContext:
         'alerts'
         """
         return self._native.name
+
+    @property
+    def listeners(self) -> list[AnyListener]:
+        """Who hears of what happens: functions of one `Event`, or objects with ``on_event``; append to it.
+
+        It is read at each event, and so may change while the job runs. Listeners are called on a thread of their own,
+        one after the other: a slow one holds no batch, and misses events where it is too slow. What one raises is
+        logged.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b'{"t": 1.5}', b"no JSON", b'{"t": 2.5}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now(max_records=1))
+        >>> ctx.scripted(source, format=tm.Json({"t": "float64"}), on_bad="drop").to_table("readings")
+        >>> totals = {"records": 0, "bad": 0}
+        >>> def add_up(event):
+        ...     if event.kind == "completed":
+        ...         totals["records"] += event.progress.records
+        ...         totals["bad"] += event.progress.bad
+        >>> ctx.listeners.append(add_up)
+        >>> ctx.run()
+        >>> totals
+        {'records': 3, 'bad': 1}
+        """
+        return self._listeners
 
     @property
     def progress(self) -> _native.Progress | None:
@@ -450,7 +479,7 @@ class StreamingContext:
               columns: t: float64
         #1 <- #0  filter ...
               columns: t: float64
-        #2 <- #1  output 0 [at least once]  (...)
+        #2 <- #1  output 0: pprint [at least once]  (...)
         <BLANKLINE>
         """
         return self._native.explain()
@@ -463,6 +492,12 @@ class StreamingContext:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
+            if error is None and not self._start_asked and self._native.has_outputs:
+                _logger.warning(
+                    "%s: left without having run, though it has outputs; call ctx.start() within the with block, or "
+                    "ctx.run() in place of it",
+                    self.name,
+                )
             self.stop(graceful=error is None)
             if error is None:
                 self._native.wait(None)
@@ -470,11 +505,24 @@ class StreamingContext:
             self._native.waiter_left()
 
     def __repr__(self) -> str:
-        return f"<StreamingContext {self.name!r}: {'running' if self.is_running else 'not running'}>"
+        return f"<StreamingContext {self.name!r}: {self._condition()}>"
+
+    def _condition(self) -> str:
+        if self.is_running:
+            return "running"
+        if self.error is not None:
+            return f"failed: {self.error!r}"
+        return "ended" if self._native.has_run else "not started"
+
+    def _starting(self) -> None:
+        """What comes before every start."""
+        _check(self._listeners)
+        self._stop_asked = False
+        self._start_asked = True
 
     def _iterate(self, stream: _native.Stream) -> Iterator[Batch]:
         """The batches of a stream; the job runs while they are asked for."""
-        self._stop_asked = False
+        self._starting()
         with self._graceful_sigterm():
             batches = self._native.iterate(stream)
             try:
@@ -546,11 +594,6 @@ class StreamingContext:
 def _abandon(native: weakref.ref[_native.Context]) -> None:
     if (context := native()) is not None:
         context.abandon()
-
-
-def _dispatcher(listeners: list[AnyListener]) -> Any:
-    """Over the list alone: a method would tie the context to its own engine, and it could never be collected."""
-    return lambda event: _dispatch(listeners, event)
 
 
 def _script_name() -> str:

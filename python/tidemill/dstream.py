@@ -15,8 +15,10 @@ import tidemill._native as _native
 from tidemill.batch import Batch
 from tidemill.expressions import Expr
 from tidemill.formats import Json, Raw, SchemaLike, _schema
-from tidemill.grouping import GroupedStream, WindowedStream
+from tidemill.grouping import GroupedStream, WindowedStream, _keys
+from tidemill.hints import no_attribute
 from tidemill.sinks import AUTO, AutoType
+from tidemill.sources import _servers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,7 +189,8 @@ class DStream:
             model: a scikit-learn estimator, or any callable from a matrix of shape ``(rows, len(columns))`` to a
                 vector of shape ``(rows,)``.
             columns: the features, in the order of the matrix: numbers, booleans (0 and 1) or times (counted in their
-                unit since the epoch); null becomes NaN.
+                unit since the epoch); null becomes NaN. An estimator that was fitted on a frame is given one, with the
+                names that it knows.
             dtype: the matrix's type.
             into: the added column, float64.
             method: of an estimator; by default the first it has of ``score_samples`` and ``decision_function`` (both
@@ -195,7 +198,8 @@ class DStream:
                 and ``predict``. `explain` shows which it is.
 
         Raises:
-            ConfigError: the model is none, or `columns` or `dtype` is not one of those above.
+            ConfigError: the model is none, a class, or was fitted on these columns in another order; or `columns` or
+                `dtype` is not one of those above.
             SchemaError: at start, where a column is missing or cannot be in a matrix.
 
         >>> import numpy as np
@@ -215,7 +219,7 @@ class DStream:
             raise ConfigError("score() needs at least one column, found none; name the model's features")
         if dtype not in ("float32", "float64"):
             raise ConfigError(f'score() takes dtype="float32" or "float64", found {dtype!r}')
-        label, predict = _scorer(model, method)
+        label, predict = _scorer(model, method, names)
 
         def call(batch: Batch) -> Rows:
             return {into: _vector(predict(batch.to_numpy(names, dtype)), batch.num_rows, label)}
@@ -224,11 +228,11 @@ class DStream:
 
     # -- aggregates ---------------------------------------------------------------------------------------------
 
-    def group_by(self, *keys: str | Expr, **named: Expr) -> GroupedStream:
+    def group_by(self, *keys: str | Expr | Sequence[str | Expr], **named: Expr) -> GroupedStream:
         """The rows of each batch by key; `GroupedStream.agg` makes one row of each group.
 
         Args:
-            keys: columns, or expressions with a name; none makes one group of all rows.
+            keys: columns, or expressions with a name, one by one or as a list; none makes one group of all rows.
             named: further keys, each computed by an expression.
 
         >>> import tidemill as tm
@@ -240,7 +244,7 @@ class DStream:
         >>> [batch.to_pyarrow().to_pylist() for batch in totals]
         [[{'bus': '12', 'riders': 10, 'stops': 2}]]
         """
-        return GroupedStream(self, keys, named)
+        return GroupedStream(self, _keys(keys), named)
 
     def window(
         self,
@@ -283,18 +287,31 @@ class DStream:
                 'window() needs on=, the event-time column of the source, say window("10s", on="ts"); windows by batch '
                 "time (without on=) are not offered yet"
             )
+        if not isinstance(on, str):
+            name = on.output_name if isinstance(on, Expr) else None
+            raise ConfigError(
+                f'window() takes a column\'s name as on=, found {on!r}; pass on="{name or "ts"}"'
+            )
+        if emit not in ("final", "updates"):
+            raise ConfigError(f'emit is "final" or "updates", found {emit!r}')
         return WindowedStream(self, _native.Window(length, slide, on, offset, emit))
 
     # -- keys ---------------------------------------------------------------------------------------------------
 
-    def key_by(self, *keys: str) -> DStream:
+    def key_by(self, *keys: str | Expr | Sequence[str | Expr], **named: Expr) -> DStream:
         """The same rows, all rows of a key in one shard and in order: what stateful operators need.
+
+        Args:
+            keys: columns, or expressions with a name, one by one or as a list; what is computed is added to the rows.
+            named: further keys, each computed by an expression.
 
         >>> import tidemill as tm
         >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"device": "string"}))
         >>> keyed = s.key_by("device")
+        >>> s.key_by(kind=tm.col("device").str.slice(0, 4)).columns
+        ['device', 'kind']
         """
-        return self._next(self._native.key_by(list(keys)))
+        return self._next(self._native.key_by(_keys(keys), named))
 
     def detect(
         self,
@@ -407,7 +424,7 @@ class DStream:
         headers: str | Mapping[str, str | bytes] | None = None,
         partitioner: Literal["murmur2"] = "murmur2",
         timestamps: Literal["batch", "sending"] = "batch",
-        bootstrap_servers: str | None = None,
+        bootstrap_servers: str | Sequence[str] | None = None,
         config: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
         """Writes the rows to a Kafka topic: idempotent producer, at least once.
@@ -423,7 +440,7 @@ class DStream:
             timestamps: which time the records carry: that of their ``"batch"``, the same however often it is delivered,
                 or that of ``"sending"``, as other producers' do; records without headers are then handed over many at
                 a time, which is faster.
-            bootstrap_servers: by default those of the stream's source.
+            bootstrap_servers: ``"host:port"`` or a list; by default those of the stream's source.
             config: further librdkafka settings, by their own names; one that decides what is promised here is refused,
                 with the argument to use instead.
 
@@ -448,7 +465,7 @@ class DStream:
             headers=headers,
             partitioner=partitioner,
             timestamps=timestamps,
-            bootstrap_servers=bootstrap_servers,
+            bootstrap_servers=None if bootstrap_servers is None else _servers(bootstrap_servers),
             config={name: _setting(given) for name, given in (config or {}).items()},
         )
 
@@ -504,6 +521,11 @@ class DStream:
             return f"{type(self).__name__}({self.schema!r})"
         except _native.TidemillError as wrong:
             return f"<{type(self).__name__} of a plan with a mistake: {wrong}>"
+
+    if not TYPE_CHECKING:  # a checker knows by itself what is not there
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(f"{type(self).__name__!r} object", name, dir(type(self)))
 
     def _next(self, native: _native.Stream) -> DStream:
         return DStream(self._context, native)
@@ -613,8 +635,15 @@ def _setting(value: str | float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _scorer(model: object, method: str | None) -> tuple[str, Callable[[npt.NDArray[Any]], Any]]:
+def _scorer(
+    model: object, method: str | None, columns: list[str]
+) -> tuple[str, Callable[[npt.NDArray[Any]], Any]]:
     """What `explain` shows, and the function from matrix to scores."""
+    if inspect.isclass(model):
+        fitted = f"{model.__name__}().fit(...)"
+        raise ConfigError(
+            f"score() takes a model, found the class {model.__name__}; pass one that is fitted: {fitted}"
+        )
     name = type(model).__name__
     candidates = [method] if method else [*_MORE_IS_LESS, "predict_proba", "predict"]
     found = next((one for one in candidates if callable(getattr(model, one, None))), None)
@@ -622,12 +651,34 @@ def _scorer(model: object, method: str | None) -> tuple[str, Callable[[npt.NDArr
         if method is None and callable(model):
             return _name_of(model), model
         raise ConfigError(f"{name} has no method {' or '.join(candidates)}; pass an estimator or a callable")
-    call: Callable[[npt.NDArray[Any]], Any] = getattr(model, found)
+    method_of: Callable[[Any], Any] = getattr(model, found)
+    named = _named_as_fitted(model, columns)
+
+    def call(matrix: npt.NDArray[Any]) -> Any:
+        return method_of(named(matrix))
+
     if found in _MORE_IS_LESS:
         return f"-{name}.{found}", lambda matrix: -call(matrix)
     if found == "predict_proba":
         return f"{name}.{found}[:, 1]", lambda matrix: call(matrix)[:, 1]
     return f"{name}.{found}", call
+
+
+def _named_as_fitted(model: object, columns: list[str]) -> Callable[[npt.NDArray[Any]], Any]:
+    """The matrix as a frame with the names that an estimator was fitted on: without them scikit-learn warns."""
+    fitted = [str(name) for name in getattr(model, "feature_names_in_", ())]
+    if sorted(fitted) == sorted(columns) and fitted != columns:
+        raise ConfigError(
+            f"score() takes the columns in the order that {type(model).__name__} was fitted on, {fitted}; "
+            f"found {columns}"
+        )
+    if len(fitted) != len(columns):  # none, or so many that the estimator itself will say what is wrong
+        return lambda matrix: matrix
+    try:
+        import pandas as pd
+    except ImportError:  # fitted on a frame of another library
+        return lambda matrix: matrix
+    return lambda matrix: pd.DataFrame(matrix, columns=fitted, copy=False)
 
 
 def _vector(scores: Any, rows: int, label: str) -> npt.NDArray[np.float64]:

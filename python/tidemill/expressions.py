@@ -14,9 +14,10 @@ import builtins
 import datetime as dt
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 import tidemill._native as _native
+from tidemill.hints import no_attribute
 
 __all__ = ["Expr", "Literal", "When", "aggregate", "col", "count", "functions", "lit", "sql_expr", "when"]
 
@@ -483,6 +484,12 @@ class Expr(_native.Expr):
         parsed = sql_expr(condition) if isinstance(condition, builtins.str) else _expression(condition)
         return Expr(_native.expr_filter(self, parsed))
 
+    if not TYPE_CHECKING:  # a checker knows by itself what is not there
+
+        def __getattr__(self, name: builtins.str) -> Any:
+            written = {} if name.startswith("_") else _written()
+            raise no_attribute(f"{type(self).__name__!r} object", name, written)
+
     @property
     def str(self) -> StringMethods:
         """What can be done with text.
@@ -502,6 +509,13 @@ class Expr(_native.Expr):
         <Expr date_part('hour', ts)>
         """
         return DatetimeMethods(self)
+
+
+def _written() -> dict[str, str]:
+    """All that can be made of an expression, as it is written: methods, aggregates and functions."""
+    functions = {name: f"tm.functions.{name}(...)" for name in _native.expr_function_names()}
+    aggregates = {name: f'tm.aggregate("{name}", ...)' for name in _native.expr_aggregate_names()}
+    return functions | aggregates | {name: name for name in dir(Expr)}
 
 
 class StringMethods:
@@ -837,6 +851,9 @@ class _Functions:
 
     def __dir__(self) -> list[str]:
         return _native.expr_function_names()
+
+    def __repr__(self) -> str:
+        return f"<{len(dir(self))} functions of columns: dir(tm.functions), help(tm.functions.round)>"
 
 
 class Function:

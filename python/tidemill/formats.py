@@ -39,6 +39,7 @@ class Json:
 
     Raises:
         SchemaError: a type's name is unknown; the message shows the nearest.
+        ConfigError: a type that JSON is not read into, or no column at all.
 
     >>> import tidemill as tm
     >>> tm.Json({"device": "string", "temperature": "float64"})
@@ -46,7 +47,7 @@ class Json:
     """
 
     def __init__(self, schema: SchemaLike | None = None) -> None:
-        self.schema = None if schema is None else _schema(schema)
+        self.schema = None if schema is None else _native.json_schema(schema)
 
     def __repr__(self) -> str:
         return "Json()" if self.schema is None else f"Json({repr(self.schema).removeprefix('Schema(')}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import tidemill._native as _native
 from tidemill.expressions import Expr
+from tidemill.hints import no_attribute
 
 if TYPE_CHECKING:
     from tidemill.dstream import AggregatedStream, DStream
@@ -28,14 +29,20 @@ class _HalfSentence:
     if not TYPE_CHECKING:  # a checker knows by itself what is not there
 
         def __getattr__(self, name: str) -> Any:
-            text = f"{type(self).__name__!r} object has no attribute {name!r}"
-            stream = None if name.startswith("_") else type(self._stream)
-            if hasattr(stream, name):
-                text = (
-                    f"{name} is a stream's, and this is none yet: end it with .agg(...), say .agg(n=tm.count()), or "
-                    f"put {name} before"
-                )
-            raise AttributeError(text, name=name, obj=self)
+            if name.startswith("_") or not hasattr(type(self._stream), name):
+                raise no_attribute(f"{type(self).__name__!r} object", name, dir(type(self)))
+            text = (
+                f"{name} is a stream's, and this is none yet: end it with .agg(...), say .agg(n=tm.count()), or "
+                f"put {name} before"
+            )
+            raise AttributeError(text, name=name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._half()}; .agg(...) ends it>"
+
+    def _half(self) -> str:
+        """What has been said so far."""
+        raise NotImplementedError
 
 
 class GroupedStream(_HalfSentence):
@@ -58,6 +65,9 @@ class GroupedStream(_HalfSentence):
         super().__init__(stream)
         self._keys = keys
         self._named = named
+
+    def _half(self) -> str:
+        return _by(self._keys, self._named)
 
     def agg(self, *columns: Expr, **named: Expr) -> DStream:
         """One row a group: the keys, and a column for each aggregate.
@@ -93,13 +103,16 @@ class WindowedStream(_HalfSentence):
         super().__init__(stream)
         self._window = window
 
-    def group_by(self, *keys: str | Expr, **named: Expr) -> GroupedWindows:
+    def _half(self) -> str:
+        return repr(self._window)
+
+    def group_by(self, *keys: str | Expr | Sequence[str | Expr], **named: Expr) -> GroupedWindows:
         """The rows of each window by key.
 
         Args:
-            keys: columns, or expressions with a name; none makes one group of all rows of a window. They may be of
-                any type but maps and intervals, lists and structs too. Null is a key of its own, NaN equals NaN, and
-                -0.0 is 0.0.
+            keys: columns, or expressions with a name, one by one or as a list; none makes one group of all rows of a
+                window. They may be of any type but maps and intervals, lists and structs too. Null is a key of its own,
+                NaN equals NaN, and -0.0 is 0.0.
             named: further keys, each computed by an expression.
 
         >>> import tidemill as tm
@@ -109,7 +122,7 @@ class WindowedStream(_HalfSentence):
         >>> s.window("1m", "10s", on="ts").group_by("device").agg(mean=tm.col("t").mean()).columns
         ['window_start', 'window_end', 'device', 'mean']
         """
-        return GroupedWindows(self, keys, named)
+        return GroupedWindows(self, _keys(keys), named)
 
     def agg(self, *columns: Expr, **named: Expr) -> AggregatedStream:
         """One row a window: its start and end, and a column for each aggregate.
@@ -161,6 +174,9 @@ class GroupedWindows(_HalfSentence):
         self._keys = keys
         self._named = named
 
+    def _half(self) -> str:
+        return f"{self._windowed._half()}, {_by(self._keys, self._named)}"
+
     def agg(self, *columns: Expr, **named: Expr) -> AggregatedStream:
         """One row a key and window: ``window_start``, ``window_end``, the keys, and a column for each aggregate.
 
@@ -183,13 +199,46 @@ class GroupedWindows(_HalfSentence):
         return stream._windowed(native, windowed)
 
 
+def _by(keys: Sequence[str | Expr], named: Mapping[str, Expr]) -> str:
+    shown = [*map(str, keys), *(f"{name} = {value}" for name, value in named.items())]
+    return f"by {', '.join(shown)}" if shown else "all rows as one group"
+
+
+def _keys(keys: Sequence[str | Expr | Sequence[str | Expr]]) -> list[str | Expr]:
+    """The keys one by one: other libraries take a list."""
+    flat: list[str | Expr] = []
+    for key in keys:
+        if isinstance(key, str | Expr):
+            flat.append(key)
+        elif isinstance(key, list | tuple):
+            flat += _keys(key)
+        else:
+            raise ConfigError(
+                f'a key is a column\'s name or an expression, found {key!r}; write, say, "device"'
+            )
+    return flat
+
+
 def _check(columns: Sequence[object], named: Mapping[str, object]) -> None:
     """Refuses what is no column: the engine's own hint for an expression is not one for an aggregate."""
     for column in (*columns, *named.values()):
-        if not isinstance(column, _native.Expr | str):
+        if isinstance(column, _native.Expr | str):
+            continue
+        if callable(column):
             raise ConfigError(
-                f"agg() takes aggregates, found {column!r}; write it as, say, {_example(column)}"
+                f"agg() takes aggregates, found the function {_call(column)[:-2]}; call it: {_call(column)}"
             )
+        raise ConfigError(f"agg() takes aggregates, found {column!r}; write it as, say, {_example(column)}")
+
+
+def _call(function: object) -> str:
+    """As it should have been written."""
+    name = getattr(function, "__name__", type(function).__name__)
+    of = getattr(function, "__self__", None)
+    if isinstance(of, Expr):
+        value = f'col("{of.output_name}")' if of.columns == [of.output_name] else f"({of})"
+        return f"{value}.{name}()"
+    return f"{name}()"
 
 
 def _example(column: object) -> str:

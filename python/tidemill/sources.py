@@ -22,6 +22,20 @@ Metadata = Literal["key", "topic", "partition", "offset", "timestamp", "headers"
 """A column from around the payload; it is called ``kafka_key`` and so on."""
 
 
+def _servers(bootstrap_servers: object) -> str:
+    """In one text: other clients take a list."""
+    if isinstance(bootstrap_servers, str):
+        return bootstrap_servers
+    if not isinstance(bootstrap_servers, Sequence) or not all(
+        isinstance(one, str) for one in bootstrap_servers
+    ):
+        raise ConfigError(
+            f'bootstrap_servers is "host:port" or a list of such, found {bootstrap_servers!r}; '
+            'pass, say, "localhost:9092"'
+        )
+    return ",".join(bootstrap_servers)
+
+
 def _topics(topics: str | Sequence[str] | None) -> list[str]:
     if topics is None:
         return []

@@ -7,7 +7,7 @@ without a copy where it can.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import tidemill._native as _native
 
@@ -72,6 +72,15 @@ class _Rows:
         """One column as a NumPy array of shape ``(num_rows,)``; see `to_numpy`."""
         return self._native.column(name)
 
+    def __iter__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__.lower()} is columns, and has no rows to go through; to_pylist() gives each as a "
+            "dict, and batch[name], to_polars(), to_pandas() and to_pyarrow() all at once, which is faster"
+        )
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns
+
     def to_numpy(
         self, columns: str | Sequence[str] | None = None, dtype: npt.DTypeLike | None = None
     ) -> npt.NDArray[Any]:
@@ -110,6 +119,16 @@ class _Rows:
         [{'t': 1.5}, {'t': 2.5}]
         """
         return _need("pyarrow").table(self)
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """The rows one by one, each a dict of Python's own values; needs pyarrow.
+
+        >>> import tidemill as tm
+        >>> tm.testing.batch({"t": [1.5, None]}).to_pylist()
+        [{'t': 1.5}, {'t': None}]
+        """
+        rows: list[dict[str, Any]] = self.to_pyarrow().to_pylist()
+        return rows
 
     def to_polars(self) -> pl.DataFrame:
         """The rows as a ``polars.DataFrame``, without a copy where Polars needs none.

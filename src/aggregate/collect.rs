@@ -51,7 +51,10 @@ pub(super) fn distinct(call: &Call<'_>) -> Result<Option<Arc<dyn Function>>> {
 /// A function that is computed from all its values when it is read.
 pub(super) fn computed(call: &Call<'_>, keep: Keep) -> Result<Arc<dyn Function>> {
     let [argument] = call.arguments else {
-        return Err(call.misfit("one column where only distinct values count"));
+        return Err(call.misfit(match keep {
+            Keep::All => crate::aggregate::datafusion::takes(call.name),
+            Keep::Distinct => "one column where only distinct values count",
+        }));
     };
     let inner = Call { distinct: false, scope: crate::aggregate::Scope::Batch, ..*call };
     let inner = crate::aggregate::plain_function(&inner)?;

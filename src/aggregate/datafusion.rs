@@ -117,16 +117,27 @@ fn not_windowed(name: &str) -> Error {
 }
 
 fn misfit(call: &Call<'_>, error: DataFusionError) -> Error {
-    let all = all_default_aggregate_functions();
-    let inner =
-        FUNCTIONS.iter().find(|(name, ..)| *name == call.name).map_or(call.name, |(_, inner, _)| *inner);
-    let function = all.iter().find(|function| function.name() == inner);
-    let syntax = function.and_then(|function| function.documentation());
-    let error = call.misfit("other arguments").caused_by(error);
-    match (call.name, syntax) {
-        ("approx_quantile", _) => error.help("it is called as approx_quantile(numbers, q), q from 0 to 1"),
-        (_, Some(documentation)) => error.help(format!("it is called as {}", documentation.syntax_example)),
-        _ => error,
+    call.misfit(takes(call.name)).caused_by(error)
+}
+
+/// What a function takes, in words that follow "takes". DataFusion's own words name clauses that are refused here.
+pub(super) fn takes(name: &str) -> &'static str {
+    match name {
+        "any_value" => "one column",
+        "approx_distinct" => "one column of numbers, times, text or bytes",
+        "approx_percentile_cont" | "approx_quantile" | "percentile_cont" | "quantile_cont" => {
+            "one column of numbers, and a constant from 0 to 1"
+        }
+        "approx_percentile_cont_with_weight" => {
+            "a column of numbers, one of weights, and a constant from 0 to 1"
+        }
+        "bit_and" | "bit_or" | "bit_xor" => "one column of integers",
+        "bool_and" | "bool_or" => "one column of bool, such as a comparison",
+        "nth_value" => "one column, and the position of the value, from 1",
+        "string_agg" => "one column of text, and the constant text that goes between",
+        "corr" | "covar" | "covar_pop" | "covar_samp" => "two columns of numbers",
+        name if name.starts_with("regr_") => "two columns of numbers",
+        _ => "one column of numbers",
     }
 }
 

@@ -293,7 +293,13 @@ impl Call<'_> {
         let types = self.arguments.iter().map(|field| type_name(field.data_type()));
         let found: Vec<String> = types.chain(self.literals.iter().map(ToString::to_string)).collect();
         let name = self.name;
-        Error::schema(format!("{name} takes {takes}, found {name}({})", found.join(", ")))
+        let error = Error::schema(format!("{name} takes {takes}, found {name}({})", found.join(", ")));
+        match self.arguments {
+            [argument] if argument.data_type() == &DataType::Boolean && takes.contains("number") => {
+                error.help("cast it first: .cast(\"int64\") makes 1 of true and 0 of false")
+            }
+            _ => error,
+        }
     }
 
     fn result(&self, data_type: DataType, nullable: bool) -> Field {

@@ -20,7 +20,7 @@ use crate::types::type_name;
 const MORE_DIGITS: u8 = 10;
 
 pub(super) fn function(call: &Call<'_>) -> Result<Arc<dyn Function>> {
-    let takes = "one column of integers, floats, decimals of at most 38 digits, or durations";
+    let takes = "one column of numbers (of decimals those of at most 38 digits) or durations";
     let argument = call.only_argument(takes)?;
     let data_type = sum_type(argument.data_type()).ok_or_else(|| call.misfit(takes))?;
     Ok(Arc::new(Sum(call.result(data_type, true))))

@@ -26,7 +26,8 @@ use crate::event::Counts;
 use crate::raw::{RawChunk, RawColumns};
 use crate::time::{BatchTime, EventTime};
 
-pub use crate::decode::schema::full_schema;
+pub use crate::decode::json::SUPPORTED as JSON_TYPES;
+pub use crate::decode::schema::{full_schema, json_mistakes};
 
 /// How payloads are to be read.
 #[derive(Clone, Debug)]

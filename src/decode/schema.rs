@@ -27,11 +27,16 @@ pub fn full_schema(format: &Format, metadata: &[Metadata]) -> Result<SchemaRef> 
         Format::Raw => vec![Arc::new(Field::new("value", DataType::Binary, true))],
     };
     if let Format::Json(schema) = format {
-        schema.fields().iter().try_for_each(|field| json::check_supported(field))?;
+        json_mistakes(schema).into_iter().next().map_or(Ok(()), Err)?;
     }
     fields.extend(metadata.iter().map(|metadata| Arc::new(metadata.field())));
     check_unique(&fields)?;
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Why JSON records cannot be read as these columns, a mistake for each that is none.
+pub fn json_mistakes(schema: &Schema) -> Vec<Error> {
+    schema.fields().iter().filter_map(|field| json::check_supported(field).err()).collect()
 }
 
 fn check_unique(fields: &[FieldRef]) -> Result<()> {

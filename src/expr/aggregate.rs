@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, ScalarValue, not_impl_err};
 use datafusion_expr::expr::{AggregateFunction, Alias};
 use datafusion_expr::function::AccumulatorArgs;
@@ -16,7 +16,6 @@ use datafusion_expr::{
 
 use crate::error::{Error, Result, nearest};
 use crate::expr::Expression;
-use crate::expr::check::column_names;
 use crate::expr::text::Text;
 
 /// The names of all aggregates, sorted.
@@ -78,9 +77,18 @@ pub fn aggregate_names() -> &'static [&'static str] {
     NAMES
 }
 
-/// The name of the column with the result of call number `index` of a [`Split`].
-pub fn aggregate_column(index: usize) -> String {
-    format!("__aggregate_{index}")
+/// What sets the name of a result apart from those that users give, and its number from its text.
+const RESULT: char = '\u{1f}';
+
+/// The name of the column with the result of call number `index` of a [`Split`], which is written as `text`. Shown in
+/// an expression, it is the text alone.
+pub fn aggregate_column(index: usize, text: &str) -> String {
+    format!("{RESULT}{index}{RESULT}{text}")
+}
+
+/// The call whose result has this name, as it was written; none where it is any other column.
+pub(super) fn call_of(column: &str) -> Option<&str> {
+    column.strip_prefix(RESULT)?.split_once(RESULT).map(|(_, text)| text)
 }
 
 /// An aggregate as it was written.
@@ -117,8 +125,8 @@ pub struct Split {
 /// let expressions = [Expression::sql("sum(x) / count(*) AS mean"), Expression::sql("count(*)")];
 /// let (calls, results) = split_all(&expressions, &["device"]).unwrap();
 /// assert_eq!(calls.iter().map(|call| call.text.as_str()).collect::<Vec<_>>(), ["sum(x)", "count(*)"]);
-/// assert_eq!(results[0].to_string(), "__aggregate_0 / __aggregate_1 AS mean");
-/// assert_eq!(results[1].to_string(), "__aggregate_1");
+/// assert_eq!(results[0].to_string(), "sum(x) / count(*) AS mean");
+/// assert_eq!(results[1].columns().len(), 1);
 /// ```
 pub fn split_all<K: AsRef<str>>(
     expressions: &[Expression],
@@ -199,7 +207,7 @@ impl Expression {
     /// let split = Expression::sql("sum(x) / count(*)").split_aggregates(&["device"]).unwrap();
     /// assert_eq!(split.calls[0].name, "sum");
     /// assert_eq!(split.calls[1].text, "count(*)");
-    /// assert_eq!(split.result.to_string(), "__aggregate_0 / __aggregate_1");
+    /// assert_eq!(split.result.to_string(), "sum(x) / count(*)");
     /// ```
     pub fn split_aggregates<K: AsRef<str>>(&self, keys: &[K]) -> Result<Split, Vec<Error>> {
         let (calls, mut results) = split_all(std::slice::from_ref(self), keys)?;
@@ -217,16 +225,12 @@ struct Splitter {
 impl Splitter {
     fn expression<K: AsRef<str>>(&mut self, expression: &Expression, keys: &[K]) -> Expression {
         self.mistakes.extend(expression.mistakes.iter().cloned());
+        let is_key = |name: &String| keys.iter().any(|key| key.as_ref() == name);
+        let strays = outside(&expression.tree).into_iter().filter(|name| !is_key(name));
+        self.mistakes.extend(strays.map(|name| stray(&name, &expression.tree, keys)));
         let result = expression.tree.clone().transform_down(|node| Ok(self.node(node)));
         let Ok(result) = result.map(|result| result.data) else { return expression.clone() };
-        let is_known = |name: &String| self.is_result(name) || keys.iter().any(|key| key.as_ref() == name);
-        let strays: Vec<String> = column_names(&result).into_iter().filter(|name| !is_known(name)).collect();
-        self.mistakes.extend(strays.iter().map(|name| stray(name, &expression.tree, keys)));
         Expression { tree: result, depth: expression.depth, mistakes: Vec::new() }
-    }
-
-    fn is_result(&self, name: &str) -> bool {
-        (0..self.found.len()).any(|index| aggregate_column(index) == name)
     }
 
     fn node(&mut self, node: Expr) -> Transformed<Expr> {
@@ -238,9 +242,9 @@ impl Splitter {
                 if call.params.filter.as_deref().is_some_and(has_aggregate) {
                     self.mistakes.push(nested_condition(&call));
                 }
-                let index = self.index_of(call);
-                let column = Expr::Column(Column::new_unqualified(aggregate_column(index)));
-                Transformed::yes(column)
+                let text = Text(&Expr::AggregateFunction(call.clone())).to_string();
+                let name = aggregate_column(self.index_of(call), &text);
+                Transformed::yes(Expr::Column(Column::new_unqualified(name)))
             }
             other => Transformed::no(other),
         }
@@ -252,6 +256,22 @@ impl Splitter {
             self.found.len() - 1
         })
     }
+}
+
+/// The names of the columns that are read beside the aggregates, each once.
+fn outside(tree: &Expr) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let walked = tree.apply(|node| {
+        if let Expr::Column(column) = node
+            && !names.contains(&column.name)
+        {
+            names.push(column.name.clone());
+        }
+        let is_call = matches!(node, Expr::AggregateFunction(_));
+        Ok(if is_call { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
+    });
+    debug_assert!(walked.is_ok(), "the visitor never fails");
+    names
 }
 
 fn stray<K: AsRef<str>>(name: &str, written: &Expr, keys: &[K]) -> Error {

@@ -444,12 +444,12 @@ fn failed(text: &str, error: DataFusionError) -> Error {
 fn arrow_failure(text: &str, error: &ArrowError) -> Error {
     match error {
         ArrowError::DivideByZero => Error::data(format!("{text} divides an integer by zero"))
-            .help("filter those rows out first, or divide floats, which gives an infinity"),
+            .help("filter those rows out first, or divide as floats with /, which gives an infinity"),
         ArrowError::ArithmeticOverflow(what) => Error::data(format!("{text} overflows ({what})"))
             .help("cast to a wider type, such as float64, first"),
         ArrowError::CastError(what) | ArrowError::ParseError(what) => {
             Error::data(format!("a value cannot be converted in {text} ({what})"))
-                .help("use try_cast, which gives null for such values")
+                .help("use cast(…, strict=False), or TRY_CAST in SQL, which give null for such values")
         }
         other => Error::data(format!("{text} failed: {other}")),
     }

@@ -7,7 +7,7 @@
 use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, Schema};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion, TreeNodeRewriter};
-use datafusion_common::{DFSchema, DataFusionError, ScalarValue};
+use datafusion_common::{Column, DFSchema, DataFusionError, ScalarValue, Span};
 use datafusion_expr::expr::{Case, InList, ScalarFunction};
 use datafusion_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable, Like, Operator};
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercionRewriter;
@@ -123,7 +123,8 @@ impl Checker<'_> {
     fn rules(&self, node: Expr, written: &Expr) -> Result<Expr> {
         match node {
             Expr::Column(column) if !self.schema.has_column(&column) => {
-                Err(unknown_column(self.schema.as_arrow(), &column.name))
+                let unknown = if is_quoted(&column) { unknown_quoted } else { unknown_column };
+                Err(unknown(self.schema.as_arrow(), &column.name))
             }
             Expr::BinaryExpr(binary) => self.binary(binary, written),
             Expr::Between(between) => self.between(between, written),
@@ -358,9 +359,14 @@ impl Checker<'_> {
         let error = match node {
             Expr::ScalarFunction(call) => {
                 let found: Vec<String> = call.args.iter().map(|argument| self.shown_type(argument)).collect();
-                let message =
-                    format!("{} does not take ({}) in {}", call.func.name(), found.join(", "), Text(written));
-                with_syntax(Error::schema(message), call)
+                let (found, name) = (found.join(", "), call.func.name());
+                let shown = operator_of(name).unwrap_or(name);
+                let error = Error::schema(format!("{shown} does not take ({found}) in {}", Text(written)));
+                if shown == name {
+                    with_syntax(error, call)
+                } else {
+                    error.help("convert one side with cast")
+                }
             }
             Expr::BinaryExpr(binary) => {
                 let (left, right) = (self.shown_type(&binary.left), self.shown_type(&binary.right));
@@ -374,6 +380,15 @@ impl Checker<'_> {
 
     fn shown_type(&self, node: &Expr) -> String {
         node.get_type(self.schema).map_or_else(|_| "?".to_owned(), |data_type| type_name(&data_type))
+    }
+}
+
+/// The operator of Python that a function stands for.
+fn operator_of(function: &str) -> Option<&'static str> {
+    match function {
+        "floor_divide" => Some("//"),
+        "floor_mod" => Some("%"),
+        _ => None,
     }
 }
 
@@ -472,6 +487,22 @@ fn folded(node: Expr, written: &Expr) -> Result<Expr> {
         // Literals of two types: they are typed first, and cannot overflow once they are floats.
         Err(_) => Ok(node),
     }
+}
+
+/// Whether SQL text has this column in double quotes: it is longer there than its name.
+fn is_quoted(column: &Column) -> bool {
+    let length = |span: Span| span.end.column.saturating_sub(span.start.column);
+    let written = column.spans.first().map(length);
+    written.is_some_and(|written| written > column.name.chars().count() as u64)
+}
+
+/// As [`unknown_column`], where the name may be meant as text.
+fn unknown_quoted(schema: &Schema, name: &str) -> Error {
+    let names = schema.fields().iter().map(|field| field.name().as_str());
+    let near = nearest(name, names).map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
+    let text = name.replace('\'', "''");
+    unknown_column(schema, name)
+        .help(format!("{near}Double quotes are for names of columns; for text write '{text}'"))
 }
 
 /// The error for a column that does not exist: those that do, and the nearest name.

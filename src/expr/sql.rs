@@ -40,7 +40,9 @@ pub(super) fn parse(text: &str) -> Result<Expr, Vec<Error>> {
 
 fn plan(ast: Ast, columns: &[String]) -> datafusion_common::Result<Expr> {
     let provider = Provider { options: ConfigOptions::default(), planners: functions::planners() };
-    let options = ParserOptions { enable_ident_normalization: false, ..ParserOptions::default() };
+    // The places tell quoted names from bare ones, see `is_quoted`.
+    let options =
+        ParserOptions { enable_ident_normalization: false, collect_spans: true, ..ParserOptions::default() };
     let planner = SqlToRel::new_with_options(&provider, options.with_map_string_types_to_utf8view(false));
     let tree = planner.sql_to_expr(ast, &names_only(columns)?, &mut PlannerContext::new())?;
     Ok(tree.transform_up(|node| Ok(every_row(without_alias(node))))?.data)

@@ -10,6 +10,7 @@ use datafusion_common::ScalarValue;
 use datafusion_expr::expr::{AggregateFunction, Case, InList, ScalarFunction};
 use datafusion_expr::{Between, BinaryExpr, Expr, Like, Operator};
 
+use crate::expr::aggregate::call_of;
 use crate::types::type_name;
 
 /// How tightly `NOT` binds, between `AND` and the comparisons; the scale is that of DataFusion's operators.
@@ -56,6 +57,9 @@ fn write(f: &mut Formatter<'_>, expr: &Expr) -> fmt::Result {
 }
 
 fn write_name(f: &mut Formatter<'_>, name: &str) -> fmt::Result {
+    if let Some(call) = call_of(name) {
+        return f.write_str(call);
+    }
     let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_');
     if plain && name.chars().next().is_some_and(|c| !c.is_numeric()) {
         return f.write_str(name);
@@ -112,6 +116,7 @@ fn strength_of(expr: &Expr) -> u8 {
             COMPARISON
         }
         Expr::Alias(_) => 0,
+        Expr::ScalarFunction(call) if call.func.name() == "floor_divide" => Operator::Divide.precedence(),
         _ => u8::MAX,
     }
 }
@@ -168,16 +173,27 @@ fn write_cast(f: &mut Formatter<'_>, word: &str, inner: &Expr, data_type: &DataT
 }
 
 fn write_call(f: &mut Formatter<'_>, call: &ScalarFunction) -> fmt::Result {
+    if let ("floor_divide", [left, right]) = (call.func.name(), call.args.as_slice()) {
+        return write_floor_divide(f, left, right);
+    }
     write!(f, "{}(", call.func.name())?;
     write_list(f, &call.args)?;
     f.write_str(")")
+}
+
+/// As Python writes it; SQL has no operator for it.
+fn write_floor_divide(f: &mut Formatter<'_>, left: &Expr, right: &Expr) -> fmt::Result {
+    let own = Operator::Divide.precedence();
+    operand(f, left, own)?;
+    f.write_str(" // ")?;
+    operand(f, right, own + 1)
 }
 
 fn write_aggregate(f: &mut Formatter<'_>, call: &AggregateFunction) -> fmt::Result {
     write!(f, "{}(", call.func.name())?;
     f.write_str(if call.params.distinct { "DISTINCT " } else { "" })?;
     match call.params.args.as_slice() {
-        [] => f.write_str("*")?,
+        [] if call.func.name() == "count" => f.write_str("*")?,
         arguments => write_list(f, arguments)?,
     }
     f.write_str(")")?;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
 use crate::aggregate::{Aggregate, Scope};
 use crate::decode::EventTimeSpec;
@@ -15,6 +15,7 @@ use crate::plan::check::{Stream, distinct, find_all, one};
 use crate::plan::{Checked, Named, NodeId};
 use crate::state::key::KeyEncoder;
 use crate::state::window::{WindowShape, Windows};
+use crate::types::type_name;
 
 /// The columns that windows add in front of the keys.
 pub(crate) const WINDOW_START: &str = "window_start";
@@ -74,6 +75,8 @@ pub(crate) struct AggregateCall {
     pub(crate) arguments: Vec<Expression>,
     /// Which rows it sees, where not all.
     pub(crate) filter: Option<Expression>,
+    /// As it would be written in SQL.
+    pub(crate) text: String,
 }
 
 impl Checked {
@@ -186,7 +189,7 @@ impl AggregateSpec {
         let key = |name: &String| input.fields().iter().find(|field| field.name() == name).cloned();
         fields.extend(self.keys.iter().filter_map(key));
         let result = |(call, number): (&AggregateCall, usize)| {
-            Arc::new(call.aggregate.field().with_name(aggregate_column(number)))
+            Arc::new(call.aggregate.field().with_name(aggregate_column(number, &call.text)))
         };
         fields.extend(calls.iter().zip(0..).map(result));
         distinct(fields)
@@ -209,7 +212,7 @@ fn bind_call(call: Call, input: &Schema, scope: Scope) -> Result<AggregateCall, 
     }
     let aggregate = Aggregate::new(&call.name, &fields, &call.literals, call.distinct, scope);
     let aggregate = aggregate.map_err(|error| one(error.at(call.text.clone())))?;
-    Ok(AggregateCall { aggregate, arguments: call.arguments, filter: call.filter })
+    Ok(AggregateCall { aggregate, arguments: call.arguments, filter: call.filter, text: call.text })
 }
 
 impl WindowSpec {
@@ -218,9 +221,23 @@ impl WindowSpec {
         let event_time = self.event_time(input)?;
         let field = input.schema.field_with_name(&self.on)?;
         match field.data_type() {
-            DataType::Timestamp(unit, _) => Ok((Windows::new(self.shape, *unit)?, event_time.max_future)),
+            DataType::Timestamp(unit, _) => Ok((self.windows(*unit)?, event_time.max_future)),
             other => Err(Error::internal(format!("the event-time column is {other}"))),
         }
+    }
+
+    /// The windows over a column in `unit`; where they need a finer one, the error says which.
+    fn windows(&self, unit: TimeUnit) -> Result<Windows> {
+        let units = [TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond];
+        Windows::new(self.shape, unit).map_err(|error| {
+            match units.into_iter().find(|finer| Windows::new(self.shape, *finer).is_ok()) {
+                Some(finer) => {
+                    let declared = type_name(&DataType::Timestamp(finer, None));
+                    error.help(format!("declare the column as {declared}, or take longer times"))
+                }
+                None => error,
+            }
+        })
     }
 
     /// The rows without a place: all columns, and the reason.
@@ -236,10 +253,27 @@ impl WindowSpec {
         let wanted = format!("window(on=\"{}\") needs the event-time column of its source", self.on);
         match &input.event_time {
             Some(event_time) if event_time.column == self.on => Ok(event_time),
-            Some(event_time) => Err(Error::config(format!("{wanted}, which is \"{}\" here", event_time.column))
-                .help(format!("pass on=\"{}\", or name another with event_time=… at the source", event_time.column))),
-            None => Err(Error::config(format!("{wanted}, and this stream has none"))
-                .help("name it at the source, event_time=\"…\", and leave the column as it is until here; renaming is fine")),
+            Some(event_time) => {
+                let time = &event_time.column;
+                let help = format!(
+                    "pass on=\"{time}\", or name another of the source's columns with event_time=… there; a column that \
+                     is computed on the way cannot be it"
+                );
+                Err(Error::config(format!("{wanted}, which is \"{time}\" here")).help(help))
+            }
+            None => {
+                Err(Error::config(format!("{wanted}, and this stream has none")).help(self.no_event_time()))
+            }
         }
+    }
+
+    /// What to do where the stream has no event time: what comes of `agg` never has, other streams may have lost it.
+    fn no_event_time(&self) -> &'static str {
+        if [WINDOW_START, WINDOW_END].contains(&self.on.as_str()) {
+            return "windows over the results of agg are not offered yet: take all that you need from one \
+                    window(…).agg(…), or add results up in foreach_batch(fn)";
+        }
+        "name it at the source, event_time=\"…\", and leave the column as it is until here: rename() it at most, and add \
+         columns with with_columns(…) or map_batches(fn, adds=…), since map_batches(fn, schema=…) makes all anew"
     }
 }

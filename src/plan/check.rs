@@ -86,7 +86,7 @@ impl Plan {
         if mistakes.is_empty() && self.outputs.is_empty() {
             mistakes.push(no_output());
         }
-        match Mistakes(mistakes).into_error() {
+        match Error::of_all(mistakes) {
             Some(error) => Err(error),
             None => Ok(Checked { plan: self.clone(), streams: streams.into_iter().flatten().collect() }),
         }
@@ -101,7 +101,7 @@ impl Plan {
             streams.push(stream.flatten());
         }
         let lost = || Error::internal(format!("the plan has no operator {}", node.0));
-        match Mistakes(mistakes).into_error() {
+        match Error::of_all(mistakes) {
             Some(error) => Err(error),
             None => streams.pop().flatten().map(|stream| stream.schema).ok_or_else(lost),
         }
@@ -271,24 +271,6 @@ impl Node {
     }
 }
 
-/// All that is wrong with a plan.
-struct Mistakes(Vec<Error>);
-
-impl Mistakes {
-    /// One error for all: the only one as it is, several as a numbered list.
-    fn into_error(mut self) -> Option<Error> {
-        match self.0.len() {
-            0 | 1 => self.0.pop(),
-            count => {
-                let lines = self.0.iter().enumerate().map(|(i, mistake)| format!("\n  {}. {mistake}", i + 1));
-                let message = format!("{count} mistakes, found before start:{}", lines.collect::<String>());
-                let kind = self.0.first().map(Error::kind)?;
-                Some(Error::new(kind, message))
-            }
-        }
-    }
-}
-
 pub(super) fn one(error: Error) -> Vec<Error> {
     vec![error]
 }
@@ -300,7 +282,9 @@ fn no_output() -> Error {
 
 fn check_event_time(spec: &SourceSpec, schema: &Schema) -> Result<()> {
     let Some(event_time) = &spec.event_time else { return Ok(()) };
-    match find(schema, &event_time.column)?.data_type() {
+    let found = find(schema, &event_time.column);
+    let argument = |error: Error| error.at(format!("event_time=\"{}\"", event_time.column));
+    match found.map_err(argument)?.data_type() {
         DataType::Timestamp(_, _) => Ok(()),
         other => {
             let message = format!(

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use arrow::datatypes::{FieldRef, Schema};
 
 use crate::error::Result;
-use crate::plan::{AggregateSpec, Checked, Emit, FunctionSchema, Named, Node, Operator};
+use crate::plan::{AggregateSpec, Checked, Emit, FunctionSchema, Named, Node, Operator, OutputId};
 use crate::types::type_name;
 
 impl Checked {
@@ -54,11 +54,22 @@ impl Checked {
             Operator::Aggregate(spec) => aggregation(spec),
             Operator::Late(spec) => format!("late for windows of {} on {}", spec.shape, spec.on),
             Operator::Union => "union".to_owned(),
-            Operator::Output(id) => format!("output {} [at least once]", id.0),
+            Operator::Output(id) => self.output_of(*id, node),
         };
         match &node.site {
             Some(site) => format!("{what}  ({site})"),
             None => what,
+        }
+    }
+}
+
+impl Checked {
+    fn output_of(&self, id: OutputId, node: &Node) -> String {
+        let keys = node.inputs.first().and_then(|input| self.keys(*input).ok().flatten());
+        let demand = self.plan().outputs.get(id.0).and_then(Option::as_ref);
+        match demand.map(|demand| demand.label(keys)).filter(|label| !label.is_empty()) {
+            Some(label) => format!("output {}: {label} [at least once]", id.0),
+            None => format!("output {} [at least once]", id.0),
         }
     }
 }

@@ -102,6 +102,11 @@ pub trait Demand: Send + Sync + fmt::Debug {
     /// Every mistake that rows of `schema`, keyed by `keys` where they are, would be to the sink; none where it can take
     /// them. Nothing is connected for it.
     fn check(&self, schema: &Schema, keys: Option<&[String]>) -> Vec<Error>;
+
+    /// What `explain()` shows of the output, for rows keyed by `keys` where they are; by default its number alone.
+    fn label(&self, _keys: Option<&[String]>) -> String {
+        String::new()
+    }
 }
 
 /// What the output of a function over batches looks like.

@@ -210,6 +210,16 @@ impl Context {
     }
 
     #[getter]
+    fn has_run(&self) -> bool {
+        self.core.has_run()
+    }
+
+    #[getter]
+    fn has_outputs(&self) -> bool {
+        self.core.has_outputs()
+    }
+
+    #[getter]
     fn progress(&self) -> Option<Progress> {
         self.core.progress().map(Progress)
     }

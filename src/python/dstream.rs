@@ -58,6 +58,10 @@ impl Window {
         let (slide, offset) = (slide.unwrap_or(length).0, offset.map_or(Duration::ZERO, |offset| offset.0));
         Ok(Self(WindowSpec { shape: WindowShape { length: length.0, slide, offset }, on, emit }))
     }
+
+    fn __repr__(&self) -> String {
+        format!("windows of {} on {}", self.0.shape, self.0.on)
+    }
 }
 
 /// The rows of one operator of a context's plan.
@@ -79,6 +83,16 @@ impl Stream {
     fn join(&self, py: Python<'_>, operator: Operator, inputs: Vec<NodeId>) -> PyResult<Self> {
         let node = self.context.get().core()?.add(operator, inputs, call_site(py)?)?;
         Ok(Self { context: self.context.clone_ref(py), node })
+    }
+
+    /// The operator over the rows with those of `keys` that are computed.
+    fn with_keys(&self, py: Python<'_>, keys: Vec<Named>, operator: Operator) -> PyResult<Self> {
+        let computed: Vec<Named> =
+            keys.into_iter().filter(|key| key.expression.as_column() != Some(&key.name)).collect();
+        if computed.is_empty() {
+            return self.next(py, operator);
+        }
+        self.next(py, Operator::WithColumns(computed))?.next(py, operator)
     }
 
     fn same_context(&self, other: &Self) -> Result<NodeId> {
@@ -150,8 +164,15 @@ impl Stream {
         self.next(py, Operator::MapBatches { function, schema, reads, label })
     }
 
-    fn key_by(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Self> {
-        self.next(py, Operator::KeyBy(keys))
+    fn key_by(
+        &self,
+        py: Python<'_>,
+        keys: &Bound<'_, PyList>,
+        named_keys: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
+        let keys = columns_of(keys, named_keys)?;
+        let names = keys.iter().map(|key| key.name.clone()).collect();
+        self.with_keys(py, keys, Operator::KeyBy(names))
     }
 
     /// The rows of a batch, or of each window, aggregated by key.
@@ -167,14 +188,8 @@ impl Stream {
     ) -> PyResult<Self> {
         let (keys, columns) = (columns_of(keys, named_keys)?, columns_of(columns, named)?);
         let spec_keys = keys.iter().map(|key| key.name.clone()).collect();
-        let computed: Vec<Named> =
-            keys.into_iter().filter(|key| key.expression.as_column() != Some(&key.name)).collect();
         let window = window.map(|window| window.0.clone());
-        let spec = Operator::Aggregate(AggregateSpec { keys: spec_keys, columns, window });
-        if computed.is_empty() {
-            return self.next(py, spec);
-        }
-        self.next(py, Operator::WithColumns(computed))?.next(py, spec)
+        self.with_keys(py, keys, Operator::Aggregate(AggregateSpec { keys: spec_keys, columns, window }))
     }
 
     /// The rows that have no place in such windows.

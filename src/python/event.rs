@@ -99,11 +99,21 @@ impl Event {
         self.cause().map(|error| PyErr::from(error.clone()).into_value(py).into_any())
     }
 
-    fn __repr__(&self) -> String {
-        match self.batch_id() {
-            Some(batch) => format!("Event({:?}, batch_id={batch})", self.kind()),
-            None => format!("Event({:?})", self.kind()),
-        }
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let kind = self.kind();
+        Ok(match &self.0 {
+            CoreEvent::Started(batch) => format!("Event({kind:?}, batch_id={batch})"),
+            CoreEvent::Planned { batch, ranges, .. } => {
+                let records: i64 = ranges.iter().map(|range| range.until.0 - range.from.0).sum();
+                format!("Event({kind:?}, batch_id={batch}, {records} offsets)")
+            }
+            CoreEvent::Completed(progress) => {
+                format!("Event({kind:?}, {})", Progress(CoreProgress::clone(progress)).__repr__(py)?)
+            }
+            CoreEvent::Warning(error) | CoreEvent::Failed(error) => format!("Event({kind:?}, {error})"),
+            CoreEvent::Missed(events) => format!("Event({kind:?}, missed={events})"),
+            CoreEvent::Stopped => format!("Event({kind:?})"),
+        })
     }
 }
 
@@ -348,8 +358,22 @@ impl Progress {
         self.0.ranges.iter().map(range_of).collect()
     }
 
-    fn __repr__(&self) -> String {
-        format!("Progress({})", self.0)
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let counts = &self.0.counts;
+        let told = [
+            (counts.bad, "bad"),
+            (counts.late, "late"),
+            (counts.without_time, "without time"),
+            (counts.future, "in the future"),
+            (self.0.open_windows, "open windows"),
+        ];
+        let told = told.iter().filter(|(count, _)| *count > 0);
+        let mut parts = vec![self.0.to_string()];
+        parts.extend(told.map(|(count, what)| format!("{count} {what}")));
+        if let Some(watermark) = self.watermark(py)? {
+            parts.push(format!("watermark {}", watermark.str()?));
+        }
+        Ok(format!("Progress({})", parts.join(", ")))
     }
 }
 

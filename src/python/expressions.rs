@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 
 use crate::error::Error;
-use crate::expr::{Expression, FunctionInfo, function_info, function_names};
+use crate::expr::{Expression, FunctionInfo, aggregate_names, function_info, function_names};
 use crate::types::parse_type;
 
 /// An inert expression.
@@ -203,6 +203,12 @@ pub(crate) fn expr_function_names() -> Vec<String> {
     function_names()
 }
 
+/// The names of all aggregates.
+#[pyfunction]
+pub(crate) fn expr_aggregate_names() -> Vec<&'static str> {
+    aggregate_names().to_vec()
+}
+
 /// How a function is called, what it gives, and its arguments with their meanings.
 type Described = (String, String, Vec<(String, String)>);
 
@@ -227,6 +233,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(expr_cast, module)?)?;
     module.add_function(wrap_pyfunction!(expr_alias, module)?)?;
     module.add_function(wrap_pyfunction!(expr_function_names, module)?)?;
+    module.add_function(wrap_pyfunction!(expr_aggregate_names, module)?)?;
     module.add_function(wrap_pyfunction!(expr_function_info, module)?)?;
     Ok(())
 }

@@ -47,7 +47,7 @@ mod _native {
     #[pymodule_export]
     use crate::python::mock::{DemoProducer, MockBroker};
     #[pymodule_export]
-    use crate::python::schema::Schema;
+    use crate::python::schema::{Schema, json_schema};
     #[pymodule_export]
     use crate::python::sinks::BatchIterator;
     #[pymodule_export]

@@ -13,8 +13,9 @@ use pyo3::types::{PyCapsule, PyDict};
 use pyo3_arrow::PySchema;
 use pyo3_arrow::ffi::to_schema_pycapsule;
 
+use crate::decode::{JSON_TYPES, json_mistakes};
 use crate::error::{Error, nearest};
-use crate::types::{parse_type, type_name};
+use crate::types::{our_name, parse_type, parse_type_among, type_name};
 
 /// Names and types of columns, in order.
 ///
@@ -38,7 +39,7 @@ impl Schema {
     /// From a dict of names and types, or anything with the Arrow schema capsule.
     #[new]
     fn new(columns: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Ok(Self(schema_from(columns)?))
+        Ok(Self(in_one(schema_from(columns, None))?))
     }
 
     /// The columns' names.
@@ -97,37 +98,82 @@ pub(crate) fn unknown_column(schema: &ArrowSchema, name: &str) -> Error {
     }
 }
 
-/// A schema from a dict of names and types (a nested dict is a struct) or an Arrow schema of any library.
-pub(crate) fn schema_from(columns: &Bound<'_, PyAny>) -> PyResult<SchemaRef> {
+/// The columns that JSON records are read as; all that cannot be among them is told at once.
+#[pyfunction]
+pub(crate) fn json_schema(columns: &Bound<'_, PyAny>) -> PyResult<Schema> {
+    let schema = in_one(schema_from(columns, Some(JSON_TYPES)))?;
+    if schema.fields().is_empty() {
+        let error = Error::config("Json needs at least one column to read, found none");
+        return Err(error
+            .help("name them, say {\"device\": \"string\"}, or read records as they are with Raw()")
+            .into());
+    }
+    in_one(match json_mistakes(&schema) {
+        mistakes if mistakes.is_empty() => Ok(Schema(schema)),
+        mistakes => Err(mistakes),
+    })
+}
+
+fn in_one<T>(result: Result<T, Vec<Error>>) -> PyResult<T> {
+    let lost = || Error::internal("a schema is wrong and nothing is said of it");
+    result.map_err(|mistakes| Error::of_all(mistakes).unwrap_or_else(lost).into())
+}
+
+/// A schema from a dict of names and types (a nested dict is a struct) or an Arrow schema of any library; errors show
+/// `offered` as the types that there are.
+fn schema_from(columns: &Bound<'_, PyAny>, offered: Option<&str>) -> Result<SchemaRef, Vec<Error>> {
     if let Ok(columns) = columns.cast::<PyDict>() {
-        return Ok(Arc::new(ArrowSchema::new(fields_from(columns)?)));
+        return Ok(Arc::new(ArrowSchema::new(fields_from(columns, offered)?)));
     }
-    if columns.hasattr("__arrow_c_schema__")? {
-        return Ok(columns.extract::<PySchema>()?.into_inner());
+    match columns.extract::<PySchema>() {
+        Ok(schema) => Ok(schema.into_inner()),
+        Err(refused) => Err(vec![no_schema(columns).caused_by(refused)]),
     }
-    let found = columns.get_type().fully_qualified_name()?;
-    Err(Error::schema(format!("a schema is expected, found {found}"))
+}
+
+fn no_schema(found: &Bound<'_, PyAny>) -> Error {
+    Error::schema(format!("a schema is expected, found {}", found.get_type()))
         .help("pass a dict such as {\"device\": \"string\", \"ts\": \"timestamp[ms]\"}, or a pyarrow.Schema")
-        .into())
 }
 
-fn fields_from(columns: &Bound<'_, PyDict>) -> PyResult<Vec<Field>> {
-    columns.iter().map(|(name, data_type)| field_from(&name.extract::<String>()?, &data_type)).collect()
+fn fields_from(columns: &Bound<'_, PyDict>, offered: Option<&str>) -> Result<Vec<Field>, Vec<Error>> {
+    let (mut fields, mut mistakes) = (Vec::new(), Vec::new());
+    for (name, data_type) in columns {
+        match field_from(&name, &data_type, offered) {
+            Ok(field) => fields.push(field),
+            Err(found) => mistakes.extend(found),
+        }
+    }
+    if mistakes.is_empty() { Ok(fields) } else { Err(mistakes) }
 }
 
-fn field_from(name: &str, data_type: &Bound<'_, PyAny>) -> PyResult<Field> {
+fn field_from(
+    name: &Bound<'_, PyAny>,
+    data_type: &Bound<'_, PyAny>,
+    offered: Option<&str>,
+) -> Result<Field, Vec<Error>> {
+    let Ok(name) = name.extract::<String>() else {
+        return Err(vec![Error::schema(format!("a column's name is text, found {name:?}"))]);
+    };
+    let at_column = |error: Error| vec![error.at(format!("column {name:?}"))];
     if let Ok(children) = data_type.cast::<PyDict>() {
-        return Ok(Field::new_struct(name, fields_from(children)?, true));
+        return Ok(Field::new_struct(name, fields_from(children, offered)?, true));
     }
     if let Ok(text) = data_type.extract::<String>() {
-        let data_type = parse_type(&text).map_err(|error| error.at(format!("column {name:?}")))?;
+        let parsed = offered.map_or_else(|| parse_type(&text), |offered| parse_type_among(&text, offered));
+        let data_type = parsed.map_err(at_column)?;
         return Ok(Field::new(name, data_type, true));
     }
-    if !data_type.hasattr("__arrow_c_schema__")? {
-        let text = format!("a type is expected, found {}", data_type.repr()?);
-        let error = Error::schema(text).help("pass an Arrow name such as \"float64\", or a pyarrow type");
-        return Err(error.at(format!("column {name:?}")).into());
+    match data_type.extract::<pyo3_arrow::PyField>() {
+        Ok(field) => Ok(field.into_inner().as_ref().clone().with_name(name).with_nullable(true)),
+        Err(_) => Err(at_column(no_type(data_type))),
     }
-    let field: pyo3_arrow::PyField = data_type.extract()?;
-    Ok(field.into_inner().as_ref().clone().with_name(name).with_nullable(true))
+}
+
+/// The error for what is no type; a class of Python or NumPy is answered with the name that is meant.
+fn no_type(found: &Bound<'_, PyAny>) -> Error {
+    let meant = found.getattr("__name__").and_then(|name| name.extract::<String>()).ok();
+    let ours = meant.as_deref().and_then(our_name).unwrap_or("float64");
+    Error::schema(format!("a type is expected, found {found:?}"))
+        .help(format!("pass an Arrow name such as \"{ours}\", or a pyarrow type"))
 }

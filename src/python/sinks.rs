@@ -28,14 +28,34 @@ use crate::sink::pprint::PrintSink;
 use crate::sink::table::{Table, TableSink};
 use crate::sink::{Delivery, Sink};
 
+/// An output that takes any rows, under the name that `explain()` shows.
+fn labelled(label: String, open: OpenSink) -> Output {
+    Output { open, demand: Some(Arc::new(AnyRows(label))) }
+}
+
+/// Asks nothing of its rows.
+#[derive(Debug)]
+struct AnyRows(String);
+
+impl Demand for AnyRows {
+    fn check(&self, _schema: &Schema, _keys: Option<&[String]>) -> Vec<Error> {
+        Vec::new()
+    }
+
+    fn label(&self, _keys: Option<&[String]>) -> String {
+        self.0.clone()
+    }
+}
+
 /// A sink that calls a Python function with each batch.
-pub(crate) fn open_foreach(callable: Callable, empty: bool, label: String) -> OpenSink {
-    let empty = empty_batches(empty);
-    Arc::new(move |_| {
+pub(crate) fn open_foreach(callable: Callable, empty: bool, label: String) -> Output {
+    let (empty, shown) = (empty_batches(empty), label.clone());
+    let open: OpenSink = Arc::new(move |_| {
         let callable = callable.clone();
         let call = move |delivery: &Delivery| call(&callable, delivery);
         Ok(Box::new(CallbackSink::from_fn(label.clone(), empty, call)))
-    })
+    });
+    labelled(shown, open)
 }
 
 /// What `empty=` says.
@@ -123,20 +143,27 @@ impl Title {
 }
 
 /// A sink that prints the first rows of each batch to Python's `sys.stdout`, where a notebook shows them.
-pub(crate) fn open_pprint(output: PrintOutput) -> OpenSink {
-    Arc::new(move |_| {
+pub(crate) fn open_pprint(output: PrintOutput) -> Output {
+    let label = match &output.title {
+        Title::Named(name) => format!("pprint({name})"),
+        Title::OneOf(..) => "pprint".to_owned(),
+    };
+    let open: OpenSink = Arc::new(move |_| {
         let sink = PrintSink::new(Box::new(PythonStdout), output.rows);
         Ok(Box::new(sink.titled(output.title.text()).with_empty(output.empty)))
-    })
+    });
+    labelled(label, open)
 }
 
 /// A sink that keeps the last rows of the run in `table`.
-pub(crate) fn open_table(name: &str, table: Table) -> OpenSink {
+pub(crate) fn open_table(name: &str, table: Table) -> Output {
     let label = format!("to_table({name})");
-    Arc::new(move |_| {
+    let shown = label.clone();
+    let open: OpenSink = Arc::new(move |_| {
         table.clear();
         Ok(Box::new(TableSink::new(label.clone(), table.clone())))
-    })
+    });
+    labelled(shown, open)
 }
 
 /// Python's own standard output, as it is at each write: notebooks and tests put another in its place.
@@ -249,6 +276,14 @@ pub(crate) fn open_kafka(output: KafkaOutput, partitioner: &str) -> Result<Outpu
 impl Demand for KafkaOutput {
     fn check(&self, schema: &Schema, keys: Option<&[String]>) -> Vec<Error> {
         self.settings(keys).check(schema)
+    }
+
+    fn label(&self, keys: Option<&[String]>) -> String {
+        let key = match self.key.spec(keys) {
+            KeySpec::Columns(names) => format!("key {}", names.join(", ")),
+            KeySpec::Null => "no key".to_owned(),
+        };
+        format!("to_kafka({}), {key}", self.topic)
     }
 }
 

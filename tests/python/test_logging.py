@@ -88,6 +88,19 @@ def test_where_reading_starts_is_a_line_at_info(numbers: Numbers, drained: tm.St
     assert [record.levelno for record in heard.records] == [logging.INFO]
 
 
+def test_a_warning_is_one_line(source: ScriptedSource, drained: tm.StreamingContext) -> None:
+    ended = threading.Event()
+    source.push(0, [b"a"])
+    source.fail_next("acknowledge", OSError("mine"))
+    drained.listeners.append(lambda event: ended.set() if event.kind == "stopped" else None)
+    drained.scripted(source, format=tm.Raw()).foreach_batch(lambda one: None)
+    with hearing("tidemill", logging.WARNING) as heard:
+        drained.run()
+        heard.wait_for(lambda record: "mine" in record.getMessage())
+        ended.wait()  # the listeners have heard all
+    assert len(heard.records) == 1
+
+
 def test_a_level_that_is_set_while_a_job_runs_holds_from_its_next_event(source: ScriptedSource) -> None:
     seen = threading.Semaphore(0)
     ctx = tm.StreamingContext(trigger=tm.as_soon_as_possible())

@@ -16,7 +16,16 @@ probability of a false alarm.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tidemill._native import Detector, Ewma, Scores
+from tidemill.hints import no_attribute
 from tidemill.ml.check import CheckFailedError, DetectorLike, Failure, ScoresLike, check
+
+if not TYPE_CHECKING:  # a checker knows by itself what is not there
+
+    def __getattr__(name: str) -> object:
+        raise no_attribute("module 'tidemill.ml'", name, __all__)
+
 
 __all__ = ["CheckFailedError", "Detector", "DetectorLike", "Ewma", "Failure", "Scores", "ScoresLike", "check"]

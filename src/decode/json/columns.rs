@@ -27,8 +27,8 @@ use crate::decode::json::timestamp::{Moment, parse_date};
 use crate::error::{Error, Result};
 use crate::types::type_name;
 
-/// The types that [`new_column`] makes, for errors.
-pub(super) const SUPPORTED: &str = "bool, int8 to int64, uint8 to uint64, float32, float64, string, large_string, \
+/// The types that JSON is read into, for errors.
+pub const SUPPORTED: &str = "bool, int8 to int64, uint8 to uint64, float32, float64, string, large_string, \
                                     date32, and timestamp[s|ms|us|ns] with or without a zone";
 
 /// A value does not fit a column; or it is no value at all, which walking over it will tell.

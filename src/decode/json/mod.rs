@@ -21,13 +21,15 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{Field, FieldRef};
 
 use crate::decode::bad::{self, Bad, Expected};
-use crate::decode::json::columns::{Column, Misfit, SUPPORTED, new_column};
+use crate::decode::json::columns::{Column, Misfit, new_column};
 use crate::decode::json::cursor::{Cursor, Escapes, RawString};
 use crate::decode::json::prediction::{Prediction, Progress, Target};
 use crate::decode::{Kept, OnBad};
 use crate::error::{Error, Result};
 use crate::raw::{Bytes, RawChunk};
 use crate::types::type_name;
+
+pub use crate::decode::json::columns::SUPPORTED;
 
 /// Refuses a field that JSON cannot be read into.
 pub(super) fn check_supported(field: &Field) -> Result<()> {

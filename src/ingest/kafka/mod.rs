@@ -243,6 +243,8 @@ struct Known {
     topics_at: Duration,
     heads: BTreeMap<TopicPartition, Head>,
     heads_at: Option<Duration>,
+    /// Since when the cluster does not answer, where it does not.
+    lost_at: Option<Duration>,
 }
 
 /// Whether the cluster tells the ids of topics, by which one that was deleted and made again is known.
@@ -330,7 +332,10 @@ impl Source for KafkaSource {
         self.shared.client.serve();
         let mut known = self.shared.known();
         if known.heads_at.is_none_or(|then| self.shared.age(then) >= HEADS_AGE) {
-            self.shared.refresh_heads(&mut known)?;
+            let asked_at = self.shared.clock.elapsed();
+            let answer = self.shared.refresh_heads(&mut known);
+            self.shared.tell_of_return(&mut known, asked_at, answer.is_ok());
+            answer?;
         }
         self.shared.look_ahead(&mut known);
         Ok(known.heads.values().cloned().collect())
@@ -409,6 +414,20 @@ impl Shared {
             None => what,
         };
         explain(error, ErrorKind::Source, what, &self.settings.cluster)
+    }
+
+    /// Notes since when the cluster does not answer, which the driver warns of, and says when it does again.
+    fn tell_of_return(&self, known: &mut Known, asked_at: Duration, has_answered: bool) {
+        if !has_answered {
+            known.lost_at.get_or_insert(asked_at);
+        } else if let Some(lost_at) = known.lost_at.take() {
+            let (name, seconds) = (&self.settings.name, self.age(lost_at).as_secs());
+            let cluster = &self.settings.cluster;
+            log::info!(
+                target: "tidemill::ingest::kafka",
+                "{name}: Kafka at {cluster} is back after {seconds} s, and reading goes on"
+            );
+        }
     }
 
     fn tell_of(&self, cut: &[Cut], partitions: usize) {

@@ -95,7 +95,9 @@ def test_what_fails_over_aggregates_names_them() -> None:
 
 
 def test_operators_are_told_as_they_are_written() -> None:
-    assert "// does not take (string, int64) in device // 2" in refused(readings().select(x=col("device") // 2))
+    assert "// does not take (string, int64) in device // 2" in refused(
+        readings().select(x=col("device") // 2)
+    )
     assert "% does not take (string, int64)" in refused(readings().select(x=col("device") % 2))
 
 

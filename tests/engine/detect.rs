@@ -440,8 +440,7 @@ fn each_key_is_scored_as_if_it_were_alone() {
 fn a_mistaken_detect_says_where() {
     let mistaken = DetectSpec { columns: vec!["device".to_owned()], ..spec() };
     let error = DetectOperator::new(mistaken, &schema()).err().unwrap();
-    let text =
-        "column \"device\" was expected to be numeric, found string; cast it, or name another column (detect)";
+    let text = "column \"device\" was expected to be numeric, found string; cast it, or name another column (detect)";
     assert_eq!(error.to_string(), text);
 }
 

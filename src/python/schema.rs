@@ -15,6 +15,7 @@ use pyo3_arrow::ffi::to_schema_pycapsule;
 
 use crate::decode::{JSON_TYPES, json_mistakes};
 use crate::error::{Error, nearest};
+use crate::python::error::from_user;
 use crate::types::{our_name, parse_type, parse_type_among, type_name};
 
 /// Names and types of columns, in order.
@@ -125,14 +126,17 @@ fn schema_from(columns: &Bound<'_, PyAny>, offered: Option<&str>) -> Result<Sche
     if let Ok(columns) = columns.cast::<PyDict>() {
         return Ok(Arc::new(ArrowSchema::new(fields_from(columns, offered)?)));
     }
-    match columns.extract::<PySchema>() {
-        Ok(schema) => Ok(schema.into_inner()),
-        Err(refused) => Err(vec![no_schema(columns).caused_by(refused)]),
+    if !columns.hasattr("__arrow_c_schema__").unwrap_or(false) {
+        return Err(vec![no_schema(columns)]);
     }
+    let extracted = columns.extract::<PySchema>();
+    extracted.map(PySchema::into_inner).map_err(|raised| vec![from_user(columns.py(), raised)])
 }
 
 fn no_schema(found: &Bound<'_, PyAny>) -> Error {
-    Error::schema(format!("a schema is expected, found {}", found.get_type()))
+    let found =
+        found.get_type().fully_qualified_name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    Error::schema(format!("a schema is expected, found {found}"))
         .help("pass a dict such as {\"device\": \"string\", \"ts\": \"timestamp[ms]\"}, or a pyarrow.Schema")
 }
 

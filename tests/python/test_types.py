@@ -98,3 +98,15 @@ def test_a_failed_cast_names_what_there_is_in_python() -> None:
     ctx.scripted(source, format=tm.Json({"a": "string"})).with_columns(b=col("a").cast("int64")).to_table("t")
     with pytest.raises(tm.DataError, match=r"cast\(…, strict=False\)"):
         ctx.run()
+
+
+def test_what_is_no_schema_is_told_and_what_its_own_code_raises_is_raised() -> None:
+    with pytest.raises(tm.SchemaError, match="a schema is expected, found int"):
+        tm.Json(3)  # type: ignore[arg-type]
+
+    class Broken:
+        def __arrow_c_schema__(self) -> object:
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        tm.Json(Broken())

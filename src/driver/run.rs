@@ -6,12 +6,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use crossbeam_channel::{Receiver, after, never, select};
-
 use crate::driver::listeners::Listeners;
 use crate::driver::log::Log;
 use crate::driver::machine::{Command, EmptyBatches, Input, Machine, Moment, Settings, SourceSettings};
-use crate::driver::running::{Bell, Running, Shared};
+use crate::driver::running::{Bell, Running, Shared, Woken};
 use crate::driver::watermark::EventTimeRule;
 use crate::driver::workers::{Answer, Ask, SinkWork, Threads, Workers, guarded, hand, spawn};
 use crate::driver::{Job, JobSource, Stop};
@@ -23,31 +21,21 @@ use crate::time::{BatchId, BatchTime, Clock, Waker};
 /// Starts the threads of a stream, and its loop last.
 pub(crate) fn start(mut job: Job, log: Box<dyn Log>) -> Result<Running> {
     check(&job)?;
-    let (bell, rung) = Bell::new();
+    let bell = Bell::new();
     let shared = Arc::new(Shared::new(Arc::clone(&bell)));
     // The ticks count from this call and not from when the loop gets to run: a clock moved by hand right after it
     // has moved past the start.
     let machine = Machine::new(settings(&job), job.clock.now());
     let mut threads = Threads::default();
     let listeners = Listeners::start(std::mem::take(&mut job.listeners), &mut threads)?;
-    let workers = Workers::start(&mut job, log, &mut threads)?;
+    let workers = Workers::start(&mut job, log, &mut threads, &bell)?;
     shared.lock().threads = threads.ids();
     subscribe(&job, &bell);
     let Job { engine, clock, .. } = job;
     let (mapped, reduced) = (HashMap::new(), HashMap::new());
     let published = Arc::clone(&shared);
-    let run = Loop {
-        machine,
-        workers,
-        listeners,
-        engine,
-        clock,
-        rung,
-        shared: published,
-        mapped,
-        reduced,
-        timer: None,
-    };
+    let run =
+        Loop { machine, workers, listeners, engine, clock, shared: published, mapped, reduced, timer: None };
     let published = Arc::clone(&shared);
     let thread = spawn("tidemill-driver", move || published.end(to_the_end(run, threads)))?;
     Ok(Running::new(shared, thread))
@@ -117,7 +105,6 @@ struct Loop {
     listeners: Listeners,
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
-    rung: Receiver<()>,
     shared: Arc<Shared>,
     mapped: HashMap<BatchId, Mapped>, // rows between two commands: at most two batches
     reduced: HashMap<BatchId, Reduced>,
@@ -159,12 +146,18 @@ impl Loop {
 
     /// Waits until something happens.
     fn sleep(&mut self) -> Vec<Input> {
-        let wait = self.timer.and_then(|time| self.clock.sleep_until(time));
-        let timer = wait.map_or_else(never, after);
-        select! {
-            recv(self.workers.answers) -> answer => answer.map(|answer| self.keep(answer)).into_iter().collect(),
-            recv(self.rung) -> _ => self.heard(),
-            recv(timer) -> _ => vec![Input::Due],
+        loop {
+            let heard = self.heard();
+            if !heard.is_empty() {
+                return heard;
+            }
+            if let Ok(answer) = self.workers.answers.try_recv() {
+                return vec![self.keep(answer)];
+            }
+            let wait = self.timer.and_then(|time| self.clock.sleep_until(time));
+            if self.shared.bell.wait(wait) == Woken::TimedOut {
+                return vec![Input::Due];
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use crate::cancel::Cancel;
 use crate::driver::log::{Entry, Log};
 use crate::driver::machine::{Input, Purpose, Question, Task};
+use crate::driver::running::Bell;
 use crate::driver::{Job, JobSink};
 use crate::error::{Error, Result};
 use crate::event::Positions;
@@ -151,9 +152,14 @@ pub(crate) struct Workers {
 
 impl Workers {
     /// Starts a thread for each kind of command of `job`.
-    pub(crate) fn start(job: &mut Job, log: Box<dyn Log>, threads: &mut Threads) -> Result<Self> {
+    pub(crate) fn start(
+        job: &mut Job,
+        log: Box<dyn Log>,
+        threads: &mut Threads,
+        bell: &Arc<Bell>,
+    ) -> Result<Self> {
         let (answer, answers) = bounded(ANSWERS);
-        let mut hire = Hire { threads, answer };
+        let mut hire = Hire { threads, answer, bell };
         let sources: Vec<_> = job.sources.iter().map(|source| Arc::clone(&source.source)).collect();
         let acknowledged = sources.clone();
         let (mapper, reducer) = (Arc::clone(&job.engine), Arc::clone(&job.engine));
@@ -198,6 +204,7 @@ pub(crate) fn hand<T>(worker: &Sender<T>, work: T) -> Result<()> {
 struct Hire<'a> {
     threads: &'a mut Threads,
     answer: Sender<Answer>,
+    bell: &'a Arc<Bell>,
 }
 
 impl Hire<'_> {
@@ -209,7 +216,7 @@ impl Hire<'_> {
         mut perform: impl FnMut(T) -> Result<Answer> + Send + 'static,
     ) -> Result<Sender<T>> {
         let (sender, work) = bounded(bound);
-        let answer = self.answer.clone();
+        let (answer, bell) = (self.answer.clone(), Arc::clone(self.bell));
         self.threads.spawn(name, move || {
             for work in work {
                 let task = task(&work);
@@ -219,6 +226,7 @@ impl Hire<'_> {
                 if answer.send(done).is_err() {
                     return; // the loop has ended
                 }
+                bell.wake();
             }
         })?;
         Ok(sender)

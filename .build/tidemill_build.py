@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -100,9 +101,18 @@ def claim_target_dir(profile: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     claim = (folder / f"built-by-{profile}").open("a+")
     _CLAIMS.append(claim)
+    told = False
     while not _shares(claim):
-        _lock(claim, "LOCK_EX", "another clone builds or tests in {}: waiting until it has ended")
-        if not _is_ours(claim):
+        if not _takes(claim):
+            if not told:
+                print(
+                    f"waiting until another clone no longer builds or tests in {folder}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            told = True
+            time.sleep(_AGAIN_S)
+        elif not _is_ours(claim):
             clean = ["cargo", "clean", "--quiet", "--package=tidemill", f"--profile={profile}"]
             subprocess.run([*clean, f"--target-dir={folder}"], cwd=ROOT, check=True)
             claim.truncate(0)
@@ -112,11 +122,22 @@ def claim_target_dir(profile: str) -> Path:
 
 
 _CLAIMS: list[IO[str]] = []  # open, and thereby locked, until the process ends
+_AGAIN_S = 0.1
 
 
 def _shares(claim: IO[str]) -> bool:
-    _lock(claim, "LOCK_SH", "another clone prepares {}: waiting")
+    """Waits for whoever cleans, which is short."""
+    _lock(claim, "LOCK_SH")
     return _is_ours(claim)
+
+
+def _takes(claim: IO[str]) -> bool:
+    """Never waits: another process of this clone may have come first, and then there is nothing left to do."""
+    try:
+        _lock(claim, "LOCK_EX", "LOCK_NB")
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_ours(claim: IO[str]) -> bool:
@@ -124,16 +145,11 @@ def _is_ours(claim: IO[str]) -> bool:
     return claim.read() == str(ROOT)
 
 
-def _lock(claim: IO[str], kind: str, waiting: str) -> None:
+def _lock(claim: IO[str], *kind: str) -> None:
     """Not on Windows, which has no such locks: there two clones do not build at once in one folder."""
-    if sys.platform == "win32":
-        return
-    fcntl = import_module("fcntl")
-    try:
-        fcntl.flock(claim, getattr(fcntl, kind) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print(waiting.format(Path(claim.name).parent), file=sys.stderr, flush=True)
-        fcntl.flock(claim, getattr(fcntl, kind))
+    if sys.platform != "win32":
+        fcntl = import_module("fcntl")
+        fcntl.flock(claim, sum(getattr(fcntl, flag) for flag in kind))
 
 
 def _prepare() -> None:

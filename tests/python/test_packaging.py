@@ -131,7 +131,7 @@ def test_another_clone_waits_for_the_end_of_the_process_that_builds(tmp_path: Pa
         assert same.communicate()[0] == "claimed\n"
         with python(claim, clone) as other:
             assert other.stderr is not None
-            assert "another clone builds or tests in" in other.stderr.readline()
+            assert "another clone no longer builds or tests in" in other.stderr.readline()
             building.communicate()
             assert other.communicate()[0] == "claimed\n"
 

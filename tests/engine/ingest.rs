@@ -253,7 +253,9 @@ impl KafkaTopic {
         producer.flush(Duration::from_secs(30)).unwrap();
     }
 
+    /// Returns once its end is in the log: the coordinator answers before it has written that.
     fn transaction(&self, partition: i32, records: &[ScriptedRecord], commit: bool) {
+        let end_of_it = self.stable_end(partition) + i64::try_from(records.len()).unwrap() + 1;
         let id = fresh_name();
         let producer = self.kafka().producer(&[("transactional.id", &id)]);
         producer.init_transactions(Duration::from_secs(30)).unwrap();
@@ -264,6 +266,13 @@ impl KafkaTopic {
         } else {
             producer.abort_transaction(Duration::from_secs(30)).unwrap();
         }
+        let written = (0..1_000).any(|_| self.stable_end(partition) >= end_of_it);
+        assert!(written, "the end of the transaction was not written");
+    }
+
+    fn stable_end(&self, partition: i32) -> i64 {
+        let ends = self.connect().unwrap().resolve(&Bound::Latest).unwrap();
+        ends.iter().find(|(at, _)| at.partition.0 == partition).unwrap().1.0
     }
 }
 

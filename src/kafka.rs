@@ -56,13 +56,20 @@ impl Cluster {
 pub(crate) struct Reserved {
     /// librdkafka's name of it.
     pub(crate) name: &'static str,
-    /// What it may be set to all the same, since that is what it is.
+    /// What it may be set to all the same, since that is what it is: the first, and other words for it.
     pub(crate) is: &'static [&'static str],
     /// Where its user says what he wants, or why it cannot be had.
     pub(crate) instead: &'static str,
 }
 
 impl Reserved {
+    /// Sets in `client` what each of `reserved` is, of those that are anything.
+    pub(crate) fn set(reserved: &[Self], client: &mut ClientConfig) {
+        for (setting, value) in reserved.iter().filter_map(|setting| Some((setting, setting.is.first()?))) {
+            client.set(setting.name, *value);
+        }
+    }
+
     fn refused(&self, config: &BTreeMap<String, String>) -> Option<Error> {
         let found = config.get(self.name).filter(|found| !self.is.contains(&found.as_str()))?;
         let text = format!("{} is not set in config, found {found:?}", self.name);

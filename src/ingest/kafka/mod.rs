@@ -181,14 +181,8 @@ impl KafkaSettings {
                 config.set(name, value);
             }
         }
-        config
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "error")
-            .set("enable.partition.eof", "true")
-            .set("check.crcs", "true")
-            .set("allow.auto.create.topics", "false")
-            .set("isolation.level", self.isolation.setting());
+        Reserved::set(&RESERVED, &mut config);
+        config.set("isolation.level", self.isolation.setting());
         config
     }
 

@@ -372,7 +372,7 @@ fn config(cluster: &Cluster) -> Result<ClientConfig> {
         let message = format!("{name} must be finite for to_kafka, found 0, which waits for ever");
         return Err(Error::config(message).help("leave it out, or give milliseconds"));
     }
-    config.set("enable.idempotence", "true").set("acks", "all");
+    Reserved::set(&RESERVED, &mut config);
     Ok(config)
 }
 

@@ -481,6 +481,9 @@ impl Machine {
         if self.asking != Asking::Nothing || !self.pipeline.has_room(self.settings.trigger) {
             return;
         }
+        if self.gathers_until().is_some_and(|end| moment.now < end) {
+            return;
+        }
         let Some(time) = self.schedule.due(moment.now) else { return };
         if !self.schedule.must_ask(moment.now) {
             return self.decide(moment, time);
@@ -490,6 +493,12 @@ impl Machine {
             self.asking = Asking::Heads;
             self.commands.push(Command::AskHeads);
         }
+    }
+
+    /// Until when the next batch is not even looked for: the one in flight took all that was there, and may be done before.
+    fn gathers_until(&self) -> Option<BatchTime> {
+        let took_all = !self.pipeline.is_empty() && !self.planner.has_backlog();
+        self.schedule.gathers_until().filter(|_| took_all)
     }
 
     fn decide(&mut self, moment: Moment, time: BatchTime) {
@@ -558,6 +567,9 @@ impl Machine {
         let looks = self.started && !self.shutdown.has_begun() && self.asking == Asking::Nothing;
         if !looks || self.planner.has_ended() || !self.pipeline.has_room(self.settings.trigger) {
             return None;
+        }
+        if let Some(end) = self.gathers_until().filter(|end| moment.now < *end) {
+            return Some(end);
         }
         let silence = self.silence_due(&self.planner.draft(moment.now, moment.now).standings);
         Some(self.schedule.next_look(moment.now, silence))

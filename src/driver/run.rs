@@ -242,15 +242,20 @@ impl Loop {
         self.engine.cancel();
     }
 
+    /// What it tells is there to be looked at before a listener hears of it.
     fn emit(&self, event: Event) {
+        self.publish(&event);
         self.listeners.tell(&event);
+    }
+
+    fn publish(&self, event: &Event) {
         match event {
             Event::Completed(progress) => {
                 log::debug!("{progress}");
-                self.shared.lock().progress = Some(progress);
+                self.shared.lock().progress = Some(Arc::clone(progress));
             }
             Event::Warning(error) => log::warn!("{error}"),
-            Event::Failed(error) => self.shared.lock().error = Some(error),
+            Event::Failed(error) => self.shared.lock().error = Some(error.clone()),
             Event::Stopped => {
                 tell_of(self.shared.lock().progress.as_ref().map_or(0, |last| last.open_windows));
             }

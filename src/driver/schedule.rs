@@ -11,6 +11,12 @@ use crate::time::{BatchTime, Interval};
 /// transaction ends.
 const HEADS_FRESH: Duration = Duration::from_millis(100);
 
+/// Without ticks, what arrives while a batch is in flight gathers for this long, unless that batch is done before: a batch
+/// costs half a millisecond of work whatever it holds, so that a thousand records a second in a thousand batches kept the
+/// machine busier, and waited longer, than in three hundred. It is short, since a model or a sink that takes its time is
+/// to work while the next batch is read.
+const GATHERING: Duration = Duration::from_millis(5);
+
 /// After the heads could not be had, they are asked for again first after this long, then after twice as long …
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 
@@ -56,6 +62,12 @@ impl Schedule {
 
     fn after_last(&self, now: BatchTime) -> BatchTime {
         self.batch.map_or(now, |last| now.max(BatchTime(last.0.saturating_add(1))))
+    }
+
+    /// Until when what arrives gathers, while the last batch is in flight.
+    pub fn gathers_until(&self) -> Option<BatchTime> {
+        let last = self.batch.filter(|_| !matches!(self.trigger, Trigger::Interval(_)));
+        last.map(|last| last.plus(GATHERING))
     }
 
     /// Whether the sources must be asked before a batch is planned at `now`. Never twice for one decision: sources

@@ -261,6 +261,27 @@ fn a_backlog_is_planned_from_fresh_heads_without_asking_again() {
 }
 
 #[test]
+fn what_arrives_behind_a_batch_in_flight_gathers_until_that_is_done_or_for_a_little_while() {
+    let arrives_behind_the_first = || {
+        let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+        hand.begin();
+        hand.records = 50;
+        assert!(planned(&hand.heads()).is_some());
+        hand.records = 60;
+        hand.tell(Input::Recorded(BatchId(0), EntryKind::Plan));
+        hand.tell(Input::Mapped { batch: BatchId(0), partitions: Vec::new(), counts: Counts::default() });
+        assert!(!asks(&hand.at(12, Input::Woken)), "the first is in flight, and took all there was");
+        hand
+    };
+    let mut done = arrives_behind_the_first();
+    assert!(asks(&done.finish(0)), "it is done");
+    let mut slow = arrives_behind_the_first();
+    assert_eq!(slow.wakes, Some(15));
+    assert!(asks(&slow.at(15, Input::Due)), "it takes its time");
+    assert!(planned(&slow.heads()).is_some(), "and is not waited for");
+}
+
+#[test]
 fn sources_that_cannot_be_asked_are_asked_ever_more_seldom_with_one_warning() {
     let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
     hand.begin();

@@ -481,24 +481,22 @@ impl Machine {
         if self.asking != Asking::Nothing || !self.pipeline.has_room(self.settings.trigger) {
             return;
         }
-        if self.gathers_until().is_some_and(|end| moment.now < end) {
-            return;
-        }
         let Some(time) = self.schedule.due(moment.now) else { return };
         if !self.schedule.must_ask(moment.now) {
             return self.decide(moment, time);
         }
-        if !self.schedule.is_backing_off(moment.now) {
+        if !self.schedule.is_backing_off(moment.now) && self.gathers_until(moment).is_none() {
             self.schedule.ask();
             self.asking = Asking::Heads;
             self.commands.push(Command::AskHeads);
         }
     }
 
-    /// Until when the next batch is not even looked for: the one in flight took all that was there, and may be done before.
-    fn gathers_until(&self) -> Option<BatchTime> {
+    /// Until when the sources are not asked what else there is: the batch in flight took all that they knew of.
+    fn gathers_until(&self, moment: Moment) -> Option<BatchTime> {
         let took_all = !self.pipeline.is_empty() && !self.planner.has_backlog();
-        self.schedule.gathers_until().filter(|_| took_all)
+        let end = self.schedule.gathers_until().filter(|end| moment.now < *end);
+        end.filter(|_| took_all && self.schedule.must_ask(moment.now))
     }
 
     fn decide(&mut self, moment: Moment, time: BatchTime) {
@@ -568,8 +566,9 @@ impl Machine {
         if !looks || self.planner.has_ended() || !self.pipeline.has_room(self.settings.trigger) {
             return None;
         }
-        if let Some(end) = self.gathers_until().filter(|end| moment.now < *end) {
-            return Some(end);
+        let gathers_until = self.gathers_until(moment);
+        if gathers_until.is_some() {
+            return gathers_until;
         }
         let silence = self.silence_due(&self.planner.draft(moment.now, moment.now).standings);
         Some(self.schedule.next_look(moment.now, silence))

@@ -156,6 +156,7 @@ impl Loop {
             }
             let wait = self.timer.and_then(|time| self.clock.sleep_until(time));
             if self.shared.bell.wait(wait) == Woken::TimedOut {
+                self.timer = None; // it was asked for once: a time that is past would have this turn round until the next
                 return vec![Input::Due];
             }
         }

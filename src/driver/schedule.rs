@@ -126,6 +126,8 @@ impl Schedule {
         let next = match self.trigger {
             Trigger::Interval(_) if self.due(now).is_some() => now,
             Trigger::Interval(interval) => interval.tick_after(now.max(self.tick)),
+            // It was woken while it asked, and the answer told of nothing: what woke it came later.
+            Trigger::AsSoonAsPossible | Trigger::AvailableNow if self.woken => now,
             Trigger::AsSoonAsPossible | Trigger::AvailableNow => {
                 let old = self.heads.map_or(now, |taken| taken.plus(HEADS_FRESH));
                 silence.map_or(old, |silence| old.min(silence))

@@ -85,7 +85,7 @@ impl Target {
     }
 }
 
-/// `linger.ms` of both sides; where it is not given each has its own default (librdkafka's is 5, the sink's 0).
+/// `linger.ms` of both sides; where it is not given each has its own default (librdkafka's is 5, the sink's 1).
 fn linger() -> Option<String> {
     std::env::var("TIDEMILL_BENCH_LINGER").ok()
 }

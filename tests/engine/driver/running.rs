@@ -1,5 +1,6 @@
 //! The loop on real threads: what overlaps, what stops it, what fails it, and that it gives everything back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use tidemill::driver::{JobSink, Running, Stop, Trigger, Waited, start};
 use tidemill::error::{Error, ErrorKind};
 use tidemill::event::{Event, Totals};
 use tidemill::offset::{Offset, TopicPartition};
-use tidemill::time::{BatchId, Interval};
+use tidemill::time::{BatchId, BatchTime, Clock, Interval, ManualClock, Waker};
 
 use super::fakes::{FakeEngine, Fixture, Gate, LONG, Stage, Step, schema};
 
@@ -123,6 +124,63 @@ fn the_next_batch_is_mapped_and_reduced_while_one_is_delivered_but_none_is_plann
     running.stop(Stop::Graceful);
     ends(&running);
     assert_eq!(fixture.stage.offsets(), (0..100).collect::<Vec<i64>>());
+}
+
+/// A clock that counts how often somebody looked at it, and how often somebody would have slept until a time past.
+#[derive(Debug)]
+struct Watched {
+    clock: Arc<ManualClock>,
+    looks: AtomicUsize,
+    in_vain: AtomicUsize,
+}
+
+impl Clock for Watched {
+    fn now(&self) -> BatchTime {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.clock.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    fn sleep_until(&self, time: BatchTime) -> Option<Duration> {
+        let wait = self.clock.sleep_until(time);
+        self.in_vain.fetch_add(usize::from(wait == Some(Duration::ZERO)), Ordering::SeqCst);
+        wait
+    }
+
+    fn subscribe(&self, waker: Waker) {
+        self.clock.subscribe(waker);
+    }
+}
+
+#[test]
+fn the_driver_sleeps_while_a_slow_sink_holds_both_batches() {
+    const RINGS: usize = 50;
+    let fixture = Fixture::new(&[100]);
+    let gate = hold(&fixture.stage, Step::Deliver, 0);
+    let (looks, in_vain) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let watched = Arc::new(Watched { clock: Arc::clone(&fixture.clock), looks, in_vain });
+    let mut job = fixture.job(interval(100));
+    job.clock = Arc::clone(&watched) as _;
+    let running = start(job).unwrap();
+    for (step, batch) in [(Step::Deliver, 0), (Step::Reduce, 1)] {
+        fixture.clock.advance(Duration::from_millis(100));
+        fixture.stage.wait_for(step, batch);
+    }
+    for _ in 0..RINGS {
+        let seen = watched.looks.load(Ordering::SeqCst);
+        fixture.clock.advance(Duration::ZERO);
+        while watched.looks.load(Ordering::SeqCst) == seen {
+            std::thread::yield_now();
+        }
+    }
+    let in_vain = watched.in_vain.load(Ordering::SeqCst);
+    assert!(in_vain < RINGS, "it looked at a time that had passed {in_vain} times");
+    gate.open();
+    running.stop(Stop::Graceful);
+    ends(&running);
 }
 
 #[test]

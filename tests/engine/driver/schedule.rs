@@ -282,6 +282,30 @@ fn what_arrives_behind_a_batch_in_flight_gathers_until_that_is_done_or_for_a_lit
 }
 
 #[test]
+fn what_arrives_behind_an_answer_of_nothing_new_is_asked_for_when_it_has_gathered() {
+    let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+    hand.begin();
+    hand.records = 50;
+    assert!(planned(&hand.heads()).is_some());
+    hand.tell(Input::Recorded(BatchId(0), EntryKind::Plan));
+    hand.tell(Input::Mapped { batch: BatchId(0), partitions: Vec::new(), counts: Counts::default() });
+    hand.tell(Input::Woken);
+    assert!(asks(&hand.at(15, Input::Due)));
+    assert!(planned(&hand.heads()).is_none(), "a wake for what the batch had taken");
+    assert!(asks(&hand.tell(Input::Woken)), "and one for more: the time to gather was that of the batch");
+}
+
+#[test]
+fn what_arrives_while_the_sources_answer_that_there_is_nothing_is_asked_for_at_once() {
+    let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+    assert!(asks(&hand.begin()));
+    hand.tell(Input::Woken);
+    assert!(planned(&hand.heads()).is_none());
+    assert_eq!(hand.wakes, Some(hand.now + 1));
+    assert!(asks(&hand.at(hand.now + 1, Input::Due)));
+}
+
+#[test]
 fn sources_that_cannot_be_asked_are_asked_ever_more_seldom_with_one_warning() {
     let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
     hand.begin();

@@ -34,8 +34,18 @@ pub(crate) fn start(mut job: Job, log: Box<dyn Log>) -> Result<Running> {
     let Job { engine, clock, .. } = job;
     let (mapped, reduced) = (HashMap::new(), HashMap::new());
     let published = Arc::clone(&shared);
-    let run =
-        Loop { machine, workers, listeners, engine, clock, shared: published, mapped, reduced, timer: None };
+    let run = Loop {
+        machine,
+        workers,
+        listeners,
+        engine,
+        clock,
+        shared: published,
+        mapped,
+        reduced,
+        timer: None,
+        told: Vec::new(),
+    };
     let published = Arc::clone(&shared);
     let thread = spawn("tidemill-driver", move || published.end(to_the_end(run, threads)))?;
     Ok(Running::new(shared, thread))
@@ -109,6 +119,7 @@ struct Loop {
     mapped: HashMap<BatchId, Mapped>, // rows between two commands: at most two batches
     reduced: HashMap<BatchId, Reduced>,
     timer: Option<BatchTime>,
+    told: Vec<Input>, // by commands that were answered where they were performed
 }
 
 /// Whether the loop goes on.
@@ -146,6 +157,9 @@ impl Loop {
 
     /// Waits until something happens.
     fn sleep(&mut self) -> Vec<Input> {
+        if !self.told.is_empty() {
+            return std::mem::take(&mut self.told);
+        }
         loop {
             let heard = self.heard();
             if !heard.is_empty() {
@@ -201,7 +215,10 @@ impl Loop {
                 self.shared.bell.asks();
                 hand(&workers.ask, Ask::Heads)
             }
-            Command::Record(entry) => hand(&workers.record, entry),
+            Command::Record(entry) => {
+                self.told.extend(self.workers.log.record(entry)?);
+                Ok(())
+            }
             Command::Map(task) => hand(&workers.map, task),
             Command::Reduce(task, watermark) => {
                 let mapped = taken(&mut self.mapped, task.batch)?;
@@ -217,7 +234,7 @@ impl Loop {
                 Ok(())
             }
             Command::Emit(event) => {
-                self.emit(event);
+                self.emit(&event);
                 Ok(())
             }
             Command::CancelMap => {
@@ -244,9 +261,9 @@ impl Loop {
     }
 
     /// What it tells is there to be looked at before a listener hears of it.
-    fn emit(&self, event: Event) {
-        self.publish(&event);
-        self.listeners.tell(&event);
+    fn emit(&self, event: &Event) {
+        self.publish(event);
+        self.listeners.tell(event);
     }
 
     fn publish(&self, event: &Event) {

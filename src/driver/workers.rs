@@ -137,10 +137,36 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
     Error::internal(format!("a panic: {}", text.unwrap_or("without a message")))
 }
 
+/// Who makes entries safe.
+pub(crate) enum Recorder {
+    /// The caller, since the log waits for nothing.
+    Here(Box<dyn Log>),
+    /// A thread, which answers.
+    There(Sender<Entry>),
+}
+
+impl Recorder {
+    /// Makes `entry` safe; says so at once, or has the thread answer.
+    pub(crate) fn record(&mut self, entry: Entry) -> Result<Option<Input>> {
+        match self {
+            Self::Here(log) => {
+                Ok(Some(recorded(log.as_mut(), &entry).unwrap_or_else(|error| {
+                    Input::Failed(recording(&entry), place(recording(&entry), error))
+                })))
+            }
+            Self::There(thread) => hand(thread, entry).map(|()| None),
+        }
+    }
+}
+
+fn recorded(log: &mut dyn Log, entry: &Entry) -> Result<Input> {
+    guarded(|| log.append(entry)).map(|()| Input::Recorded(entry.batch(), entry.kind()))
+}
+
 /// The ways to the workers, and from them.
 pub(crate) struct Workers {
     pub(crate) ask: Sender<Ask>,
-    pub(crate) record: Sender<Entry>,
+    pub(crate) log: Recorder,
     pub(crate) map: Sender<Arc<MapTask>>,
     pub(crate) reduce: Sender<ReduceWork>,
     pub(crate) sinks: Sender<SinkWork>,
@@ -166,15 +192,11 @@ impl Workers {
         let cancel = Cancel::default();
         let mut sinks = Sinks { all: std::mem::take(&mut job.sinks), opened: 0, cancel: cancel.clone() };
         let cancelled = cancel.clone();
-        let mut log = log;
         let ask = hire.worker("tidemill-plan", ONE, asked, move |ask| answer_ask(&sources, ask))?;
         hire.threads.asks_sources();
         Ok(Self {
             ask,
-            record: hire.worker("tidemill-log", ENTRIES, recorded, move |entry: Entry| {
-                log.append(&entry)?;
-                Ok(Answer::Input(Input::Recorded(entry.batch(), entry.kind())))
-            })?,
+            log: if log.is_immediate() { Recorder::Here(log) } else { Recorder::There(hire.log(log)?) },
             map: hire.worker("tidemill-map", ONE, mapping, move |task| map(&*mapper, &task))?,
             reduce: hire.worker("tidemill-reduce", ONE, reducing, move |work| reduce(&*reducer, work))?,
             sinks: hire.worker("tidemill-sinks", ONE, sunk, move |work| sinks.perform(work))?,
@@ -208,6 +230,12 @@ struct Hire<'a> {
 }
 
 impl Hire<'_> {
+    fn log(&mut self, mut log: Box<dyn Log>) -> Result<Sender<Entry>> {
+        self.worker("tidemill-log", ENTRIES, recording, move |entry| {
+            recorded(log.as_mut(), &entry).map(Answer::Input)
+        })
+    }
+
     fn worker<T: Send + 'static>(
         &mut self,
         name: &str,
@@ -249,7 +277,7 @@ fn asked(ask: &Ask) -> Task {
     }
 }
 
-fn recorded(entry: &Entry) -> Task {
+fn recording(entry: &Entry) -> Task {
     Task::Record(entry.batch())
 }
 

@@ -2,35 +2,26 @@
 //!
 //! Prints one JSON line a figure. It deliberately reads no topic and starts no thread: what is compared is the work
 //! per byte alone. `cargo bench --bench decode [-- records]`.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark ends at a mistake")]
+#![expect(clippy::unwrap_used, reason = "a benchmark ends at a mistake")]
 
 mod figure;
+mod readings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::buffer::Buffer;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use arrow_json::ReaderBuilder;
 use serde_json::json;
 use tidemill::decode::{DecodeSpec, Decoder, EventTimeSpec, Format, OnBad};
-use tidemill::offset::TopicPartition;
-use tidemill::raw::{Bytes, CHUNK_ROWS, RawChunk};
+use tidemill::raw::{CHUNK_ROWS, RawChunk};
 use tidemill::time::{BatchTime, SystemClock};
 
 use crate::figure::{Figure, Rounds};
+use crate::readings::{Style, chunk, full, reading};
 
 const ROUNDS: usize = 7;
 const READ: [&str; 3] = ["device", "ts", "temp"];
-
-/// The spacing that producers write between tokens.
-#[derive(Clone, Copy)]
-struct Style {
-    name: &'static str,
-    colon: &'static str,
-    comma: &'static str,
-}
 
 const STYLES: [Style; 2] =
     [Style { name: "compact", colon: ":", comma: "," }, Style { name: "spaced", colon: ": ", comma: ", " }];
@@ -58,61 +49,10 @@ impl Readings {
                 (start..records.min(start + CHUNK_ROWS)).map(|i| reading(i, style)).collect();
             bytes += texts.iter().map(String::len).sum::<usize>();
             lines.push(texts.iter().flat_map(|text| format!("{text}\n").into_bytes()).collect());
-            chunks.push(chunk(&texts));
+            chunks.push(chunk(0, start, &texts));
         }
         Self { chunks, lines, records, bytes }
     }
-}
-
-/// A reading of the fleet: figures differ from record to record, as they do in life, but not from run to run.
-fn reading(index: usize, style: Style) -> String {
-    let noise = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-    let status = ["ok", "warn", "ok", "ok"][(noise % 4) as usize];
-    let members = [
-        ("device", format!("\"dev-{:04}\"", noise % 1_000)),
-        ("ts", (1_700_000_000_000 + index as u64 / 10).to_string()),
-        ("temp", format!("{}.{:02}", 15 + noise % 20, noise / 7 % 100)),
-        ("hum", format!("{}.{}", 30 + noise % 60, noise / 3 % 10)),
-        ("status", format!("\"{status}\"")),
-        ("seq", index.to_string()),
-        ("fw", "\"2.4.1\"".to_owned()),
-        ("site", format!("\"site-{}\"", noise % 20)),
-    ];
-    let members = members.map(|(key, value)| format!("\"{key}\"{}{value}", style.colon));
-    format!("{{{}}}", members.join(style.comma))
-}
-
-fn chunk(texts: &[String]) -> RawChunk {
-    let mut payloads = Bytes::default();
-    let buffer = payloads.share(Buffer::from(texts.concat().into_bytes()));
-    let mut start = 0;
-    for text in texts {
-        payloads.push(buffer, start..start + text.len());
-        start += text.len();
-    }
-    let offsets = (0..).take(texts.len()).collect();
-    RawChunk {
-        at: TopicPartition::new("readings", 0),
-        offsets,
-        payloads,
-        keys: None,
-        timestamps: None,
-        headers: None,
-    }
-}
-
-fn full() -> SchemaRef {
-    let millis = DataType::Timestamp(TimeUnit::Millisecond, None);
-    Arc::new(Schema::new(vec![
-        Field::new("device", DataType::Utf8, true),
-        Field::new("ts", millis, true),
-        Field::new("temp", DataType::Float64, true),
-        Field::new("hum", DataType::Float64, true),
-        Field::new("status", DataType::Utf8, true),
-        Field::new("seq", DataType::Int64, true),
-        Field::new("fw", DataType::Utf8, true),
-        Field::new("site", DataType::Utf8, true),
-    ]))
 }
 
 /// Hands over each batch as it comes, as the engine does: a batch is gone before the next is decoded.

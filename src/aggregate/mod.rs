@@ -302,6 +302,8 @@ impl Call<'_> {
             [argument] if argument.data_type() == &DataType::Boolean && takes.contains("number") => {
                 error.help("cast it first: .cast(\"int64\") makes 1 of true and 0 of false")
             }
+            [argument] if argument.data_type().is_temporal() && takes.contains("timestamps") => error
+                .help("cast it first: .cast(\"timestamp[ms]\") of a date, .cast(\"int64\") of a time of day"),
             _ => error,
         }
     }

@@ -67,7 +67,7 @@ impl Function for Sum {
 }
 
 /// A number that sums are made of.
-trait Term: Copy + fmt::Debug + Send {
+pub(super) trait Term: Copy + fmt::Debug + Send {
     /// What changes no sum.
     const NOTHING: Self;
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
+use crate::cancel::Cancel;
 use crate::driver::{
     Job, JobSink, JobSource, Limits, Listener, OpenWindows, Running, Stop, Trigger, Waited, start,
 };
@@ -424,8 +425,8 @@ impl Sink for Located {
         self.sink.name()
     }
 
-    fn open(&mut self, schema: &SchemaRef) -> Result<()> {
-        self.sink.open(schema).map_err(|error| self.locate(error))
+    fn open(&mut self, schema: &SchemaRef, cancel: &Cancel) -> Result<()> {
+        self.sink.open(schema, cancel).map_err(|error| self.locate(error))
     }
 
     fn deliver(&mut self, delivery: &Delivery) -> Result<()> {

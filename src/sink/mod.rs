@@ -54,6 +54,13 @@ impl Delivery {
     }
 }
 
+/// The outcome of an opening that was given up; `found` says how far it had come.
+pub fn opening_given_up(found: impl fmt::Display) -> Error {
+    Error::cancelled(format!(
+        "the opening was given up because the stream was stopped before it began: {found}"
+    ))
+}
+
 /// A place for the rows of a stream.
 pub trait Sink: Send + std::fmt::Debug {
     /// The name it has in errors and in `explain()`.
@@ -61,7 +68,10 @@ pub trait Sink: Send + std::fmt::Debug {
 
     /// Checks, before the stream starts, that rows of `schema` can be taken, and gets ready (connects, reads the
     /// topic's partition count). Called once a start, before the first delivery.
-    fn open(&mut self, schema: &SchemaRef) -> Result<()>;
+    ///
+    /// A sink that can wait for long gives up soon after `cancel` is set, with [`opening_given_up`] for its error; the
+    /// driver then neither delivers to it nor closes it.
+    fn open(&mut self, schema: &SchemaRef, cancel: &Cancel) -> Result<()>;
 
     /// Takes a batch; returns once its rows are safe. An error fails the batch.
     ///

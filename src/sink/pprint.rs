@@ -14,6 +14,7 @@ use arrow::util::pretty::pretty_format_batches_with_options;
 use super::callback::EmptyBatches;
 use super::encode::text::{Zone, push_timestamp};
 use super::{Delivery, Sink};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::time::BatchTime;
 
@@ -57,7 +58,7 @@ impl Sink for PrintSink {
         "pprint"
     }
 
-    fn open(&mut self, _: &SchemaRef) -> Result<()> {
+    fn open(&mut self, _: &SchemaRef, _: &Cancel) -> Result<()> {
         Ok(())
     }
 

@@ -34,7 +34,7 @@ pub struct LocalSettings {
     pub executors: usize,
     /// The number of threads that ingest, and of those that reduce; the machine's cores where none is given.
     pub threads: Option<usize>,
-    /// The bytes that all batches in flight may hold.
+    /// The bytes that all batches in flight may hold, with what the clients have read ahead and the chunks at hand.
     pub max_memory: u64,
     /// The bytes that all state may hold.
     pub max_state: u64,
@@ -320,7 +320,8 @@ fn too_much_state(bytes: u64, limit: u64, largest: StateSize) -> Error {
     Error::memory_limit(message).help(help)
 }
 
-/// Three quarters of the memory are for rows; the rest is for what the clients have read ahead.
+/// Three quarters of the memory are for rows and the chunks that they come in; the rest is for what the clients have read
+/// ahead.
 fn row_budget(settings: &LocalSettings) -> u64 {
     settings.max_memory - settings.max_memory / 4
 }

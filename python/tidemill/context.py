@@ -192,7 +192,7 @@ class StreamingContext:
             idle_timeout: a partition that has been read to its end for so long holds the watermark no more; None
                 for never.
             max_future: an event time further ahead of its batch is not believed: it moves no watermark and comes to no
-                window.
+                window. Streams that come together before a window need the same.
             starting: where reading starts: ``"earliest"``, ``"latest"``, ``"committed"`` (what the `group_id` has
                 committed), a ``datetime`` with a time zone (the first record at or after it), or an offset for every
                 partition: ``{0: 500, 1: 720}``, with several topics ``{("readings", 0): 500, ...}``. By default at the

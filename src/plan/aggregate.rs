@@ -46,6 +46,23 @@ pub struct WindowSpec {
 }
 
 /// Rows aggregated by key: those of a batch, or those of each window.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidemill::expr::Expression;
+/// use tidemill::plan::{AggregateSpec, Emit, Named, Operator, WindowSpec};
+/// use tidemill::state::window::WindowShape;
+///
+/// let minute = Duration::from_secs(60);
+/// let shape = WindowShape { length: 5 * minute, slide: minute, offset: Duration::ZERO };
+/// let mean = Named { name: "mean".to_owned(), expression: Expression::sql("avg(t) FILTER (WHERE t > 0)") };
+/// let spec = AggregateSpec {
+///     keys: vec!["device".to_owned()],
+///     columns: vec![mean],
+///     window: Some(WindowSpec { shape, on: "ts".to_owned(), emit: Emit::Final }),
+/// };
+/// assert_eq!(Operator::Aggregate(spec).name(), "agg");
+/// ```
 #[derive(Clone, Debug)]
 pub struct AggregateSpec {
     /// The key columns; none means that all rows are one group.

@@ -88,6 +88,30 @@ impl Checked {
 impl Plan {
     /// Finds every mistake that can be seen before start; one error names them all, each with its operator and
     /// the line of the script.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use arrow::datatypes::{DataType, Field, Schema};
+    /// use tidemill::decode::{Format, OnBad};
+    /// use tidemill::expr::Expression;
+    /// use tidemill::plan::{CallSite, Operator, Plan, SourceSpec};
+    ///
+    /// let spec = SourceSpec {
+    ///     name: "readings".to_owned(),
+    ///     format: Format::Json(Arc::new(Schema::new(vec![Field::new("temp", DataType::Float64, true)]))),
+    ///     metadata: vec![],
+    ///     on_bad: OnBad::Fail,
+    ///     event_time: None,
+    /// };
+    /// let mut plan = Plan::default();
+    /// let source = plan.add_source(spec);
+    /// let readings = plan.add(Operator::Source(source), vec![], None);
+    /// let site = CallSite { file: "job.py".to_owned(), line: 7 };
+    /// plan.add(Operator::Filter(Expression::sql("tmep > 90")), vec![readings], Some(site));
+    /// let mistake = plan.check().unwrap_err().to_string();
+    /// assert!(mistake.contains("did you mean \"temp\"?"), "{mistake}");
+    /// assert!(mistake.contains("in filter, job.py:7"), "{mistake}");
+    /// ```
     pub fn check(&self) -> Result<Checked> {
         let (mut streams, mut mistakes) = (Vec::with_capacity(self.nodes.len()), Vec::new());
         for node in &self.nodes {

@@ -62,6 +62,39 @@ pub fn opening_given_up(found: impl fmt::Display) -> Error {
 }
 
 /// A place for the rows of a stream.
+///
+/// ```
+/// use arrow::datatypes::SchemaRef;
+/// use tidemill::cancel::Cancel;
+/// use tidemill::error::Result;
+/// use tidemill::sink::{Delivery, Sink, contract};
+///
+/// /// Counts rows.
+/// #[derive(Debug, Default)]
+/// struct Counter(usize);
+///
+/// impl Sink for Counter {
+///     fn name(&self) -> &str {
+///         "counter"
+///     }
+///     fn open(&mut self, _: &SchemaRef, _: &Cancel) -> Result<()> {
+///         Ok(())
+///     }
+///     fn deliver(&mut self, delivery: &Delivery) -> Result<()> {
+///         self.0 += delivery.num_rows();
+///         Ok(())
+///     }
+///     fn close(&mut self) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+///
+/// let mut counter = Counter::default();
+/// counter.open(&contract::schema(), &Cancel::default())?;
+/// counter.deliver(&contract::delivery(0, 0..5))?;
+/// assert_eq!(counter.0, 5);
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
 pub trait Sink: Send + std::fmt::Debug {
     /// The name it has in errors and in `explain()`.
     fn name(&self) -> &str;

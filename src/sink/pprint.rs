@@ -21,6 +21,16 @@ use crate::time::BatchTime;
 const RULE: &str = "-------------------------------------------";
 
 /// Prints, of every batch, the time and the first rows as a table; `...` where there are more.
+///
+/// ```
+/// use tidemill::cancel::Cancel;
+/// use tidemill::sink::pprint::PrintSink;
+/// use tidemill::sink::{Sink, contract};
+/// let mut sink = PrintSink::new(Box::new(std::io::stdout()), 10).titled(Some("readings".to_owned()));
+/// sink.open(&contract::schema(), &Cancel::default())?;
+/// sink.deliver(&contract::delivery(0, 0..20))?;
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
 pub struct PrintSink {
     out: Box<dyn Write + Send>,
     rows: usize,

@@ -134,6 +134,24 @@ impl KafkaSinkSettings {
 }
 
 /// Writes rows to a topic.
+///
+/// ```
+/// use rdkafka::mocking::MockCluster;
+/// use tidemill::cancel::Cancel;
+/// use tidemill::kafka::Cluster;
+/// use tidemill::sink::kafka::{KafkaSink, KafkaSinkSettings};
+/// use tidemill::sink::{Sink, contract};
+///
+/// let broker = MockCluster::new(1).unwrap(); // a broker within this process
+/// broker.create_topic("alerts", 3, 1).unwrap();
+/// let cluster = Cluster::at(broker.bootstrap_servers());
+/// let mut sink = KafkaSink::new(KafkaSinkSettings::new(cluster, "alerts"));
+/// sink.open(&contract::schema(), &Cancel::default())?;
+/// assert_eq!(sink.partitions(), Some(3));
+/// sink.deliver(&contract::delivery(0, 0..100))?; // returns when the broker has all of them
+/// sink.close()?;
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct KafkaSink {
     name: String,

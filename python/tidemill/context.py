@@ -97,8 +97,9 @@ class StreamingContext:
         guarantee: ``"at_least_once"``, which None means too; ``"exactly_once"`` is not offered yet.
         executors: how many executors share the work, in this process; results never depend on it.
         threads: how many threads ingest, and how many reduce, of all executors together; by default one a core.
-        max_memory: what raw and decoded rows in flight may take: ``"25%"`` of the memory that the process may use,
-            ``"2GiB"``, or bytes.
+        max_memory: what the Kafka clients have read ahead, the chunks at hand (up to 4 MiB a partition) and the rows
+            of the batches in flight may take: ``"25%"`` of the memory that the process may use, ``"2GiB"``, or bytes.
+            One batch that needs more by itself fails the job with a `MemoryLimitError` that names partition and size.
         max_state_bytes: what keys, windows and detectors remember may take, in the same units; beyond it the job fails
             with a `MemoryLimitError` that names the operator, before the system kills the process.
         backpressure: a batch takes what memory and the trigger's `max_records` allow; False is not offered yet.
@@ -191,7 +192,7 @@ class StreamingContext:
             idle_timeout: a partition that has been read to its end for so long holds the watermark no more; None
                 for never.
             max_future: an event time further ahead of its batch is not believed: it moves no watermark and comes to no
-                window.
+                window. Streams that come together before a window need the same.
             starting: where reading starts: ``"earliest"``, ``"latest"``, ``"committed"`` (what the `group_id` has
                 committed), a ``datetime`` with a time zone (the first record at or after it), or an offset for every
                 partition: ``{0: 500, 1: 720}``, with several topics ``{("readings", 0): 500, ...}``. By default at the

@@ -151,7 +151,7 @@ pub enum Command {
     Emit(Event),
     /// Ask the running map to give up.
     CancelMap,
-    /// Ask everybody to give up: the running map, the sinks, and whoever tells the sources.
+    /// Ask everybody to give up: the running map, the sinks, opening or delivering, and whoever tells the sources.
     CancelAll,
     /// Let go of the rows of a batch that will not be finished: the memory that they count to may be what the
     /// cancelled map waits for.
@@ -400,6 +400,15 @@ impl Machine {
             self.at_once = true;
             self.pipeline.abandon();
             self.commands.push(Command::CancelAll);
+        } else {
+            self.call_off_opening();
+        }
+    }
+
+    /// Before the sinks are open nothing has been planned: an end, of whatever kind, has nothing to wait for.
+    fn call_off_opening(&mut self) {
+        if self.opening {
+            self.commands.push(Command::CancelAll);
         }
     }
 
@@ -414,7 +423,13 @@ impl Machine {
                 return;
             }
             Task::Heads | Task::Resolve => self.asking = Asking::Nothing,
-            Task::Open => self.opening = false,
+            Task::Open => {
+                self.opening = false;
+                // Given up because it was asked to: there was nothing to open for any more.
+                if self.shutdown.has_begun() && error.is_cancelled() {
+                    return;
+                }
+            }
             Task::Close => self.shutdown.closed(),
             Task::Acknowledge => _ = self.acknowledging.answered(Vec::new()),
             // Given up because it was asked to: not delivered, and so neither committed nor told to the sources.
@@ -439,6 +454,7 @@ impl Machine {
     fn fail(&mut self, error: Error) {
         if self.shutdown.fail(&error) {
             self.commands.push(Command::Emit(Event::Failed(error)));
+            self.call_off_opening();
         }
     }
 

@@ -52,7 +52,7 @@ pub enum Trigger {
 /// How a stream is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Batches that are planned are finished. Asking again changes nothing.
+    /// Batches that are planned are finished; a stream that has not begun yet is given up. Asking again changes nothing.
     Graceful,
     /// Whatever is under way is asked to give up. A batch that a sink is taking is finished where the sink can do so
     /// at once; else it counts as not delivered, and a sink that was not given it yet never is.

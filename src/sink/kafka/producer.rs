@@ -8,8 +8,11 @@
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::fmt;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::thread::Builder;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, bounded, select};
 use rdkafka::ClientConfig;
 use rdkafka::bindings as native;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -115,10 +118,18 @@ pub(super) struct Topics {
     pub(super) partitions: Option<i32>,
 }
 
+/// Why it is not known what there is to write to.
+pub(super) enum Unanswered {
+    /// The question was called off.
+    CalledOff,
+    /// Nobody answered, or not well; with the reason.
+    Failed(String),
+}
+
 /// A client without a topic yet. The queue stands before the client because it must be freed before it.
 pub(super) struct Connection {
     events: Handle<native::rd_kafka_queue_t>,
-    client: BaseProducer,
+    client: Arc<BaseProducer>, // with a question that was left behind, until librdkafka gives that up
     last_error: Option<String>,
 }
 
@@ -132,19 +143,33 @@ impl Connection {
         let events = unsafe { native::rd_kafka_queue_get_main(client.client().native_ptr()) };
         let events = Handle::new(events, native::rd_kafka_queue_destroy);
         let events = events.ok_or_else(|| Error::internal("a Kafka producer without a main queue"))?;
-        Ok(Self { events, client, last_error: None })
+        Ok(Self { events, client: Arc::new(client), last_error: None })
     }
 
     /// Asks the cluster what topics there are. All are asked for, not the one: naming it might create it.
-    pub(super) fn topics(&mut self, topic: &str, timeout: Duration) -> Result<Topics, String> {
-        let metadata = self.client.client().fetch_metadata(None, timeout).map_err(|error| {
+    ///
+    /// librdkafka's question cannot be called off, and one that is asked again every few milliseconds never gets the
+    /// answer of a broker that is slow: so it is asked on a thread of its own, which a cancel leaves behind.
+    pub(super) fn topics(
+        &mut self,
+        topic: &str,
+        timeout: Duration,
+        cancel: &Cancel,
+    ) -> Result<Topics, Unanswered> {
+        let (cancelled, called_off) = bounded(1); // a cancel comes once
+        let _guard = cancel.on_cancel(Arc::new(move || {
+            let _ = cancelled.try_send(()); // nobody may be there to hear it any more
+        }));
+        let answered = ask_for_topics(&self.client, topic.to_owned(), timeout)?;
+        let answer = select! {
+            recv(called_off) -> _ => return Err(Unanswered::CalledOff),
+            recv(answered) -> answer => answer,
+        };
+        let lost = || Err("the thread that asked has panicked".to_owned());
+        answer.unwrap_or_else(|_| lost()).map_err(|reason| {
             while self.next_event(0).is_some() {}
-            self.last_error.clone().unwrap_or_else(|| error.to_string())
-        })?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let partitions = found.and_then(|found| i32::try_from(found.partitions().len()).ok());
-        let names = metadata.topics().iter().map(|found| found.name().to_owned());
-        Ok(Topics { names: names.collect(), partitions: partitions.filter(|count| *count > 0) })
+            Unanswered::Failed(self.last_error.clone().unwrap_or(reason))
+        })
     }
 
     /// A producer for `topic`, which must exist: librdkafka asks for it by name, and that might create it.
@@ -201,6 +226,27 @@ impl Connection {
             self.last_error = Some(text);
         }
     }
+}
+
+/// Asks on a thread of its own, which keeps the client for as long as it waits.
+fn ask_for_topics(
+    client: &Arc<BaseProducer>,
+    topic: String,
+    timeout: Duration,
+) -> Result<Receiver<Result<Topics, String>>, Unanswered> {
+    let client = Arc::clone(client);
+    let (answer, answered) = bounded(1); // room for the one answer, so that nobody need be there to take it
+    let ask = move || drop(answer.send(topics_of(&client, &topic, timeout)));
+    let asking = Builder::new().name("tidemill-topics".to_owned()).spawn(ask);
+    asking.map(|_| answered).map_err(|error| Unanswered::Failed(format!("no thread can be started: {error}")))
+}
+
+fn topics_of(client: &BaseProducer, topic: &str, timeout: Duration) -> Result<Topics, String> {
+    let metadata = client.client().fetch_metadata(None, timeout).map_err(|error| error.to_string())?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let partitions = found.and_then(|found| i32::try_from(found.partitions().len()).ok());
+    let names = metadata.topics().iter().map(|found| found.name().to_owned());
+    Ok(Topics { names: names.collect(), partitions: partitions.filter(|count| *count > 0) })
 }
 
 /// librdkafka's levels are those of syslog.

@@ -314,9 +314,10 @@ impl Sink for FakeSink {
         "kept"
     }
 
-    fn open(&mut self, schema: &SchemaRef) -> Result<()> {
+    fn open(&mut self, schema: &SchemaRef, cancel: &Cancel) -> Result<()> {
         assert_eq!(schema, &self::schema());
-        self.stage.at(Step::Open, None)
+        self.stage.at(Step::Open, None)?;
+        self.stage.may_be_held(Step::Open, cancel)
     }
 
     fn deliver(&mut self, delivery: &Delivery) -> Result<()> {

@@ -207,6 +207,9 @@ impl World {
 
     fn success(&mut self, command: &Command) -> Input {
         match command {
+            Command::OpenSinks if self.cancelled && self.random.bool() => {
+                Input::Failed(Task::Open, Error::cancelled("the opening gave up"))
+            }
             Command::OpenSinks => Input::Opened,
             Command::Resolve(questions) => {
                 Input::Resolved(questions.iter().map(|q| self.resolve(q)).collect())

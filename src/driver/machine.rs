@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::driver::log::{Entry, EntryKind};
 use crate::driver::pipeline::{Fate, OpenWindows, Pipeline};
 use crate::driver::planning::{Draft, Pace, Planner, SourceRule, check_there};
+use crate::driver::rate::RateLimit;
 use crate::driver::schedule::Schedule;
 use crate::driver::shutdown::{Acknowledging, Shutdown};
 use crate::driver::steady::Steady;
@@ -219,6 +220,12 @@ impl Settings {
         }
     }
 
+    /// Batches without ticks have no interval that they could outlast.
+    fn rate_limit(&self) -> Option<RateLimit> {
+        let Trigger::Interval(interval) = self.trigger else { return None };
+        self.limits.back_pressure.map(|settings| RateLimit::new(settings, interval.duration()))
+    }
+
     fn event_times(&self) -> Vec<Option<EventTimeRule>> {
         self.sources.iter().map(|source| source.event_time).collect()
     }
@@ -265,6 +272,7 @@ pub struct Machine {
     settings: Settings,
     questions: Vec<Question>,
     planner: Planner,
+    rate_limit: Option<RateLimit>,
     schedule: Schedule,
     steady: Steady,
     idleness: Idleness,
@@ -283,10 +291,13 @@ pub struct Machine {
 impl Machine {
     /// A machine that has not begun; ticks count from `now`.
     pub fn new(settings: Settings, now: BatchTime) -> Self {
-        let pace = settings.pace();
+        let (pace, rate_limit) = (settings.pace(), settings.rate_limit());
+        let mut planner = Planner::new(settings.source_rules(), settings.limits, pace);
+        planner.allow(rate_limit.as_ref().and_then(RateLimit::records));
         Self {
             questions: settings.questions(),
-            planner: Planner::new(settings.source_rules(), settings.limits, pace),
+            planner,
+            rate_limit,
             schedule: Schedule::new(settings.trigger, now),
             steady: Steady::new(settings.patience()),
             idleness: Idleness::new(settings.event_times(), pace.longest),
@@ -480,11 +491,20 @@ impl Machine {
 
     /// Lets go of a batch that has been committed; the next one may then be prepared, and another planned.
     fn complete(&mut self, moment: Moment) {
-        while let Some(done) = self.pipeline.complete(moment, &self.planner) {
+        while let Some(mut done) = self.pipeline.complete(moment, &self.planner) {
+            self.limit(|limit| limit.learn(moment.now, &done.progress));
+            done.progress.rate_limit = self.rate_limit.as_ref().and_then(RateLimit::rate);
             self.acknowledging.owe(done.positions);
             self.commands.push(Command::Emit(Event::Completed(Arc::new(done.progress))));
             self.commands.extend(self.pipeline.advance(moment));
         }
+    }
+
+    /// Has back-pressure, where there is any, take in what has happened.
+    fn limit(&mut self, happened: impl FnOnce(&mut RateLimit)) {
+        let Some(limit) = &mut self.rate_limit else { return };
+        happened(limit);
+        self.planner.allow(limit.records());
     }
 
     fn plan(&mut self, moment: Moment) {
@@ -545,6 +565,9 @@ impl Machine {
         self.next = batch.next();
         let at_end = draft.at_end(&self.planner);
         self.planner.adopt(&draft);
+        if !self.planner.has_backlog() {
+            self.limit(RateLimit::caught_up);
+        }
         self.schedule.planned(draft.time);
         let silence = self.idleness.plan(draft.time, &draft.standings);
         let Draft { time, ranges, .. } = draft;

@@ -119,6 +119,7 @@ impl Followed {
 pub struct Planner {
     rules: Vec<SourceRule>,
     limits: Limits,
+    allowed: Option<u64>,
     pace: Pace,
     last: Option<BatchTime>,
     followed: BTreeMap<Place, Followed>,
@@ -127,7 +128,12 @@ pub struct Planner {
 impl Planner {
     /// Follows nothing yet.
     pub fn new(rules: Vec<SourceRule>, limits: Limits, pace: Pace) -> Self {
-        Self { rules, limits, pace, last: None, followed: BTreeMap::new() }
+        Self { rules, limits, allowed: None, pace, last: None, followed: BTreeMap::new() }
+    }
+
+    /// Holds the batches from here on to so many records; none: to what the limits say.
+    pub fn allow(&mut self, records: Option<u64>) {
+        self.allowed = records;
     }
 
     /// Begins to follow `source` at `starting`, up to `ending` where it is bounded. A partition of a bounded
@@ -247,7 +253,9 @@ impl Planner {
             Claim { wants: tried, weight: backlog }
         };
         let claims: Vec<Claim> = self.followed.iter().map(claim).collect();
-        self.within_memory(share(self.limits.max_records, &claims))
+        let most =
+            self.allowed.map_or(self.limits.max_records, |allowed| allowed.min(self.limits.max_records));
+        self.within_memory(share(most, &claims))
     }
 
     /// Scales `counts` down to what the records' sizes leave room for; every partition keeps at least one record,

@@ -80,7 +80,7 @@ impl Context {
             trigger: trigger.when,
             executors: positive("executors", executors)?,
             threads: threads.map(|threads| positive("threads", threads)).transpose()?,
-            limits: Limits { max_records: trigger.max_records, max_memory },
+            limits: Limits { max_records: trigger.max_records, max_memory, back_pressure: None },
             max_state,
             at_end: trigger.at_end,
             clock: clock_of(clock),

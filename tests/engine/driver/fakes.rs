@@ -370,7 +370,7 @@ impl Fixture {
             engine: Arc::new(FakeEngine(Arc::clone(&self.stage))),
             sinks: vec![JobSink { sink: Box::new(self.sink(false)), schema: schema() }],
             trigger,
-            limits: Limits { max_records: 10, max_memory: 1 << 30 },
+            limits: Limits { max_records: 10, max_memory: 1 << 30, back_pressure: None },
             at_end: OpenWindows::Stay,
             clock: Arc::clone(&self.clock) as _,
             listeners: vec![Box::new(listener)],

@@ -28,6 +28,7 @@ use crate::python::event::{Event, Progress};
 use crate::python::functions::Callable;
 use crate::python::gil;
 use crate::python::logging;
+use crate::python::pressure::BackPressure;
 use crate::python::sinks::BatchIterator;
 use crate::python::sources::{KafkaArguments, ReadingArguments};
 use crate::python::testing::{ManualClock, ScriptedSource};
@@ -62,7 +63,7 @@ pub(crate) struct Context {
 impl Context {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "the arguments, as Python names them")]
-    #[pyo3(signature = (name, trigger, *, executors, threads, max_memory, max_state_bytes, clock, dispatch))]
+    #[pyo3(signature = (name, trigger, *, executors, threads, max_memory, max_state_bytes, back_pressure, clock, dispatch))]
     fn new(
         name: String,
         trigger: &Trigger,
@@ -70,6 +71,7 @@ impl Context {
         threads: Option<i64>,
         max_memory: Size,
         max_state_bytes: Size,
+        back_pressure: Option<&BackPressure>,
         clock: Option<&ManualClock>,
         dispatch: Py<PyAny>,
     ) -> PyResult<Self> {
@@ -80,7 +82,11 @@ impl Context {
             trigger: trigger.when,
             executors: positive("executors", executors)?,
             threads: threads.map(|threads| positive("threads", threads)).transpose()?,
-            limits: Limits { max_records: trigger.max_records, max_memory, back_pressure: None },
+            limits: Limits {
+                max_records: trigger.max_records,
+                max_memory,
+                back_pressure: back_pressure.map(|settings| settings.0),
+            },
             max_state,
             at_end: trigger.at_end,
             clock: clock_of(clock),

@@ -158,6 +158,7 @@ pub(crate) fn range_of(range: &OffsetRange) -> (String, i32, i64, i64) {
 /// * `input_rows_per_second`: records a second that arrived: those of the batch over the batch time since the one before.
 /// * `processed_rows_per_second`: records a second that were worked off: those of the batch over the time from the
 ///   beginning of its work to its end. Where it stays below the other, the job falls behind.
+/// * `rate_limit`: records a second that back-pressure holds the next batches to; None where it does not.
 ///
 /// Durations, in seconds:
 ///
@@ -276,6 +277,12 @@ impl Progress {
     #[getter]
     fn processed_rows_per_second(&self) -> f64 {
         self.0.processing_rate
+    }
+
+    /// Records a second that back-pressure holds the next batches to; None where it does not.
+    #[getter]
+    fn rate_limit(&self) -> Option<f64> {
+        self.0.rate_limit
     }
 
     /// How long the batch waited between being planned and its work beginning.

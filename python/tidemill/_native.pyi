@@ -10,6 +10,7 @@ from typing_extensions import disjoint_base
 
 __version__: Final[str]
 __all__ = [
+    "BackPressure",
     "Batch",
     "BatchIterator",
     "Bound",

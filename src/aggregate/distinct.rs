@@ -18,6 +18,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, ToByteSlice, UInt64Type};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::aggregate::column::{argument, bytes_of, canonical, check, check_slots, each};
+use crate::aggregate::sketches::{Sketch, Sketches};
 use crate::aggregate::{Accumulator, Call, Function};
 use crate::error::{Error, Result};
 
@@ -67,7 +68,7 @@ impl Function for Distinct {
     }
 
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Sketches { values: self.values.clone(), slots: Vec::new(), heap: 0 }))
+        Ok(Box::new(Distincts { values: self.values.clone(), slots: Sketches::new() }))
     }
 }
 
@@ -97,13 +98,13 @@ fn of_fixed<T: ArrowPrimitiveType>(values: &PrimitiveArray<T>) -> UInt64Array {
 
 /// What is known of the values of one slot.
 #[derive(Clone, Debug, Default)]
-struct Sketch {
+struct Known {
     /// The hashes of at most [`FEW`] values, ascending; none once there are registers.
     few: Vec<u64>,
     many: Option<Registers>,
 }
 
-impl Sketch {
+impl Known {
     #[inline]
     fn add(&mut self, hash: u64) {
         if self.many.is_none() {
@@ -125,8 +126,9 @@ impl Sketch {
     fn count(&self) -> u64 {
         self.many.as_ref().map_or(self.few.len() as u64, Registers::estimate)
     }
+}
 
-    /// The bytes on the heap.
+impl Sketch for Known {
     fn heap(&self) -> usize {
         bytes_of(&self.few) + if self.many.is_some() { REGISTERS } else { 0 }
     }
@@ -207,38 +209,20 @@ fn tau(x: f64) -> f64 {
 }
 
 #[derive(Debug)]
-struct Sketches {
+struct Distincts {
     values: DataType,
-    slots: Vec<Sketch>,
-    /// The bytes of all sketches on the heap; counted as they change, since there may be very many.
-    heap: usize,
+    slots: Sketches<Known>,
 }
 
-impl Sketches {
-    /// Lets a slot's sketch be changed, and counts its bytes.
-    #[inline]
-    fn change(&mut self, slot: usize, change: impl FnOnce(&mut Sketch)) {
-        if let Some(sketch) = self.slots.get_mut(slot) {
-            let before = sketch.heap();
-            change(sketch);
-            self.heap = self.heap + sketch.heap() - before;
-        }
-    }
-
-    fn of<'a>(&'a self, slots: &'a [u32]) -> impl Iterator<Item = &'a Sketch> + Clone {
-        slots.iter().filter_map(|slot| self.slots.get(*slot as usize))
-    }
-}
-
-impl Accumulator for Sketches {
+impl Accumulator for Distincts {
     fn grow(&mut self, slots: usize) {
-        self.slots.resize(slots.max(self.slots.len()), Sketch::default());
+        self.slots.grow(slots);
     }
 
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
         check(slots, arguments, self.slots.len())?;
         let hashes = hashes(&argument(arguments, 0, &self.values)?)?;
-        each(slots, &hashes, |slot, hash| self.change(slot, |sketch| sketch.add(hash)));
+        each(slots, &hashes, |slot, hash| self.slots.change(slot, |sketch| sketch.add(hash)));
         Ok(())
     }
 
@@ -251,7 +235,7 @@ impl Accumulator for Sketches {
             if registers.is_some_and(|registers| registers.len() != REGISTERS) {
                 return Err(Error::internal("the state of approx_distinct is no HyperLogLog"));
             }
-            self.change(*slot as usize, |sketch| {
+            self.slots.change(*slot as usize, |sketch| {
                 let few = few.iter().flat_map(|few| few.as_primitive::<UInt64Type>().values());
                 few.for_each(|hash| sketch.add(*hash));
                 if let Some(registers) = registers {
@@ -264,10 +248,11 @@ impl Accumulator for Sketches {
 
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         check_slots(slots, self.slots.len())?;
-        let lengths: Vec<usize> = self.of(slots).map(|sketch| sketch.few.len()).collect();
-        let hashes: Vec<u64> = self.of(slots).flat_map(|sketch| &sketch.few).copied().collect();
+        let lengths: Vec<usize> = self.slots.of(slots).map(|sketch| sketch.few.len()).collect();
+        let hashes: Vec<u64> = self.slots.of(slots).flat_map(|sketch| &sketch.few).copied().collect();
         let hashes = Arc::new(UInt64Array::from(hashes));
-        let many = self.of(slots).map(|sketch| sketch.many.as_ref().map(|registers| registers.0.as_slice()));
+        let many =
+            self.slots.of(slots).map(|sketch| sketch.many.as_ref().map(|registers| registers.0.as_slice()));
         Ok(vec![
             Arc::new(LargeListArray::new(item(), OffsetBuffer::from_lengths(lengths), hashes, None)),
             Arc::new(many.collect::<LargeBinaryArray>()),
@@ -276,10 +261,10 @@ impl Accumulator for Sketches {
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
         check_slots(slots, self.slots.len())?;
-        Ok(Arc::new(self.of(slots).map(|sketch| Some(sketch.count())).collect::<UInt64Array>()))
+        Ok(Arc::new(self.slots.of(slots).map(|sketch| Some(sketch.count())).collect::<UInt64Array>()))
     }
 
     fn bytes(&self) -> usize {
-        bytes_of(&self.slots) + self.heap
+        self.slots.bytes()
     }
 }

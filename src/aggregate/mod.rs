@@ -32,8 +32,10 @@ mod extremum;
 mod log;
 mod mean;
 mod moments;
+mod pairs;
 mod position;
 mod quantile;
+mod sketches;
 mod sum;
 mod top_k;
 
@@ -231,10 +233,10 @@ fn function(call: &Call<'_>) -> Result<Arc<dyn Function>> {
     {
         return Ok(function);
     }
-    match own_name(call.name) {
-        None => datafusion::function(call),
-        Some(_) => plain_function(call),
+    if own_name(call.name).is_some() {
+        return plain_function(call);
     }
+    pairs::function(call).unwrap_or_else(|| datafusion::function(call))
 }
 
 /// The function as its own file has it, whatever `distinct` says.
@@ -266,7 +268,7 @@ fn own_name(name: &str) -> Option<&'static str> {
 /// ```
 pub fn names() -> Vec<&'static str> {
     let own = OWN.iter().flat_map(|(_, names)| names.iter().copied());
-    let mut names: Vec<&'static str> = own.chain(datafusion::names()).collect();
+    let mut names: Vec<&'static str> = own.chain(pairs::names()).chain(datafusion::names()).collect();
     names.sort_unstable();
     names.dedup();
     names

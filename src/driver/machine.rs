@@ -23,6 +23,10 @@ use crate::ingest::{Bound, Head};
 use crate::plan::SourceId;
 use crate::time::{BatchId, BatchTime, EventTime};
 
+/// So long a start is tried again while the sources say that what they lack passes by itself: a broker that comes back, a
+/// partition whose leader is being chosen.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
 /// When something happened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moment {
@@ -263,6 +267,8 @@ impl Settings {
 enum Asking {
     Nothing,
     Bounds,
+    /// The bounds could not be had, and are asked for again in a while.
+    BoundsAgain,
     Heads,
 }
 
@@ -280,6 +286,7 @@ pub struct Machine {
     acknowledging: Acknowledging,
     shutdown: Shutdown,
     asking: Asking,
+    failing_since: Option<Duration>, // since when the bounds cannot be had
     opening: bool,
     started: bool,
     at_once: bool, // it was asked to stop so
@@ -305,6 +312,7 @@ impl Machine {
             acknowledging: Acknowledging::default(),
             shutdown: Shutdown::default(),
             asking: Asking::Nothing,
+            failing_since: None,
             opening: false,
             started: false,
             at_once: false,
@@ -360,6 +368,7 @@ impl Machine {
 
     fn resolved(&mut self, answers: &[Positions]) {
         self.asking = Asking::Nothing;
+        self.schedule.reached();
         for source in (0..self.settings.sources.len()).map(SourceId) {
             let asked = self.questions.iter().zip(answers).filter(|(question, _)| question.source == source);
             let asked: Vec<_> = asked.map(|(question, answer)| (question.purpose, answer)).collect();
@@ -428,10 +437,11 @@ impl Machine {
             // Sources that cannot be asked for a while cost time, not the stream: nothing was planned from them.
             Task::Heads if error.is_retriable() => {
                 self.asking = Asking::Nothing;
-                if self.schedule.unanswered(moment.now) {
-                    self.commands.push(Command::Emit(Event::Warning(error)));
-                }
-                return;
+                return self.unanswered(moment, error);
+            }
+            Task::Resolve if error.is_retriable() && self.may_start_later(moment) => {
+                self.asking = Asking::BoundsAgain;
+                return self.unanswered(moment, error);
             }
             Task::Heads | Task::Resolve => self.asking = Asking::Nothing,
             Task::Open => {
@@ -462,6 +472,26 @@ impl Machine {
         self.fail(error);
     }
 
+    /// Told once, however often it is tried again.
+    fn unanswered(&mut self, moment: Moment, error: Error) {
+        if self.schedule.unanswered(moment.now) {
+            self.commands.push(Command::Emit(Event::Warning(error)));
+        }
+    }
+
+    fn may_start_later(&mut self, moment: Moment) -> bool {
+        let since = *self.failing_since.get_or_insert(moment.elapsed);
+        moment.elapsed.saturating_sub(since) < START_PATIENCE
+    }
+
+    /// Asks for the bounds again once it is time to.
+    fn resolve_again(&mut self, moment: Moment) {
+        if self.asking == Asking::BoundsAgain && !self.schedule.is_backing_off(moment.now) {
+            self.asking = Asking::Bounds;
+            self.commands.push(Command::Resolve(self.questions.clone()));
+        }
+    }
+
     fn fail(&mut self, error: Error) {
         if self.shutdown.fail(&error) {
             self.commands.push(Command::Emit(Event::Failed(error)));
@@ -470,6 +500,7 @@ impl Machine {
     }
 
     fn proceed(&mut self, moment: Moment) {
+        self.resolve_again(moment);
         self.begin();
         self.commands.extend(self.pipeline.advance(moment));
         self.complete(moment);
@@ -601,6 +632,9 @@ impl Machine {
     }
 
     fn next_wake(&self, moment: Moment) -> Option<BatchTime> {
+        if self.asking == Asking::BoundsAgain {
+            return self.schedule.retry_at();
+        }
         let looks = self.started && !self.shutdown.has_begun() && self.asking == Asking::Nothing;
         if !looks || self.planner.has_ended() || !self.pipeline.has_room(self.settings.trigger) {
             return None;

@@ -20,6 +20,10 @@ use crate::time::BatchTime;
 /// A partition of which no record has been seen may have records of any size: so many are tried first.
 const UNKNOWN_RECORDS: u64 = 10_000;
 
+/// What a record is taken to have until one has been seen of any partition, in bytes: where memory is short for so many
+/// partitions, fewer are tried.
+const UNKNOWN_SIZE: u64 = 1_024;
+
 /// How many batches a partition's record size is remembered for.
 const SIZE_HISTORY: usize = 16;
 
@@ -261,7 +265,7 @@ impl Planner {
     /// Scales `counts` down to what the records' sizes leave room for; every partition keeps at least one record,
     /// since one that never fits must fail with its name and not stand still.
     fn within_memory(&self, counts: Vec<u64>) -> Vec<u64> {
-        let unknown = self.followed.values().filter_map(Followed::record_size).max().unwrap_or(0);
+        let unknown = self.followed.values().filter_map(Followed::record_size).max().unwrap_or(UNKNOWN_SIZE);
         let size =
             |followed: &Followed| followed.record_size().unwrap_or(unknown).saturating_mul(SIZE_MARGIN);
         let bytes = |(followed, count): (&Followed, &u64)| u128::from(size(followed)) * u128::from(*count);

@@ -382,7 +382,9 @@ impl Drop for Context {
     /// Dropping the core waits for its threads, which may be waiting for the GIL that this thread holds (or may be
     /// this thread): another one does it.
     fn drop(&mut self) {
-        let core = Arc::clone(&self.core);
+        // Taken and not shared: were it the other thread's that goes first, this one would be the last, and wait.
+        let nothing = Arc::new(Core::new(self.core.settings().clone()));
+        let core = std::mem::replace(&mut self.core, nothing);
         if self.process == process::id() {
             core.request_stop(Stop::Now);
             drop(thread::Builder::new().name("tidemill-drop".to_owned()).spawn(move || drop(core)));
@@ -436,13 +438,16 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The line of the user's script that is being run: the first frame outside this package.
+/// The line of the user's script that is being run: the first frame outside this package, and outside of what calls a
+/// cached property of it.
 pub(crate) fn call_site(py: Python<'_>) -> PyResult<Option<CallSite>> {
     let mut frame = py.import("sys")?.call_method1("_getframe", (0,))?;
     while !frame.is_none() {
         let module =
             frame.getattr("f_globals")?.get_item("__name__").and_then(|name| name.extract::<String>());
-        if !module.is_ok_and(|name| name == "tidemill" || name.starts_with("tidemill.")) {
+        let is_ours =
+            |name: String| ["tidemill", "functools"].contains(&&*name) || name.starts_with("tidemill.");
+        if !module.is_ok_and(is_ours) {
             let file = frame.getattr("f_code")?.getattr("co_filename")?.extract()?;
             return Ok(Some(CallSite { file, line: frame.getattr("f_lineno")?.extract()? }));
         }

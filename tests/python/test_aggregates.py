@@ -10,6 +10,8 @@ from fractions import Fraction
 from statistics import median
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,4 +96,83 @@ def test_a_key_takes_no_more_bytes_than_the_documentation_says(keys: int) -> Non
     assert ctx.progress is not None
     assert ctx.progress.state_entries == keys
     a_key = ctx.progress.state_bytes / keys
-    assert 4 * 8 < a_key <= 128
+    assert 4 * 8 < a_key <= 144
+
+
+PAIRS = (
+    "corr",
+    "covar",
+    "covar_pop",
+    "regr_slope",
+    "regr_intercept",
+    "regr_r2",
+    "regr_sxx",
+    "regr_sxy",
+    "regr_syy",
+)
+
+
+def _pairs(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> list[float]:
+    """What they are, of values brought near zero first."""
+    dx, dy = x - x.mean(), y - y.mean()
+    xx, yy, xy = dx @ dx, dy @ dy, dx @ dy
+    # The regr functions take y first, which here is the column x.
+    slope = xy / yy
+    return [
+        xy / math.sqrt(xx * yy), xy / (len(x) - 1), xy / len(x),
+        slope, x.mean() - slope * y.mean(), xy * xy / (xx * yy), yy, xy, xx,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, 1e9])
+@pytest.mark.parametrize(("partitions", "most"), [(1, 5_000), (3, 100)])
+def test_functions_of_two_columns_see_how_values_far_from_zero_vary(
+    offset: float, partitions: int, most: int
+) -> None:
+    random = np.random.default_rng(5)
+    x = np.round(random.normal(size=2_000), 6) + offset
+    y = np.round(random.normal(size=2_000), 6) + (x - offset) / 4 + offset
+    source = ScriptedSource(partitions=partitions)
+    for partition in range(partitions):
+        rows = zip(x[partition::partitions], y[partition::partitions], strict=True)
+        source.push(partition, [b'{"ts":0,"x":%r,"y":%r}' % (float(a), float(b)) for a, b in rows])
+    ctx = tm.StreamingContext(trigger=tm.available_now(max_records=most))
+    format = tm.Json({"ts": "timestamp[ms]", "x": "float64", "y": "float64"})  # noqa: A001
+    stream = ctx.scripted(source, format=format, event_time="ts")
+    found = {name: tm.aggregate(name, "x", "y") for name in PAIRS}
+    stream.window("1s", on="ts").agg(**found).to_table("found")
+    ctx.run()
+    (row,) = ctx.table("found").to_pyarrow().to_pylist()
+    expected = _pairs(x, y)
+    # An intercept is a difference of what is as far from zero as the values are.
+    slack = [1e-9 if name != "regr_intercept" else 1e-6 for name in PAIRS]
+    for name, value, within in zip(PAIRS, expected, slack, strict=True):
+        assert row[name] == pytest.approx(value, rel=within, abs=1e-9 * max(offset, 1.0) * 1e-3), name
+
+
+def test_pairs_that_tell_nothing_give_null() -> None:
+    source = ScriptedSource()
+    source.push(
+        0, [b'{"k":1,"x":1,"y":2}', b'{"k":1,"x":null,"y":2}', b'{"k":2,"x":1,"y":2}', b'{"k":2,"x":1,"y":3}']
+    )
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    stream = ctx.scripted(source, format=tm.Json(dict.fromkeys("kxy", "int64")))
+    names = ("regr_count", "corr", "covar", "covar_pop", "regr_slope", "regr_avgx", "regr_sxx")
+    stream.group_by("k").agg(**{name: tm.aggregate(name, "y", "x") for name in names}).to_table("found")
+    ctx.run()
+    rows = sorted(ctx.table("found").to_pyarrow().to_pylist(), key=lambda row: row["k"])
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        (1, None, None, 0.0, None, 1.0, 0.0),
+        (2, None, 0.0, 0.0, None, 1.0, 0.0),
+    ]
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 3])
+def test_a_sum_that_fits_is_given_whatever_it_was_on_the_way(partitions: int) -> None:
+    source = ScriptedSource(partitions=partitions)
+    for number, value in enumerate((2**63 - 1, 1, -1)):
+        source.push(number % partitions, [b'{"v":%d}' % value])
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    ctx.scripted(source, format=tm.Json({"v": "int64"})).group_by().agg(s=tm.col("v").sum()).to_table("found")
+    ctx.run()
+    assert ctx.table("found").to_pyarrow().to_pylist() == [{"s": 2**63 - 1}]

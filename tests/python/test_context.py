@@ -346,6 +346,20 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task")) if sys.platform == "linux" else threading.active_count()
 
 
+def test_running_contexts_that_are_forgotten_one_after_the_other_hold_nobody(source: ScriptedSource) -> None:
+    source.push(0, [b"a"] * 50)
+
+    def cell() -> None:
+        ctx = tm.StreamingContext("10ms")
+        ctx.scripted(source, format=tm.Raw(), starting="earliest").foreach_batch(
+            lambda batch: None, empty=True
+        )
+        ctx.start()
+
+    for _ in range(60):
+        cell()
+
+
 def test_use_after_fork_is_refused(source: ScriptedSource) -> None:
     ctx = running(source, print)
     read, write = os.pipe()

@@ -242,3 +242,46 @@ fn a_stop_while_starting_ends_without_a_batch() {
         "{commands:?}"
     );
 }
+
+fn resolves(commands: &[Command]) -> bool {
+    commands.iter().any(|command| matches!(command, Command::Resolve(_)))
+}
+
+#[test]
+fn a_start_is_tried_again_while_what_the_sources_lack_passes_by_itself() {
+    let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+    let mut warnings = 0;
+    for _ in 0..4 {
+        let commands = hand.tell(Input::Failed(Task::Resolve, Error::source("no leader").retriable()));
+        warnings +=
+            commands.iter().filter(|command| matches!(command, Command::Emit(Event::Warning(_)))).count();
+        let wake = wakes(&commands).expect("it tries again");
+        assert!(!resolves(&hand.tell(Input::Woken)), "not before its time");
+        assert!(resolves(&hand.at(wake, Input::Due)));
+    }
+    assert_eq!(warnings, 1);
+    assert!(asks(&hand.begin()), "and goes on as if nothing had been");
+}
+
+#[test]
+fn a_start_that_is_refused_or_fails_for_long_fails_the_stream() {
+    let fails = |hand: &mut Hand, error: Error| {
+        let commands = hand.tell(Input::Failed(Task::Resolve, error));
+        commands.iter().any(|command| matches!(command, Command::Emit(Event::Failed(_))))
+    };
+    let mut refused = Hand::new(Trigger::AsSoonAsPossible, None);
+    assert!(fails(&mut refused, Error::source("no such topic")));
+    let mut lasting = Hand::new(Trigger::AsSoonAsPossible, None);
+    let lacks = || Error::source("no leader").retriable();
+    assert!(!fails(&mut lasting, lacks()));
+    assert!(resolves(&lasting.at(30_020, Input::Due)));
+    assert!(fails(&mut lasting, lacks()));
+}
+
+#[test]
+fn a_stop_while_a_start_is_to_be_tried_again_ends_the_stream() {
+    let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+    hand.tell(Input::Failed(Task::Resolve, Error::source("no leader").retriable()));
+    let commands = hand.tell(Input::Stop(Stop::Graceful));
+    assert!(commands.iter().any(|command| matches!(command, Command::CloseSinks)), "{commands:?}");
+}

@@ -107,7 +107,7 @@ pub struct Reading {
 ///     trigger: Trigger::AvailableNow,
 ///     executors: 1,
 ///     threads: None,
-///     limits: Limits { max_records: 1_000_000, max_memory: 1 << 28 },
+///     limits: Limits { max_records: 1_000_000, max_memory: 1 << 28, back_pressure: None },
 ///     max_state: 1 << 28,
 ///     at_end: OpenWindows::Close,
 ///     clock: Arc::new(SystemClock::new()),

@@ -533,12 +533,21 @@ fn a_sum_that_overflows_is_a_data_error_that_says_what_to_do() {
 }
 
 #[test]
-fn merged_sums_overflow_too() {
+fn merged_sums_overflow_where_their_sum_does_and_not_on_the_way() {
     let sum = aggregate("sum", &[DataType::Int64], &[]);
+    let part = |values: &[Option<i64>]| {
+        let mut states = sum.accumulator().unwrap();
+        states.grow(1);
+        states.update(&vec![0; values.len()], &[ints(values)]).unwrap();
+        states.state(&[0]).unwrap()
+    };
     let mut states = sum.accumulator().unwrap();
     states.grow(1);
-    let error = states.merge(&[0, 0], &[ints(&[Some(i64::MIN), Some(-1)])]).unwrap_err();
+    states.merge(&[0], &part(&[Some(i64::MIN), Some(-1)])).unwrap();
+    let error = states.evaluate(&[0]).unwrap_err();
     assert!(error.is_data(), "{error:?}");
+    states.merge(&[0], &part(&[Some(1)])).unwrap();
+    assert_eq!(states.evaluate(&[0]).unwrap().as_primitive::<Int64Type>().value(0), i64::MIN);
 }
 
 #[test]

@@ -139,7 +139,7 @@ def test_functions_of_two_columns_see_how_values_far_from_zero_vary(
     ctx = tm.StreamingContext(trigger=tm.available_now(max_records=most))
     format = tm.Json({"ts": "timestamp[ms]", "x": "float64", "y": "float64"})  # noqa: A001
     stream = ctx.scripted(source, format=format, event_time="ts")
-    found = {name: tm.aggregate(name, "x", "y") for name in PAIRS}
+    found = {name: tm.aggregate(name, col("x"), col("y")) for name in PAIRS}
     stream.window("1s", on="ts").agg(**found).to_table("found")
     ctx.run()
     (row,) = ctx.table("found").to_pyarrow().to_pylist()
@@ -158,7 +158,7 @@ def test_pairs_that_tell_nothing_give_null() -> None:
     ctx = tm.StreamingContext(trigger=tm.available_now())
     stream = ctx.scripted(source, format=tm.Json(dict.fromkeys("kxy", "int64")))
     names = ("regr_count", "corr", "covar", "covar_pop", "regr_slope", "regr_avgx", "regr_sxx")
-    stream.group_by("k").agg(**{name: tm.aggregate(name, "y", "x") for name in names}).to_table("found")
+    stream.group_by("k").agg(**{name: tm.aggregate(name, col("y"), col("x")) for name in names}).to_table("found")
     ctx.run()
     rows = sorted(ctx.table("found").to_pyarrow().to_pylist(), key=lambda row: row["k"])
     assert [tuple(row[name] for name in names) for row in rows] == [

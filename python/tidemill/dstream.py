@@ -17,6 +17,7 @@ from tidemill.expressions import Expr
 from tidemill.formats import Json, Raw, SchemaLike, _schema
 from tidemill.grouping import GroupedStream, WindowedStream, _keys
 from tidemill.hints import no_attribute
+from tidemill.security import Sasl, Tls, _protection
 from tidemill.sinks import AUTO, AutoType
 from tidemill.sources import _servers
 
@@ -425,6 +426,7 @@ class DStream:
         partitioner: Literal["murmur2"] = "murmur2",
         timestamps: Literal["batch", "sending"] = "batch",
         bootstrap_servers: str | Sequence[str] | None = None,
+        security: Tls | Sasl | None = None,
         config: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
         """Writes the rows to a Kafka topic: idempotent producer, at least once.
@@ -441,6 +443,8 @@ class DStream:
                 or that of ``"sending"``, as other producers' do; records without headers are then handed over many at
                 a time, which is faster.
             bootstrap_servers: ``"host:port"`` or a list; by default those of the stream's source.
+            security: `Tls`, or a login by `Sasl`; by default that of the stream's source where its brokers are written to,
+                and none where others are: a password goes to nobody else.
             config: further librdkafka settings, by their own names; one that decides what is promised here is refused,
                 with the argument to use instead.
 
@@ -466,6 +470,7 @@ class DStream:
             partitioner=partitioner,
             timestamps=timestamps,
             bootstrap_servers=None if bootstrap_servers is None else _servers(bootstrap_servers),
+            security=_protection(security),
             config={name: _setting(given) for name, given in (config or {}).items()},
         )
 

@@ -16,6 +16,7 @@ mod logging;
 mod ml;
 mod mock;
 mod schema;
+mod security;
 mod sinks;
 mod sources;
 mod testing;
@@ -48,6 +49,8 @@ mod _native {
     use crate::python::mock::{DemoProducer, MockBroker};
     #[pymodule_export]
     use crate::python::schema::{Schema, json_schema};
+    #[pymodule_export]
+    use crate::python::security::Security;
     #[pymodule_export]
     use crate::python::sinks::BatchIterator;
     #[pymodule_export]

@@ -23,7 +23,8 @@ use super::encode::{
 use super::{Delivery, Sink};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::kafka::{Cluster, Reserved, no_such_topic};
+use crate::kafka::refusal::{self, Complaint};
+use crate::kafka::{Cluster, Reserved, explain_code, no_such_topic};
 use crate::time::{BatchId, BatchTime};
 
 /// So many rows are encoded and handed over at once: enough that a call's cost is spread, few enough that the first
@@ -107,7 +108,7 @@ impl KafkaSinkSettings {
     /// use tidemill::kafka::Cluster;
     /// use tidemill::sink::encode::KeySpec;
     /// use tidemill::sink::kafka::KafkaSinkSettings;
-    /// let cluster = Cluster { bootstrap_servers: "localhost:9092".to_owned(), config: Default::default() };
+    /// let cluster = Cluster::at("localhost:9092");
     /// let mut settings = KafkaSinkSettings::new(cluster, "alerts");
     /// assert!(settings.check(&Schema::empty()).is_empty());
     /// settings.key = KeySpec::Columns(vec!["device".to_owned()]);
@@ -170,6 +171,9 @@ impl KafkaSink {
             return Error::internal("a delivery failed without a failure");
         };
         let (count, partition, code) = (failures.count, first.partition, first.code);
+        if let Some(error) = self.refused(code, &format!("{count} of {rows} rows are not written")) {
+            return error;
+        }
         let error = match code {
             RDKafkaErrorCode::MessageSizeTooLarge => self.too_large(first.bytes, partition),
             RDKafkaErrorCode::MessageTimedOut => Error::sink(format!(
@@ -177,11 +181,22 @@ impl KafkaSink {
                  {topic}[{partition}]"
             ))
             .help(self.complaint()),
-            code => Error::sink(format!(
-                "Kafka refused {count} of {rows} rows, the first for {topic}[{partition}]: {code}"
-            )),
+            code => {
+                let what = format!("Kafka refused {count} of {rows} rows, the first for {topic}[{partition}]");
+                explain_code(code, ErrorKind::Sink, what, &self.settings.cluster)
+            }
         };
         error.caused_by(rdkafka::error::KafkaError::MessageProduction(code))
+    }
+
+    /// Why nothing was acknowledged, where the cluster or the giver of tokens has refused.
+    fn refused(&self, code: RDKafkaErrorCode, what: &str) -> Option<Error> {
+        let producer = self.open.as_ref().map(|open| &open.producer);
+        let producer = producer.filter(|_| code == RDKafkaErrorCode::MessageTimedOut)?;
+        if let Some(failure) = producer.token_failure() {
+            return Some(failure.at(what.to_owned()));
+        }
+        refusal::explain(producer.last_error()?, ErrorKind::Sink, what, &self.settings.cluster)
     }
 
     /// What to do about silence, with what the connection itself says where it says anything.
@@ -248,7 +263,7 @@ impl Open {
         let headers = HeaderReader::new(schema, &settings.headers)?;
         let value = ValueEncoder::new(schema, &settings.value, headers.column())?;
         let key = KeyEncoder::new(schema, &settings.key)?;
-        let mut connection = Connection::new(&config(&settings.cluster)?, &settings.cluster)?;
+        let mut connection = Connection::new(&config(&settings.cluster)?, &settings.cluster, METADATA_TIMEOUT)?;
         let partitions = partitions(&mut connection, settings)?;
         let producer = connection.producer(&settings.topic)?;
         let (keys, values) = (ByteRows::default(), ByteRows::default());
@@ -388,16 +403,28 @@ fn queue_kbytes(config: &ClientConfig) -> u64 {
 
 /// The topic's partition count; an error that names what there is where it does not exist.
 fn partitions(connection: &mut Connection, settings: &KafkaSinkSettings) -> Result<i32> {
-    let (topic, servers) = (&settings.topic, &settings.cluster.bootstrap_servers);
-    let found = connection.topics(topic, METADATA_TIMEOUT).map_err(|reason| {
-        Error::sink(format!("no Kafka broker at {servers} answered within {METADATA_TIMEOUT:?}: {reason}"))
+    let topic = &settings.topic;
+    let found = connection.topics(topic, METADATA_TIMEOUT).map_err(|complaint| unanswered(settings, &complaint))?;
+    let names = found.names.iter().map(String::as_str);
+    let remedy = match settings.cluster.security {
+        Some(_) => format!(
+            "create it first, since to_kafka creates no topics; or have {} granted the right to write and describe it",
+            settings.cluster.user()
+        ),
+        None => "create it first: to_kafka creates no topics".to_owned(),
+    };
+    let missing = || no_such_topic(ErrorKind::Sink, topic, names, &settings.cluster, &remedy);
+    found.partitions.ok_or_else(missing)
+}
+
+fn unanswered(settings: &KafkaSinkSettings, complaint: &Complaint) -> Error {
+    let (name, servers) = (settings.sink_name(), &settings.cluster.bootstrap_servers);
+    let what = format!("{name}: the cluster cannot be reached");
+    refusal::explain(complaint, ErrorKind::Sink, what, &settings.cluster).unwrap_or_else(|| {
+        Error::sink(format!("no Kafka broker at {servers} answered within {METADATA_TIMEOUT:?}: {complaint}"))
             .help("check bootstrap_servers, and that the brokers are up")
             .retriable()
-    })?;
-    let names = found.names.iter().map(String::as_str);
-    let remedy = "create it first: to_kafka creates no topics";
-    let missing = || no_such_topic(ErrorKind::Sink, topic, names, &settings.cluster, remedy);
-    found.partitions.ok_or_else(missing)
+    })
 }
 
 #[cfg(test)]
@@ -409,7 +436,7 @@ mod tests {
     fn queue(settings: &[(&str, &str)]) -> String {
         let config_of = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let settings = settings.iter().map(config_of).collect();
-        let cluster = Cluster { bootstrap_servers: "localhost:1".to_owned(), config: settings };
+        let cluster = Cluster { config: settings, ..Cluster::at("localhost:1") };
         config(&cluster).unwrap().get("queue.buffering.max.kbytes").unwrap().to_owned()
     }
 

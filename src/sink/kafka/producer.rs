@@ -18,6 +18,8 @@ use rdkafka::types::RDKafkaRespErr;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
+use crate::kafka::refusal::{Complaint, ask_patiently};
+use crate::kafka::token::{LoggedIn, Tokens};
 use crate::kafka::{Cluster, explain};
 use crate::time::BatchTime;
 
@@ -118,28 +120,36 @@ pub(super) struct Topics {
 /// A client without a topic yet. The queue stands before the client because it must be freed before it.
 pub(super) struct Connection {
     events: Handle<native::rd_kafka_queue_t>,
-    client: BaseProducer,
-    last_error: Option<String>,
+    client: LoggedIn<BaseProducer>,
+    tokens: Option<Tokens>,
+    last_error: Option<Complaint>,
 }
 
 impl Connection {
     /// A client with the settings of `config` for `cluster`; connects in the background.
-    pub(super) fn new(config: &ClientConfig, cluster: &Cluster) -> Result<Self> {
+    pub(super) fn new(config: &ClientConfig, cluster: &Cluster, patience: Duration) -> Result<Self> {
+        let tokens = cluster.tokens(patience)?;
         let client: Result<BaseProducer, KafkaError> = config.create();
         let client = client
             .map_err(|error| explain(&error, ErrorKind::Sink, "no Kafka producer can be made", cluster))?;
+        let client = LoggedIn::new(client, tokens.as_ref());
         // SAFETY: the client is alive; the queue is a reference of its own.
         let events = unsafe { native::rd_kafka_queue_get_main(client.client().native_ptr()) };
         let events = Handle::new(events, native::rd_kafka_queue_destroy);
         let events = events.ok_or_else(|| Error::internal("a Kafka producer without a main queue"))?;
-        Ok(Self { events, client, last_error: None })
+        Ok(Self { events, client, tokens, last_error: None })
     }
 
     /// Asks the cluster what topics there are. All are asked for, not the one: naming it might create it.
-    pub(super) fn topics(&mut self, topic: &str, timeout: Duration) -> Result<Topics, String> {
-        let metadata = self.client.client().fetch_metadata(None, timeout).map_err(|error| {
+    pub(super) fn topics(&mut self, topic: &str, timeout: Duration) -> Result<Topics, Complaint> {
+        let (metadata, complaint) = ask_patiently(timeout, |wait| {
+            let metadata = self.client.client().fetch_metadata(None, wait);
             while self.next_event(0).is_some() {}
-            self.last_error.clone().unwrap_or_else(|| error.to_string())
+            (metadata, self.last_error.clone())
+        });
+        let metadata = metadata.map_err(|error| {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            complaint.unwrap_or_else(|| Complaint { code, reason: error.to_string() })
         })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let partitions = found.and_then(|found| i32::try_from(found.partitions().len()).ok());
@@ -198,7 +208,9 @@ impl Connection {
             // SAFETY: not null, and a C string by librdkafka's word.
             let text = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
             log::warn!("Kafka producer: {text}");
-            self.last_error = Some(text);
+            // SAFETY: the event is alive.
+            let code = unsafe { native::rd_kafka_event_error(event.ptr()) }.into();
+            Complaint { code, reason: text }.keep(&mut self.last_error);
         }
     }
 }
@@ -353,8 +365,13 @@ impl Producer {
     }
 
     /// What the connection last complained of.
-    pub(super) fn last_error(&self) -> Option<&str> {
-        self.connection.last_error.as_deref()
+    pub(super) fn last_error(&self) -> Option<&Complaint> {
+        self.connection.last_error.as_ref()
+    }
+
+    /// Why no token can be had, where that is so.
+    pub(super) fn token_failure(&self) -> Option<Error> {
+        self.connection.tokens.as_ref().and_then(Tokens::failure)
     }
 
     /// Takes all events there are, waiting for the first.

@@ -47,7 +47,8 @@ impl Certificate {
         let (not_before, not_after) = (validity.next()?.time()?, validity.next()?.time()?);
         let subject = fields.next()?;
         let others = fields.find(|element| element.tag == EXTENSIONS).map(other_names).unwrap_or_default();
-        let hosts = if others.is_empty() { name(&subject, COMMON_NAME).into_iter().collect() } else { others };
+        let hosts =
+            if others.is_empty() { name(&subject, COMMON_NAME).into_iter().collect() } else { others };
         let issuer = name(&issuer, COMMON_NAME).or_else(|| name(&issuer, ORGANISATION)).unwrap_or_default();
         Some(Self { hosts, issuer, not_before, not_after })
     }
@@ -56,7 +57,11 @@ impl Certificate {
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hosts = if self.hosts.is_empty() { "no host".to_owned() } else { self.hosts.join(", ") };
-        write!(f, "one for {hosts}, issued by {:?}, good from {} to {}", self.issuer, self.not_before, self.not_after)
+        write!(
+            f,
+            "one for {hosts}, issued by {:?}, good from {} to {}",
+            self.issuer, self.not_before, self.not_after
+        )
     }
 }
 
@@ -77,7 +82,11 @@ impl Element<'_> {
         let part = |from, to| long.get(from..to);
         Some(format!(
             "{}-{}-{} {}:{} UTC",
-            part(0, 4)?, part(4, 6)?, part(6, 8)?, part(8, 10)?, part(10, 12)?
+            part(0, 4)?,
+            part(4, 6)?,
+            part(6, 8)?,
+            part(8, 10)?,
+            part(10, 12)?
         ))
     }
 }
@@ -95,7 +104,8 @@ impl<'a> Iterator for Elements<'a> {
         let (length, rest) = match usize::from(*first) {
             length @ 0..=0x7f => (length, rest),
             long => {
-                let (digits, rest) = rest.split_at_checked(long - 0x80).filter(|(digits, _)| digits.len() <= 3)?;
+                let (digits, rest) =
+                    rest.split_at_checked(long - 0x80).filter(|(digits, _)| digits.len() <= 3)?;
                 (digits.iter().fold(0, |length, digit| (length << 8) | usize::from(*digit)), rest)
             }
         };
@@ -128,8 +138,12 @@ fn other_names(extensions: Element<'_>) -> Vec<String> {
 fn host(name: &Element<'_>) -> Option<String> {
     match (name.tag, name.bytes.len()) {
         (DNS_NAME, _) => Some(String::from_utf8_lossy(name.bytes).into_owned()),
-        (ADDRESS, 4) => <[u8; 4]>::try_from(name.bytes).ok().map(|address| Ipv4Addr::from(address).to_string()),
-        (ADDRESS, 16) => <[u8; 16]>::try_from(name.bytes).ok().map(|address| Ipv6Addr::from(address).to_string()),
+        (ADDRESS, 4) => {
+            <[u8; 4]>::try_from(name.bytes).ok().map(|address| Ipv4Addr::from(address).to_string())
+        }
+        (ADDRESS, 16) => {
+            <[u8; 16]>::try_from(name.bytes).ok().map(|address| Ipv6Addr::from(address).to_string())
+        }
         _ => None,
     }
 }

@@ -172,12 +172,21 @@ pub(crate) fn explain(
     if let KafkaError::ClientConfig(_, reason, name, value) = error {
         return refused_setting(name, value, reason);
     }
-    let kind = if matches!(error, KafkaError::ClientCreation(_)) { ErrorKind::Config } else { kind };
+    if let KafkaError::ClientCreation(reason) = error {
+        let error = Error::config(format!("{what}: {reason} (Kafka at {cluster})"));
+        return if reason.contains("ssl.key") || reason.contains("ssl.keystore") {
+            error.help(UNUSABLE_KEY)
+        } else {
+            error
+        };
+    }
     match code_of(error) {
         Some(code) => explain_code(code, kind, what, cluster).caused_by(error.clone()),
         None => Error::new(kind, format!("{what}: {error} (Kafka at {cluster})")).caused_by(error.clone()),
     }
 }
+
+const UNUSABLE_KEY: &str = "check that the key belongs to the certificate, and the key's password";
 
 /// The error's code; rdkafka tells none for an administrator's request, though it has one.
 fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
@@ -243,7 +252,9 @@ fn forbidden(code: RDKafkaErrorCode, cluster: &Cluster) -> Option<String> {
     let right = match code {
         Code::TopicAuthorizationFailed => "the right to read (or write) and describe the topic",
         Code::GroupAuthorizationFailed => "the right to read the consumer group",
-        Code::ClusterAuthorizationFailed => "the right to write with an idempotent producer (IdempotentWrite)",
+        Code::ClusterAuthorizationFailed => {
+            "the right to write with an idempotent producer (IdempotentWrite)"
+        }
         Code::TransactionalIdAuthorizationFailed => "the right to write with the transactional id",
         _ => return None,
     };

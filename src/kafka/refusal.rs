@@ -38,9 +38,10 @@ pub(crate) struct Complaint {
     pub(crate) reason: String,
 }
 
+/// Without how long it took and in which state of librdkafka's own.
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
+        f.write_str(self.reason.rsplit_once(" (after ").map_or(&*self.reason, |(reason, _)| reason))
     }
 }
 
@@ -57,8 +58,10 @@ enum Refusal {
     SpeaksTls,
     /// The client speaks TLS, the broker does not.
     SpeaksPlain,
-    /// The broker wants a login, or does not.
+    /// The broker wants another login, or none.
     OtherLogin,
+    /// The broker wants a login.
+    WantsLogin,
     /// Some other failure of TLS.
     Tls,
 }
@@ -71,26 +74,47 @@ impl Complaint {
         }
     }
 
-    /// Whether waiting will not help.
-    pub(crate) fn is_refusal(&self) -> bool {
-        self.refusal().is_some()
+    /// What a line of librdkafka's log tells, where it is that a broker hangs up: librdkafka makes no error of it, since
+    /// one that is restarted does so too. To who has never come through it tells more.
+    pub(crate) fn of_log(facility: &str, text: &str) -> Option<Self> {
+        let reason = text.split_once("]: ").map_or(text, |(_, reason)| reason).to_owned();
+        let complaint = Self { code: RDKafkaErrorCode::BrokerTransportFailure, reason };
+        (facility == "FAIL" && complaint.hangs_up()).then_some(complaint)
+    }
+
+    fn hangs_up(&self) -> bool {
+        self.reason.contains("Disconnected") && !self.reason.contains("handshake")
+    }
+
+    /// Whether waiting will not help, after an answer has been waited for for so long at once.
+    fn is_refusal(&self, waited: Duration) -> bool {
+        let surely = if self.hangs_up() { FIRST_WAIT * 2 } else { FIRST_WAIT };
+        waited > surely && self.refusal().is_some()
     }
 
     fn refusal(&self) -> Option<Refusal> {
         let says = |text: &str| self.reason.contains(text);
-        let is_tls = self.code == RDKafkaErrorCode::SSL || says("SSL handshake failed") || says("SSL routines");
+        let is_tls =
+            self.code == RDKafkaErrorCode::SSL || says("SSL handshake failed") || says("SSL routines");
         match self.code {
-            _ if says("connecting to a SSL listener?") => Some(Refusal::SpeaksTls),
+            _ if self.hangs_up() && says("in state UP") => Some(Refusal::WantsLogin),
+            _ if self.hangs_up() && says("state APIVERSION_QUERY") && !says("ssl://") => {
+                Some(Refusal::SpeaksTls)
+            }
             _ if says("connecting to a PLAINTEXT broker listener?") || says("wrong version number") => {
                 Some(Refusal::SpeaksPlain)
             }
-            _ if is_tls && (says("could not be verified") || says("verify broker certificate")) => {
+            _ if is_tls && (says("could not be verified") || says("certificate verify failed")) => {
                 Some(Refusal::Certificate)
             }
-            _ if is_tls && CLIENT_CERTIFICATE.iter().any(|alert| says(alert)) => Some(Refusal::ClientCertificate),
+            _ if is_tls && CLIENT_CERTIFICATE.iter().any(|alert| says(alert)) => {
+                Some(Refusal::ClientCertificate)
+            }
             _ if is_tls => Some(Refusal::Tls),
             _ if says("state AUTH_HANDSHAKE") || says("Illegal SASL state") => Some(Refusal::OtherLogin),
-            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => Some(Refusal::Login),
+            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
+                Some(Refusal::Login)
+            }
             RDKafkaErrorCode::UnsupportedSASLMechanism => Some(Refusal::OtherLogin),
             _ => None,
         }
@@ -118,7 +142,7 @@ pub(crate) fn ask_patiently<T>(
         left = left.saturating_sub(wait);
         let (answer, complaint) = ask(wait);
         let is_late = |error: &KafkaError| error.rdkafka_error_code().is_some_and(is_passing);
-        let is_refused = wait > FIRST_WAIT && complaint.as_ref().is_some_and(Complaint::is_refusal);
+        let is_refused = complaint.as_ref().is_some_and(|complaint| complaint.is_refusal(wait));
         match &answer {
             Err(error) if is_late(error) && !left.is_zero() && !is_refused => {}
             _ => return (answer, complaint),
@@ -136,22 +160,33 @@ pub(crate) fn explain(
 ) -> Option<Error> {
     let refusal = complaint.refusal()?;
     let (found, help) = match refusal {
-        Refusal::Login => (format!("the cluster refuses the login of {} by {}: {complaint}", cluster.user(), cluster.mechanism()), LOGIN.to_owned()),
+        Refusal::Login => (
+            format!(
+                "the cluster refuses the login of {} by {}: {complaint}",
+                cluster.user(),
+                cluster.mechanism()
+            ),
+            LOGIN.to_owned(),
+        ),
         Refusal::Certificate => not_believed(complaint, cluster),
         other => (said(other, complaint), advice(other).to_owned()),
     };
     Some(Error::new(kind, format!("{what}: {found} (Kafka at {cluster})")).help(help))
 }
 
-const LOGIN: &str =
-    "check the user name, the password (or token) and the mechanism, and that the cluster knows the user by this mechanism";
+const LOGIN: &str = "check the user name, the password (or token) and the mechanism, and that the cluster knows the user by this mechanism";
 
 fn said(refusal: Refusal, complaint: &Complaint) -> String {
     let expected = match refusal {
         Refusal::SpeaksTls => "expected a broker without TLS, found one that seems to speak TLS at this port",
         Refusal::SpeaksPlain => "expected a broker that speaks TLS, found none at this port",
-        Refusal::ClientCertificate => "the cluster wants a certificate of this client, and does not take what it was shown",
+        Refusal::ClientCertificate => {
+            "the cluster wants a certificate of this client, and does not take what it was shown"
+        }
         Refusal::OtherLogin => "the cluster does not take this kind of login at this port",
+        Refusal::WantsLogin => {
+            "expected an answer, found that the broker hangs up on a client without a login"
+        }
         Refusal::Login | Refusal::Certificate | Refusal::Tls => "no TLS connection comes about",
     };
     format!("{expected}: {complaint}")
@@ -169,6 +204,9 @@ fn advice(refusal: Refusal) -> &'static str {
         }
         Refusal::OtherLogin => {
             "check the mechanism, and whether this port wants a login at all: tm.Sasl(...) is with one, tm.Tls() without"
+        }
+        Refusal::WantsLogin => {
+            "pass security=tm.Sasl(...), or name the port at which the cluster wants no login"
         }
         Refusal::Login | Refusal::Certificate | Refusal::Tls => {
             "check that the port speaks TLS, and the certificates at both ends"
@@ -189,7 +227,8 @@ fn not_believed(complaint: &Complaint, cluster: &Cluster) -> (String, String) {
 /// OpenSSL's numbers of what may be wrong.
 fn reason(code: c_int, host: &str, cluster: &Cluster) -> (String, String) {
     let tls = cluster.security.as_ref().and_then(|security| security.tls());
-    let own = tls.is_some_and(|tls| tls.ca.is_some()) || cluster.config.keys().any(|name| name.starts_with("ssl.ca."));
+    let own = tls.is_some_and(|tls| tls.ca.is_some())
+        || cluster.config.keys().any(|name| name.starts_with("ssl.ca."));
     match code {
         9 => ("a certificate that is good by now".into(), "look at the clocks of this machine and of the broker".into()),
         10 => ("a certificate that has not expired".into(), "have the broker's certificate renewed, and look at this machine's clock".into()),
@@ -302,18 +341,51 @@ mod tests {
         use RDKafkaErrorCode as Code;
         for (code, reason, expected) in [
             (Code::Authentication, "invalid credentials with SASL mechanism PLAIN", "check the user name"),
-            (Code::BrokerTransportFailure, "... (connecting to a SSL listener?)", "security=tm.Tls()"),
-            (Code::SSL, "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?", "leave TLS out"),
-            (Code::BrokerTransportFailure, "error:0A00045C:SSL routines::tlsv13 alert certificate required", "certificate=..., key=..."),
-            (Code::Authentication, "mechanism handshake failed (after 1ms in state AUTH_HANDSHAKE)", "check the mechanism"),
+            (
+                Code::BrokerTransportFailure,
+                "k:1/bootstrap: Disconnected: closed (after 1ms in state APIVERSION_QUERY)",
+                "security=tm.Tls()",
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "ssl://k:1/bootstrap: Disconnected: closed (after 1ms in state UP)",
+                "security=tm.Sasl(...)",
+            ),
+            (
+                Code::SSL,
+                "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?",
+                "leave TLS out",
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "error:0A00045C:SSL routines::tlsv13 alert certificate required",
+                "certificate=..., key=...",
+            ),
+            (
+                Code::Authentication,
+                "mechanism handshake failed (after 1ms in state AUTH_HANDSHAKE)",
+                "check the mechanism",
+            ),
             (Code::SSL, "SSL handshake failed: something else", "check that the port speaks TLS"),
         ] {
-            let error = explain(&complaint(code, reason), ErrorKind::Source, "x", &Cluster::at("k:1")).unwrap();
+            let error =
+                explain(&complaint(code, reason), ErrorKind::Source, "x", &Cluster::at("k:1")).unwrap();
             let text = error.to_string();
-            assert!(text.contains(expected) && text.contains(reason) && text.contains("k:1"), "{text}");
+            let said = reason.split(" (after").next().unwrap();
+            assert!(text.contains(expected) && text.contains(said) && text.contains("k:1"), "{text}");
         }
         let away = complaint(Code::BrokerTransportFailure, "Connection refused");
-        assert!(!away.is_refusal());
+        assert!(!away.is_refusal(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_broker_that_hangs_up_is_given_a_little_longer_to_answer_after_all() {
+        let text = "[thrd:k:1/bootstrap]: k:1/bootstrap: Disconnected: closed (after 3ms in state UP)";
+        let complaint = Complaint::of_log("FAIL", text).unwrap();
+        assert!(complaint.reason.starts_with("k:1/bootstrap: Disconnected"), "{complaint}");
+        assert!(!complaint.is_refusal(FIRST_WAIT * 2) && complaint.is_refusal(FIRST_WAIT * 4));
+        assert_eq!(Complaint::of_log("FAIL", "[thrd:x]: x: Connection refused"), None);
+        assert_eq!(Complaint::of_log("CONNECT", text), None);
     }
 
     #[test]

@@ -115,7 +115,9 @@ impl Mechanism {
         let error = Error::config(format!("mechanism is one of {}; found {name:?}", names.join(", ")));
         Err(match name.to_ascii_uppercase().as_str() {
             "OAUTHBEARER" => error.help("tokens: tm.Sasl.oauth(function)"),
-            "GSSAPI" | "KERBEROS" => error.help("Kerberos is not built in; does the cluster offer SCRAM or TLS?"),
+            "GSSAPI" | "KERBEROS" => {
+                error.help("Kerberos is not built in; does the cluster offer SCRAM or TLS?")
+            }
             _ => match nearest(name, names) {
                 Some(near) => error.help(format!("did you mean {near:?}?")),
                 None => error,
@@ -233,13 +235,16 @@ impl Security {
     /// assert!(mistake.starts_with("PLAIN over an open line would show the password to whoever listens"));
     /// ```
     pub fn mistakes(&self) -> Vec<Error> {
-        let login = self.login().map(Login::mistakes).unwrap_or_default();
-        let line = match self {
-            Self::Sasl(Sasl { login, tls: None, insecure: Insecure::Refused }) => Some(open_line(login.mechanism())),
-            _ => None,
-        };
         let tls = self.tls().map(Tls::mistakes).unwrap_or_default();
-        login.into_iter().chain(line).chain(tls).collect()
+        self.login_mistakes().into_iter().chain(tls).collect()
+    }
+
+    /// Those of the login, for which no file is looked at.
+    pub fn login_mistakes(&self) -> Vec<Error> {
+        let Self::Sasl(sasl) = self else { return Vec::new() };
+        let is_open = sasl.tls.is_none() && sasl.insecure == Insecure::Refused;
+        let line = is_open.then(|| open_line(sasl.login.mechanism()));
+        sasl.login.mistakes().into_iter().chain(line).collect()
     }
 
     pub(crate) fn set(&self, client: &mut ClientConfig) {
@@ -289,15 +294,17 @@ impl Tls {
 
     fn mistakes(&self) -> Vec<Error> {
         let ca = self.ca.as_ref().and_then(|ca| ca.lacks("ca", CERTIFICATE).err());
-        let certificate = self.certificate.as_ref().and_then(|pem| pem.lacks("certificate", CERTIFICATE).err());
+        let certificate =
+            self.certificate.as_ref().and_then(|pem| pem.lacks("certificate", CERTIFICATE).err());
         let alone = match (&self.certificate, &self.key, &self.key_password) {
             (None, Some(_), _) => Some(("a certificate", "a key alone")),
             (None, None, Some(_)) => Some(("a certificate and its key", "a key_password alone")),
             _ => None,
         };
         let alone = alone.map(|(expected, found)| {
-            Error::config(format!("tm.Tls() needs {expected}, found {found}"))
-                .help("pass certificate= and key=, or, where the cluster wants no client certificate, neither")
+            Error::config(format!("tm.Tls() needs {expected}, found {found}")).help(
+                "pass certificate= and key=, or, where the cluster wants no client certificate, neither",
+            )
         });
         let key = if certificate.is_none() { self.key_mistake() } else { None };
         ca.into_iter().chain(certificate).chain(alone).chain(key).collect()
@@ -309,7 +316,8 @@ impl Tls {
             Ok(text) => text,
             Err(error) => return Some(error),
         };
-        let encrypted = text.lines().any(|line| line.starts_with("-----BEGIN ENCRYPTED") || line.contains(",ENCRYPTED"));
+        let encrypted =
+            text.lines().any(|line| line.starts_with("-----BEGIN ENCRYPTED") || line.contains(",ENCRYPTED"));
         let locked = encrypted && self.key_password.is_none();
         locked.then(|| {
             Error::config("key: expected key_password, since the key is encrypted, found none")
@@ -337,8 +345,10 @@ impl Pem {
             Self::Text(text) => text.expose().as_bytes().to_vec(),
             Self::File(path) if Path::new(path).is_dir() && argument == "ca" => return Ok(String::new()),
             Self::File(path) => fs::read(path).map_err(|cause| {
-                Error::config(format!("{argument}: expected a file of {expected}, found that {path:?} cannot be read: {cause}"))
-                    .help("check the path; a relative one counts from where the job was started")
+                Error::config(format!(
+                    "{argument}: expected a file of {expected}, found that {path:?} cannot be read: {cause}"
+                ))
+                .help("check the path; a relative one counts from where the job was started")
             })?,
         };
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -375,7 +385,9 @@ fn remedy(found: &str) -> &'static str {
         BINARY => {
             "convert it: openssl pkcs12 -in store.p12 -out store.pem, or openssl x509 -inform DER -in one.der -out one.pem"
         }
-        _ => "PEM is text that begins with -----BEGIN; ca and certificate hold certificates, key the private key",
+        _ => {
+            "PEM is text that begins with -----BEGIN; ca and certificate hold certificates, key the private key"
+        }
     }
 }
 
@@ -397,7 +409,10 @@ mod tests {
     #[test]
     fn tls_checks_the_broker_by_the_systems_authorities_unless_others_are_named() {
         let client = set(&Security::Tls(Tls::default()));
-        assert_eq!((client.get("security.protocol"), client.get("ssl.ca.location")), (Some("ssl"), Some("probe")));
+        assert_eq!(
+            (client.get("security.protocol"), client.get("ssl.ca.location")),
+            (Some("ssl"), Some("probe"))
+        );
         let ca = Some(Pem::Text(Secret::new("-----BEGIN CERTIFICATE-----")));
         let client = set(&Security::Tls(Tls { ca, ..Tls::default() }));
         assert!(client.get("ssl.ca.pem").is_some() && client.get("ssl.ca.location").is_none());

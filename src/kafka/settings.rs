@@ -82,7 +82,8 @@ fn switched_off(config: &BTreeMap<String, String>) -> Vec<Error> {
     let is_off = |name: &str, off: &str| config.get(name).is_some_and(|value| is_same(value, off));
     let off = SWITCHES_OFF.iter().filter(|(name, off)| is_off(name, off));
     let error = |(name, off): &(&str, &str)| {
-        let text = format!("config sets {name} to {off}: anyone on the way could then take the broker's place");
+        let text =
+            format!("config sets {name} to {off}: anyone on the way could then take the broker's place");
         Error::config(text).help(
             "name the authority of the broker's certificate, security=tm.Tls(ca=\"ca.pem\"), and the broker by a name that \
              is in it; or, where nobody else is on the line, pass tm.Tls(allow_insecure=True) beside the setting",
@@ -99,9 +100,8 @@ fn is_same(value: &str, off: &str) -> bool {
 
 fn secret_endpoint(config: &BTreeMap<String, String>) -> Option<Error> {
     let address = config.get("sasl.oauthbearer.token.endpoint.url")?;
-    let has_secret = config.keys().any(|name| {
-        name.starts_with("sasl.oauthbearer.client") && name.ends_with("secret")
-    });
+    let has_secret =
+        config.keys().any(|name| name.starts_with("sasl.oauthbearer.client") && name.ends_with("secret"));
     let is_open = address.get(..7).is_some_and(|begin| begin.eq_ignore_ascii_case("http://"));
     (has_secret && is_open).then(|| {
         Error::config("config sets sasl.oauthbearer.token.endpoint.url to an http:// address, which would show the client's secret")
@@ -155,12 +155,17 @@ mod tests {
 
     #[test]
     fn a_login_over_an_open_line_is_refused_however_it_is_written() {
-        for (protocol, mechanism) in
-            [("SASL_PLAINTEXT", "PLAIN"), ("sasl_plaintext", "scram-sha-256"), ("Sasl_Plaintext", "OAUTHBEARER")]
-        {
+        for (protocol, mechanism) in [
+            ("SASL_PLAINTEXT", "PLAIN"),
+            ("sasl_plaintext", "scram-sha-256"),
+            ("Sasl_Plaintext", "OAUTHBEARER"),
+        ] {
             for name in ["sasl.mechanism", "sasl.mechanisms"] {
                 let found = texts(&[("security.protocol", protocol), (name, mechanism)], None);
-                assert!(found[0].contains("over an open line") && found[0].contains("allow_insecure=True"), "{found:?}");
+                assert!(
+                    found[0].contains("over an open line") && found[0].contains("allow_insecure=True"),
+                    "{found:?}"
+                );
             }
         }
     }
@@ -184,7 +189,10 @@ mod tests {
         let settings = [("sasl.password", "hunter3"), ("security.protocol", "ssl"), ("ssl.ca.location", "x")];
         let found = texts(&settings, Some(&sasl()));
         assert_eq!(found.len(), 3);
-        assert!(found[0].starts_with("config sets sasl.password, and so does security=tm.Sasl(...)"), "{found:?}");
+        assert!(
+            found[0].starts_with("config sets sasl.password, and so does security=tm.Sasl(...)"),
+            "{found:?}"
+        );
         assert!(!found.join(" ").contains("hunter"));
         let pem = Pem::File("client.pem".to_owned());
         let tls = Security::Tls(Tls { certificate: Some(pem), ..Tls::default() });

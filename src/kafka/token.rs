@@ -64,7 +64,9 @@ impl Token {
         }
         let odd = self.extensions.iter().find(|(name, value)| !is_extension(name) || !is_visible(value));
         if let Some((name, _)) = odd {
-            let text = format!("a token's extension has a name of letters, other than \"auth\", and a visible text; found {name:?}");
+            let text = format!(
+                "a token's extension has a name of letters, other than \"auth\", and a visible text; found {name:?}"
+            );
             return Err(Error::config(text));
         }
         if self.principal.contains('\0') {
@@ -110,7 +112,7 @@ pub(crate) struct Tokens(Arc<Shared>);
 
 struct Shared {
     provider: Arc<dyn TokenProvider>,
-    clock: SystemClock, // librdkafka goes by the machine's own time
+    clock: SystemClock,  // librdkafka goes by the machine's own time
     state: Mutex<State>, // held for a look and for handing a token over, never while the provider is asked
     changed: Condvar,    // a token, a failure, or the end
 }

@@ -14,7 +14,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::error::{Error, Result};
 use crate::kafka::secret::Secret;
-use crate::kafka::security::{Insecure, Login, Mechanism, Pem, Sasl, Security as Core, Tls};
+use crate::kafka::security::{Insecure, Login, Mechanism, Pem, Sasl, Security as Core, Tls, open_line};
 use crate::kafka::token::{Token, TokenProvider};
 use crate::python::context::Context;
 use crate::python::error::from_user;
@@ -46,7 +46,8 @@ impl Security {
         key_password: &Bound<'_, PyAny>,
         allow_insecure: bool,
     ) -> PyResult<Self> {
-        let key_password = (!key_password.is_none()).then(|| secret("key_password", key_password)).transpose()?;
+        let key_password =
+            (!key_password.is_none()).then(|| secret("key_password", key_password)).transpose()?;
         let pem = |argument: Option<PemArgument>| argument.map(|argument| argument.0);
         let insecure = insecure(allow_insecure);
         let tls = Tls { ca: pem(ca), certificate: pem(certificate), key: pem(key), key_password, insecure };
@@ -65,20 +66,30 @@ impl Security {
         let (username, password) = (text("username", username)?, secret("password", password)?);
         let login = Login::Password { mechanism, username, password };
         let sasl = Sasl { login, tls: tls_of(tls)?, insecure: insecure(allow_insecure) };
-        checked(Core::Sasl(sasl))
+        let security = Core::Sasl(sasl);
+        match Error::of_all(security.login_mistakes()) {
+            Some(mistakes) => Err(mistakes.into()),
+            None => Ok(Self(Kind::Core(security))),
+        }
     }
 
     /// A login by the tokens that `function` gives.
     #[staticmethod]
     fn oauth(function: &Bound<'_, PyAny>, tls: Option<&Self>, allow_insecure: bool) -> PyResult<Self> {
         if !function.is_callable() {
-            let text = format!("tm.Sasl.oauth() takes a function that gives a token, found {}", kind(function));
-            return Err(Error::config(text).help("a token alone would expire: pass lambda: (token, \"1h\")").into());
+            let text =
+                format!("tm.Sasl.oauth() takes a function that gives a token, found {}", kind(function));
+            return Err(Error::config(text)
+                .help("a token alone would expire: pass lambda: (token, \"1h\")")
+                .into());
         }
         let name = function.getattr("__qualname__").and_then(|name| name.extract::<String>());
         let name = name.unwrap_or_else(|_| kind(function));
-        let (function, insecure) = (function.clone().unbind(), insecure(allow_insecure));
-        Ok(Self(Kind::Token { function, name, tls: tls_of(tls)?, insecure }))
+        let (function, tls, insecure) = (function.clone().unbind(), tls_of(tls)?, insecure(allow_insecure));
+        if tls.is_none() && insecure == Insecure::Refused {
+            return Err(open_line("OAUTHBEARER").into());
+        }
+        Ok(Self(Kind::Token { function, name, tls, insecure }))
     }
 
     fn __repr__(&self) -> String {
@@ -115,15 +126,6 @@ impl Security {
     }
 }
 
-/// At once, where the line of the script is: a login that nobody may use, or that lacks something.
-fn checked(core: Core) -> PyResult<Security> {
-    let of_login = Core::mistakes(&core).into_iter();
-    match of_login.take(1).next() {
-        Some(mistake) => Err(mistake.into()),
-        None => Ok(Security(Kind::Core(core))),
-    }
-}
-
 fn insecure(allowed: bool) -> Insecure {
     if allowed { Insecure::Allowed } else { Insecure::Refused }
 }
@@ -140,7 +142,8 @@ fn shown_tls(tls: &Tls) -> String {
     let pem = |name: &str, pem: &Option<Pem>| pem.as_ref().map(|pem| format!("{name}={pem:?}"));
     let password = tls.key_password.as_ref().map(|password| format!("key_password='{password}'"));
     let allowed = (tls.insecure == Insecure::Allowed).then(|| "allow_insecure=True".to_owned());
-    let named = [pem("ca", &tls.ca), pem("certificate", &tls.certificate), pem("key", &tls.key), password, allowed];
+    let named =
+        [pem("ca", &tls.ca), pem("certificate", &tls.certificate), pem("key", &tls.key), password, allowed];
     format!("Tls({})", named.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
@@ -188,7 +191,8 @@ impl<'py> FromPyObject<'_, 'py> for PemArgument {
             return Ok(Self(if is_pem { Pem::Text(Secret::new(text)) } else { Pem::File(text) }));
         }
         let refused = || {
-            let text = format!("ca, certificate and key are a file's path or PEM text, found {}", kind(&value));
+            let text =
+                format!("ca, certificate and key are a file's path or PEM text, found {}", kind(&value));
             Error::config(text)
         };
         let path: PathBuf = value.extract().map_err(|_| refused())?;
@@ -245,9 +249,11 @@ fn token_of(given: &Bound<'_, PyAny>) -> PyResult<Token> {
 
 fn not_a_token(given: &Bound<'_, PyAny>) -> PyErr {
     let what = if given.is_instance_of::<PyString>() { "a text alone".to_owned() } else { kind(given) };
-    Error::config(format!("the function given to tm.Sasl.oauth() returns a token and its lifetime, found {what}"))
-        .help("return (token, \"5m\"), or tm.Token(token, \"5m\", extensions={...})")
-        .into()
+    Error::config(format!(
+        "the function given to tm.Sasl.oauth() returns a token and its lifetime, found {what}"
+    ))
+    .help("return (token, \"5m\"), or tm.Token(token, \"5m\", extensions={...})")
+    .into()
 }
 
 /// A length of time from now on; or the moment when it ends.
@@ -256,7 +262,9 @@ fn lifetime_of(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
         let zone = value.getattr("tzinfo")?;
         if zone.is_none() {
             let text = "a token's lifetime ends at a datetime with a time zone, found one without";
-            return Err(Error::config(text).help("pass, say, datetime.fromtimestamp(seconds, timezone.utc)").into());
+            return Err(Error::config(text)
+                .help("pass, say, datetime.fromtimestamp(seconds, timezone.utc)")
+                .into());
         }
         let now = value.get_type().call_method1("now", (zone,))?;
         let left: f64 = value.sub(now)?.call_method0("total_seconds")?.extract()?;

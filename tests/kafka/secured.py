@@ -30,7 +30,7 @@ MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 
 RIGHTS = """\
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:alice;User:CN=client
+super.users=User:ANONYMOUS;User:alice;User:CN=client;User:CN=locked
 connections.max.reauth.ms=3600000
 """
 PACKAGE = "org.apache.kafka.common.security"

@@ -25,6 +25,7 @@ use crate::offset::{Offset, TopicPartition};
 /// Keeps what librdkafka last complained of, and passes it on to the log.
 #[derive(Default)]
 pub(super) struct Context {
+    hung_up: Mutex<Option<Complaint>>, // as the other, and looked at only before the first answer
     complaint: Mutex<Option<Complaint>>, // written while events are served, read where an error is explained
 }
 
@@ -44,6 +45,9 @@ impl ClientContext for Context {
             RDKafkaLogLevel::Debug => Level::Debug,
         };
         log::log!(target: "tidemill::ingest::kafka", level, "{facility} {text}");
+        if let Some(complaint) = Complaint::of_log(facility, text) {
+            *self.hung_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(complaint);
+        }
     }
 
     /// librdkafka heals by itself from what it reports here: it is news, and a failure only to who waits in vain.
@@ -62,6 +66,15 @@ impl Context {
 
 impl ConsumerContext for Context {}
 
+/// With the lines that tell of brokers that hang up; which lines are wanted in the log is the log's to decide.
+fn talkative(config: &ClientConfig) -> ClientConfig {
+    let mut config = config.clone();
+    if (config.log_level as i32) < RDKafkaLogLevel::Info as i32 {
+        config.set_log_level(RDKafkaLogLevel::Info);
+    }
+    config
+}
+
 /// Topics by name, with the numbers of their partitions.
 pub(super) type Topics = Vec<(String, Vec<i32>)>;
 
@@ -73,7 +86,7 @@ pub(super) struct Client {
 impl Client {
     /// One with these settings, that logs in with `tokens` where there are any.
     pub(super) fn new(config: &ClientConfig, tokens: Option<&Tokens>) -> KafkaResult<Self> {
-        let consumer = BaseConsumer::from_config_and_context(config, Context::default())?;
+        let consumer = BaseConsumer::from_config_and_context(&talkative(config), Context::default())?;
         Ok(Self { consumer: LoggedIn::new(consumer, tokens) })
     }
 
@@ -83,7 +96,7 @@ impl Client {
         tokens: Option<&Tokens>,
         signal: &Arc<Signal>,
     ) -> KafkaResult<Self> {
-        let mut consumer = BaseConsumer::from_config_and_context(config, Context::default())?;
+        let mut consumer = BaseConsumer::from_config_and_context(&talkative(config), Context::default())?;
         let waker = signal.waker();
         consumer.set_nonempty_callback(move || waker());
         Ok(Self { consumer: LoggedIn::new(consumer, tokens) })
@@ -117,7 +130,9 @@ impl Client {
         ask_patiently(patience, |wait| {
             let topics = self.topics(None, wait);
             self.serve();
-            (topics, self.complaint())
+            let context = self.consumer.context();
+            let hung_up = || context.hung_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            (topics, self.complaint().or_else(hung_up))
         })
     }
 
@@ -129,11 +144,7 @@ impl Client {
     }
 
     /// Asks the cluster for the partitions of `topic`, or of all topics, and their leaders.
-    pub(super) fn topics(
-        &self,
-        topic: Option<&str>,
-        timeout: Duration,
-    ) -> KafkaResult<Topics> {
+    pub(super) fn topics(&self, topic: Option<&str>, timeout: Duration) -> KafkaResult<Topics> {
         let metadata = self.consumer.fetch_metadata(topic, timeout)?;
         let partitions = |topic: &rdkafka::metadata::MetadataTopic| {
             topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()

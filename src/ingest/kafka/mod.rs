@@ -26,8 +26,9 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Positions;
 use crate::ingest::{Bound, ChunkSink, Fetcher, Head, Source, data_loss, named_offsets};
+use crate::kafka::refusal::{self, Complaint};
 use crate::kafka::token::Tokens;
-use crate::kafka::{Cluster, Reserved, explain, explain_code, no_such_topic, refusal};
+use crate::kafka::{Cluster, Reserved, explain, explain_code, no_such_topic};
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::raw::RawColumns;
 use crate::time::{Clock, Waker};
@@ -413,16 +414,20 @@ impl Shared {
 
     /// `error` in this crate's words, with what librdkafka last said about the cluster.
     fn explain(&self, error: &KafkaError, what: &str) -> Error {
+        self.explain_as(error, what, self.client.take_complaint())
+    }
+
+    fn explain_as(&self, error: &KafkaError, what: &str, complaint: Option<Complaint>) -> Error {
         if let Some(failure) = self.token_failure() {
             return failure;
         }
         let what = format!("{}: {what}", self.settings.name);
-        let complaint = self.client.take_complaint();
         let Some(complaint) = complaint else {
             return explain(error, ErrorKind::Source, what, &self.settings.cluster);
         };
         let refused = refusal::explain(&complaint, ErrorKind::Source, &what, &self.settings.cluster);
-        let error = explain(error, ErrorKind::Source, format!("{what} ({complaint})"), &self.settings.cluster);
+        let error =
+            explain(error, ErrorKind::Source, format!("{what} ({complaint})"), &self.settings.cluster);
         match refused {
             // Whoever is running already waits: a password or a certificate may be put right.
             Some(refused) if error.is_retriable() => refused.retriable(),
@@ -468,8 +473,9 @@ impl Shared {
 
     /// Makes sure at the start that what is to be read exists, and finds out whether the cluster tells ids.
     fn find_topics(&self, known: &mut Known) -> Result<()> {
-        let (topics, _) = self.client.first_topics(PATIENCE);
-        let topics = topics.map_err(|error| self.explain(&error, "the cluster cannot be reached"))?;
+        let (topics, complaint) = self.client.first_topics(PATIENCE);
+        let topics =
+            topics.map_err(|error| self.explain_as(&error, "the cluster cannot be reached", complaint))?;
         let there: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();
         let names = self.settings.topics.names();
         if let Some(missing) = names.iter().find(|name| !there.contains(name)) {

@@ -175,6 +175,7 @@ impl KafkaSink {
             return error;
         }
         let error = match code {
+            RDKafkaErrorCode::Fatal => self.fatal(&format!("{count} of {rows} rows are not written")),
             RDKafkaErrorCode::MessageSizeTooLarge => self.too_large(first.bytes, partition),
             RDKafkaErrorCode::MessageTimedOut => Error::sink(format!(
                 "Kafka acknowledged nothing within delivery.timeout.ms: {count} of {rows} rows failed, the first for \
@@ -197,6 +198,17 @@ impl KafkaSink {
             return Some(failure.at(what.to_owned()));
         }
         refusal::explain(producer.last_error()?, ErrorKind::Sink, what, &self.settings.cluster)
+    }
+
+    /// What ended the producer itself: librdkafka tells it once, and of the rows only that it has ended.
+    fn fatal(&self, what: &str) -> Error {
+        let said = self.open.as_ref().and_then(|open| open.producer.last_error());
+        match said {
+            Some(said) => {
+                explain_code(said.code, ErrorKind::Sink, format!("{what}: {said}"), &self.settings.cluster)
+            }
+            None => explain_code(RDKafkaErrorCode::Fatal, ErrorKind::Sink, what, &self.settings.cluster),
+        }
     }
 
     /// What to do about silence, with what the connection itself says where it says anything.
@@ -263,7 +275,8 @@ impl Open {
         let headers = HeaderReader::new(schema, &settings.headers)?;
         let value = ValueEncoder::new(schema, &settings.value, headers.column())?;
         let key = KeyEncoder::new(schema, &settings.key)?;
-        let mut connection = Connection::new(&config(&settings.cluster)?, &settings.cluster, METADATA_TIMEOUT)?;
+        let mut connection =
+            Connection::new(&config(&settings.cluster)?, &settings.cluster, METADATA_TIMEOUT)?;
         let partitions = partitions(&mut connection, settings)?;
         let producer = connection.producer(&settings.topic)?;
         let (keys, values) = (ByteRows::default(), ByteRows::default());
@@ -404,7 +417,8 @@ fn queue_kbytes(config: &ClientConfig) -> u64 {
 /// The topic's partition count; an error that names what there is where it does not exist.
 fn partitions(connection: &mut Connection, settings: &KafkaSinkSettings) -> Result<i32> {
     let topic = &settings.topic;
-    let found = connection.topics(topic, METADATA_TIMEOUT).map_err(|complaint| unanswered(settings, &complaint))?;
+    let found =
+        connection.topics(topic, METADATA_TIMEOUT).map_err(|complaint| unanswered(settings, &complaint))?;
     let names = found.names.iter().map(String::as_str);
     let remedy = match settings.cluster.security {
         Some(_) => format!(

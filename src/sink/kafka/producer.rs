@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::bindings as native;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::types::RDKafkaRespErr;
@@ -123,12 +124,17 @@ pub(super) struct Connection {
     client: LoggedIn<BaseProducer>,
     tokens: Option<Tokens>,
     last_error: Option<Complaint>,
+    hung_up: Option<Complaint>,
 }
 
 impl Connection {
     /// A client with the settings of `config` for `cluster`; connects in the background.
     pub(super) fn new(config: &ClientConfig, cluster: &Cluster, patience: Duration) -> Result<Self> {
         let tokens = cluster.tokens(patience)?;
+        let mut config = config.clone();
+        if (config.log_level as i32) < RDKafkaLogLevel::Info as i32 {
+            config.set_log_level(RDKafkaLogLevel::Info); // lines that tell of brokers that hang up
+        }
         let client: Result<BaseProducer, KafkaError> = config.create();
         let client = client
             .map_err(|error| explain(&error, ErrorKind::Sink, "no Kafka producer can be made", cluster))?;
@@ -137,7 +143,7 @@ impl Connection {
         let events = unsafe { native::rd_kafka_queue_get_main(client.client().native_ptr()) };
         let events = Handle::new(events, native::rd_kafka_queue_destroy);
         let events = events.ok_or_else(|| Error::internal("a Kafka producer without a main queue"))?;
-        Ok(Self { events, client, tokens, last_error: None })
+        Ok(Self { events, client, tokens, last_error: None, hung_up: None })
     }
 
     /// Asks the cluster what topics there are. All are asked for, not the one: naming it might create it.
@@ -145,7 +151,7 @@ impl Connection {
         let (metadata, complaint) = ask_patiently(timeout, |wait| {
             let metadata = self.client.client().fetch_metadata(None, wait);
             while self.next_event(0).is_some() {}
-            (metadata, self.last_error.clone())
+            (metadata, self.last_error.as_ref().or(self.hung_up.as_ref()).cloned())
         });
         let metadata = metadata.map_err(|error| {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
@@ -179,14 +185,14 @@ impl Connection {
         // SAFETY: the event is alive.
         match unsafe { native::rd_kafka_event_type(event.ptr()) } {
             native::RD_KAFKA_EVENT_ERROR => self.take_error(&event),
-            native::RD_KAFKA_EVENT_LOG => Self::pass_on(&event),
+            native::RD_KAFKA_EVENT_LOG => self.pass_on(&event),
             _ => {}
         }
         Some(event)
     }
 
     /// As rust-rdkafka does it for the clients that it polls itself.
-    fn pass_on(event: &Handle<native::rd_kafka_event_t>) {
+    fn pass_on(&mut self, event: &Handle<native::rd_kafka_event_t>) {
         let (mut facility, mut text, mut level) = (ptr::null(), ptr::null(), 0);
         // SAFETY: the event is alive, and a log line, for which the call fills in all three.
         let failed = unsafe {
@@ -199,6 +205,7 @@ impl Connection {
         let (facility, text) = unsafe { (CStr::from_ptr(facility), CStr::from_ptr(text)) };
         let (facility, text) = (facility.to_string_lossy(), text.to_string_lossy());
         log::log!(target: "librdkafka", level_of(level), "librdkafka: {facility} {text}");
+        self.hung_up = Complaint::of_log(&facility, &text).or(self.hung_up.take());
     }
 
     fn take_error(&mut self, event: &Handle<native::rd_kafka_event_t>) {

@@ -443,8 +443,8 @@ class DStream:
                 or that of ``"sending"``, as other producers' do; records without headers are then handed over many at
                 a time, which is faster.
             bootstrap_servers: ``"host:port"`` or a list; by default those of the stream's source.
-            security: `Tls`, or a login by `Sasl`; by default that of the stream's source where its brokers are written to,
-                and none where others are: a password goes to nobody else.
+            security: `Tls`, or a login by `Sasl`; by default that of the stream's source where its brokers are
+                written to, and none where others are: a password goes to nobody else.
             config: further librdkafka settings, by their own names; one that decides what is promised here is refused,
                 with the argument to use instead.
 

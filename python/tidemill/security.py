@@ -20,7 +20,7 @@ Pem = str | bytes | PathLike[str]
 environment."""
 
 Lifetime = str | float | timedelta | datetime
-"""How long a token is good for: ``"5m"``, seconds or a ``timedelta`` from now on, or the ``datetime`` at which it ends."""
+"""How long a token is good for: ``"5m"``, seconds or a ``timedelta`` from now on, or the ``datetime`` of its end."""
 
 
 class Tls:
@@ -30,13 +30,13 @@ class Tls:
     connected to. All three are always checked.
 
     Args:
-        ca: the authorities that may vouch for a broker: a file, or the PEM text itself; by default those that this system
-            trusts.
+        ca: the authorities that may vouch for a broker: a file, or the PEM text itself; by default those that this
+            system trusts.
         certificate: this client's own certificate, for a cluster that asks for one (mTLS).
         key: its private key; left out where it is in `certificate` too.
         key_password: what the key is encrypted with.
-        allow_insecure: lets librdkafka's settings that turn the checks off be given in ``config``. Anyone on the way can
-            then take the broker's place.
+        allow_insecure: lets librdkafka's settings that turn the checks off be given in ``config``. Anyone on the way
+            can then take the broker's place.
 
     Raises:
         ConfigError: when a stream is made with it: a file is missing, or is no PEM.
@@ -122,8 +122,8 @@ class Sasl:
         """A login by tokens (OAUTHBEARER) that a function of yours gets from wherever they are given.
 
         The function is called when the job starts, on a thread of its own, and again once four fifths of the token's
-        life are over. What it raises at the start ends the start, with its traceback. Later it is logged and the function
-        is called again; where the token expires meanwhile, the job ends with what it raised.
+        life are over. What it raises at the start ends the start, with its traceback. Later it is logged and the
+        function is called again; where the token expires meanwhile, the job ends with what it raised.
 
         Args:
             token: a function without arguments; it returns a token and how long that is good for, or a `Token`.
@@ -188,7 +188,7 @@ def _protection(security: object) -> _native.Security | None:
         return None
     if not isinstance(security, Tls | Sasl):
         raise ConfigError(
-            f"security is tm.Tls(...) or tm.Sasl(...), found a value of type {type(security).__name__}; librdkafka's own "
-            "settings go into config={...}"
+            f"security is tm.Tls(...) or tm.Sasl(...), found a value of type {type(security).__name__}; librdkafka's "
+            "own settings go into config={...}"
         )
     return security._native

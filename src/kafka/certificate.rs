@@ -46,7 +46,10 @@ impl Certificate {
         let mut validity = Elements(fields.next()?.bytes);
         let (not_before, not_after) = (validity.next()?.time()?, validity.next()?.time()?);
         let subject = fields.next()?;
-        let others = fields.find(|element| element.tag == EXTENSIONS).map(other_names).unwrap_or_default();
+        let others = fields
+            .find(|element| element.tag == EXTENSIONS)
+            .map(|extensions| other_names(&extensions))
+            .unwrap_or_default();
         let hosts =
             if others.is_empty() { name(&subject, COMMON_NAME).into_iter().collect() } else { others };
         let issuer = name(&issuer, COMMON_NAME).or_else(|| name(&issuer, ORGANISATION)).unwrap_or_default();
@@ -124,7 +127,7 @@ fn name(element: &Element<'_>, kind: &[u8]) -> Option<String> {
     })
 }
 
-fn other_names(extensions: Element<'_>) -> Vec<String> {
+fn other_names(extensions: &Element<'_>) -> Vec<String> {
     let all = Elements(extensions.bytes).flat_map(|list| Elements(list.bytes));
     let ours = all.filter(|extension| {
         extension.tag == SEQUENCE

@@ -294,8 +294,9 @@ fn look(cluster: &Cluster) -> Option<Seen> {
         if client.fetch_metadata(None, LOOK / LOOKS).is_ok() {
             break;
         }
-        if let Some(seen) = client.context().seen().take() {
-            return Some(seen);
+        let seen = client.context().seen().take();
+        if seen.is_some() {
+            return seen;
         }
     }
     None

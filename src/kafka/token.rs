@@ -344,7 +344,7 @@ mod tests {
     use super::*;
 
     fn token(value: &str) -> Token {
-        let lifetime = Duration::from_secs(3_600);
+        let lifetime = Duration::from_hours(1);
         Token { value: Secret::new(value), lifetime, principal: String::new(), extensions: Vec::new() }
     }
 
@@ -370,7 +370,7 @@ mod tests {
         Arc::new(Script(values.to_vec(), AtomicUsize::new(0), lifetime))
     }
 
-    const LIMIT: Duration = Duration::from_secs(60);
+    const LIMIT: Duration = Duration::from_mins(1);
 
     #[test]
     fn the_first_failure_is_the_start_s() {

@@ -11,14 +11,9 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from tests.kafka.broker import HOST, Broker
 from tests.kafka.certificates import Authority
@@ -37,7 +32,7 @@ PACKAGE = "org.apache.kafka.common.security"
 
 
 class SecuredBroker(Broker):
-    """Beside the open one, a listener for each kind of protection; `alice` may do all, `bob` nothing that is not granted."""
+    """Beside the open one, a listener for each kind of protection. `alice` may do all, `bob` what is granted."""
 
     listeners: ClassVar[dict[str, str]] = {
         "PLAINTEXT": "PLAINTEXT",
@@ -90,7 +85,7 @@ class SecuredBroker(Broker):
                 lines += self._tls(name, *wrong.get(name, good))
             if "SASL" in protocol:
                 lines += _logins(name)
-        return "\n".join([*lines, f"listener.name.mtls.ssl.client.auth=required\n{_trust('mtls', ca.file)}", ""])
+        return "\n".join([*lines, "listener.name.mtls.ssl.client.auth=required", _trust("mtls", ca.file), ""])
 
     def more_users(self) -> list[str]:
         """Those that log in by SCRAM."""

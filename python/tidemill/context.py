@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tidemill._native as _native
 from tidemill.batch import Batch
-from tidemill.dstream import DStream, Duration, _setting
+from tidemill.dstream import DStream, Duration, _settings
 from tidemill.listener import AnyListener, _check, _Dispatcher
 from tidemill.security import Sasl, Tls, _protection
 from tidemill.sources import (
@@ -237,9 +237,8 @@ class StreamingContext:
             on_bad=on_bad, metadata=metadata, max_rate_per_partition=max_rate_per_partition,
             starting_fallback=starting_fallback,
         )  # fmt: skip
-        settings = {key: _setting(value) for key, value in (config or {}).items()}
         stream = self._native.kafka(
-            named, assigned, servers, settings, _protection(security), group_id, **reading
+            named, assigned, servers, _settings(config), _protection(security), group_id, **reading
         )
         return DStream(self, stream)
 

@@ -471,7 +471,7 @@ class DStream:
             timestamps=timestamps,
             bootstrap_servers=None if bootstrap_servers is None else _servers(bootstrap_servers),
             security=_protection(security),
-            config={name: _setting(given) for name, given in (config or {}).items()},
+            config=_settings(config),
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -634,6 +634,17 @@ def _of_one_batch(fn: object, operator: str) -> None:
 
 def _name_of(fn: object) -> str:
     return getattr(fn, "__qualname__", None) or type(fn).__name__
+
+
+def _settings(config: Mapping[str, str | float | bool] | None) -> dict[str, str]:
+    """As text, which is all that librdkafka takes. What was given is not shown: it may be a password."""
+    for name, value in (config or {}).items():
+        if not isinstance(value, str | int | float):
+            raise ConfigError(
+                f"config takes text, numbers and bools, found a value of type {type(value).__name__} for {name}; where "
+                "it comes from the environment, is the variable set there?"
+            )
+    return {name: _setting(value) for name, value in (config or {}).items()}
 
 
 def _setting(value: str | float | bool) -> str:

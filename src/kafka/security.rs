@@ -352,7 +352,7 @@ impl Pem {
             })?,
         };
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        if text.contains(marker) {
+        if text.contains(marker) && !text.contains(END_OF_LINE) {
             return Ok(text);
         }
         let found = found(&bytes, &text);
@@ -362,6 +362,8 @@ impl Pem {
 }
 
 const KEYSTORE: &str = "a Java keystore";
+const ONE_LINE: &str = "one line, in which the ends of lines are written as \\n";
+const END_OF_LINE: &str = "\\n";
 const BINARY: &str = "binary data (DER or PKCS#12)";
 
 /// What kind of file it is instead.
@@ -370,6 +372,7 @@ fn found(bytes: &[u8], text: &str) -> &'static str {
         [] => "nothing",
         [0xfe, 0xed, 0xfe, 0xed, ..] => KEYSTORE,
         [0x30, ..] => BINARY,
+        _ if text.contains(END_OF_LINE) => ONE_LINE,
         _ if text.contains(PRIVATE_KEY.0) => "only a private key",
         _ if text.contains(CERTIFICATE.0) => "only certificates",
         _ => "something else",
@@ -385,6 +388,7 @@ fn remedy(found: &str) -> &'static str {
         BINARY => {
             "convert it: openssl pkcs12 -in store.p12 -out store.pem, or openssl x509 -inform DER -in one.der -out one.pem"
         }
+        ONE_LINE => "put true ends of lines there: text.replace(\"\\\\n\", \"\\n\")",
         _ => {
             "PEM is text that begins with -----BEGIN; ca and certificate hold certificates, key the private key"
         }

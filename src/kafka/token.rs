@@ -163,7 +163,7 @@ impl Tokens {
         match (&state.issued, &state.failure) {
             (Some(_), _) => Ok(()),
             (None, Some(failure)) => Err(failure.clone()),
-            (None, None) => Err(Error::source(format!(
+            (None, None) => Err(Error::user(format!(
                 "expected a token within {} s, found that the function given to tm.Sasl.oauth() has not returned",
                 patience.as_secs()
             ))

@@ -5,10 +5,15 @@ Pinned are the essential parts of each text: what was expected and found, where,
 
 from __future__ import annotations
 
+import json
 import re
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +96,20 @@ def test_librdkafkas_own_settings_go_on_working(broker: SecuredBroker, kafka: Cl
     }  # fmt: skip
     out = kafka.create_topic()
     job(broker, "LOGIN", topic, None, out, config=config)
+    assert len(kafka.consume(out)) == 2
+
+
+def test_librdkafka_gets_tokens_by_itself_from_an_identity_provider(
+    broker: SecuredBroker, kafka: Clients, topic: str
+) -> None:
+    with identity_provider(broker) as address:
+        config = {
+            "security.protocol": "SASL_SSL", "ssl.ca.location": broker.ca, "https.ca.location": broker.ca,
+            "sasl.mechanism": "OAUTHBEARER", "sasl.oauthbearer.method": "oidc", "sasl.oauthbearer.client.id": "job",
+            "sasl.oauthbearer.client.secret": "secret", "sasl.oauthbearer.token.endpoint.url": address,
+        }  # fmt: skip
+        out = kafka.create_topic()
+        job(broker, "LOGIN", topic, None, out, config=config)
     assert len(kafka.consume(out)) == 2
 
 
@@ -316,6 +335,34 @@ def job(
     else:
         stream.to_kafka(out, format=tm.Raw())
     ctx.run()
+
+
+@contextmanager
+def identity_provider(broker: SecuredBroker) -> Iterator[str]:
+    """An address where a POST gets a token."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.dumps({"access_token": unsigned_token("alice", 600), "token_type": "Bearer"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*broker.client("broker"))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{server.server_address[1]}/token"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -99,6 +99,9 @@ def test_what_config_and_security_both_say_names_both() -> None:
         (lambda: tm.Tls(ca=7), "a file's path or PEM text, found int"),  # type: ignore[arg-type]
         (lambda: kafka(security={"sasl.password": PASSWORD}), "found a value of type dict; .* config="),
         (lambda: kafka(security=tm.Tls(ca="/nowhere/ca.pem")), '"/nowhere/ca.pem" cannot be read'),
+        (lambda: kafka(config={"sasl.password": None}), "found a value of type NoneType for sasl.password"),
+        (lambda: kafka(config={"sasl.password": PASSWORD.encode()}), "found a value of type bytes for sasl.password"),
+        (lambda: kafka(security=tm.Tls(ca="-----BEGIN CERTIFICATE-----\\nMII")), r"are written as .n"),
         (lambda: kafka(security=tm.Tls(key="client.key")), "needs a certificate, found a key alone"),
     ],
 )  # fmt: skip

@@ -36,6 +36,16 @@ const LOOKS: u32 = 30;
 pub(crate) struct Complaint {
     pub(crate) code: RDKafkaErrorCode,
     pub(crate) reason: String,
+    how: Told,
+}
+
+/// How librdkafka said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    AsError,
+    /// Of a broker that hangs up: no error, since one that is restarted does so too. It tells something only to who has
+    /// never come through.
+    InLog,
 }
 
 /// Without how long it took and in which state of librdkafka's own.
@@ -67,6 +77,10 @@ enum Refusal {
 }
 
 impl Complaint {
+    pub(crate) fn new(code: RDKafkaErrorCode, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into(), how: Told::AsError }
+    }
+
     /// The one that says more: that all brokers are down follows each reason why.
     pub(crate) fn keep(self, last: &mut Option<Self>) {
         if self.code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
@@ -74,21 +88,17 @@ impl Complaint {
         }
     }
 
-    /// What a line of librdkafka's log tells, where it is that a broker hangs up: librdkafka makes no error of it, since
-    /// one that is restarted does so too. To who has never come through it tells more.
+    /// What a line of librdkafka's log tells, where it is that a broker hangs up.
     pub(crate) fn of_log(facility: &str, text: &str) -> Option<Self> {
         let reason = text.split_once("]: ").map_or(text, |(_, reason)| reason).to_owned();
-        let complaint = Self { code: RDKafkaErrorCode::BrokerTransportFailure, reason };
-        (facility == "FAIL" && complaint.hangs_up()).then_some(complaint)
-    }
-
-    fn hangs_up(&self) -> bool {
-        self.reason.contains("Disconnected") && !self.reason.contains("handshake")
+        let hangs_up = reason.contains("Disconnected") && !reason.contains("handshake");
+        let code = RDKafkaErrorCode::BrokerTransportFailure;
+        (facility == "FAIL" && hangs_up).then_some(Self { code, reason, how: Told::InLog })
     }
 
     /// Whether waiting will not help, after an answer has been waited for for so long at once.
     fn is_refusal(&self, waited: Duration) -> bool {
-        let surely = if self.hangs_up() { FIRST_WAIT * 2 } else { FIRST_WAIT };
+        let surely = if self.how == Told::InLog { FIRST_WAIT * 2 } else { FIRST_WAIT };
         waited > surely && self.refusal().is_some()
     }
 
@@ -96,11 +106,11 @@ impl Complaint {
         let says = |text: &str| self.reason.contains(text);
         let is_tls =
             self.code == RDKafkaErrorCode::SSL || says("SSL handshake failed") || says("SSL routines");
+        let hung_up = self.how == Told::InLog;
         match self.code {
-            _ if self.hangs_up() && says("in state UP") => Some(Refusal::WantsLogin),
-            _ if self.hangs_up() && says("state APIVERSION_QUERY") && !says("ssl://") => {
-                Some(Refusal::SpeaksTls)
-            }
+            _ if hung_up && says("in state UP") => Some(Refusal::WantsLogin),
+            _ if hung_up && says("state APIVERSION_QUERY") && !says("ssl://") => Some(Refusal::SpeaksTls),
+            _ if hung_up => None,
             _ if says("connecting to a PLAINTEXT broker listener?") || says("wrong version number") => {
                 Some(Refusal::SpeaksPlain)
             }
@@ -334,7 +344,7 @@ mod tests {
     use super::*;
 
     fn complaint(code: RDKafkaErrorCode, reason: &str) -> Complaint {
-        Complaint { code, reason: reason.to_owned() }
+        Complaint::new(code, reason)
     }
 
     #[test]
@@ -342,16 +352,6 @@ mod tests {
         use RDKafkaErrorCode as Code;
         for (code, reason, expected) in [
             (Code::Authentication, "invalid credentials with SASL mechanism PLAIN", "check the user name"),
-            (
-                Code::BrokerTransportFailure,
-                "k:1/bootstrap: Disconnected: closed (after 1ms in state APIVERSION_QUERY)",
-                "security=tm.Tls()",
-            ),
-            (
-                Code::BrokerTransportFailure,
-                "ssl://k:1/bootstrap: Disconnected: closed (after 1ms in state UP)",
-                "security=tm.Sasl(...)",
-            ),
             (
                 Code::SSL,
                 "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?",
@@ -385,6 +385,17 @@ mod tests {
         let complaint = Complaint::of_log("FAIL", text).unwrap();
         assert!(complaint.reason.starts_with("k:1/bootstrap: Disconnected"), "{complaint}");
         assert!(!complaint.is_refusal(FIRST_WAIT * 2) && complaint.is_refusal(FIRST_WAIT * 4));
+        let help = |complaint: &Complaint| {
+            explain(complaint, ErrorKind::Source, "x", &Cluster::at("k:1")).unwrap().to_string()
+        };
+        assert!(help(&complaint).contains("security=tm.Sasl(...)"));
+        let open = Complaint::of_log("FAIL", &text.replace("UP", "APIVERSION_QUERY")).unwrap();
+        assert!(help(&open).contains("security=tm.Tls()"));
+        assert_eq!(
+            Complaint::new(complaint.code, &*complaint.reason).refusal(),
+            None,
+            "of a running job it is no news"
+        );
         assert_eq!(Complaint::of_log("FAIL", "[thrd:x]: x: Connection refused"), None);
         assert_eq!(Complaint::of_log("CONNECT", text), None);
     }

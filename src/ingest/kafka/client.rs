@@ -54,7 +54,7 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         log::info!(target: "tidemill::ingest::kafka", "{error}: {reason}");
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        Complaint { code, reason: reason.to_owned() }.keep(&mut self.complaint());
+        Complaint::new(code, reason).keep(&mut self.complaint());
     }
 }
 

@@ -155,7 +155,7 @@ impl Connection {
         });
         let metadata = metadata.map_err(|error| {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-            complaint.unwrap_or_else(|| Complaint { code, reason: error.to_string() })
+            complaint.unwrap_or_else(|| Complaint::new(code, error.to_string()))
         })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let partitions = found.and_then(|found| i32::try_from(found.partitions().len()).ok());
@@ -217,7 +217,7 @@ impl Connection {
             log::warn!("Kafka producer: {text}");
             // SAFETY: the event is alive.
             let code = unsafe { native::rd_kafka_event_error(event.ptr()) }.into();
-            Complaint { code, reason: text }.keep(&mut self.last_error);
+            Complaint::new(code, text).keep(&mut self.last_error);
         }
     }
 }

@@ -60,6 +60,8 @@ impl fmt::Display for Complaint {
 enum Refusal {
     /// The broker does not take the login.
     Login,
+    /// The identity provider that librdkafka asks gives no token.
+    NoToken,
     /// The broker's certificate is not believed.
     Certificate,
     /// The broker wants a certificate of the client's, or another one.
@@ -111,6 +113,7 @@ impl Complaint {
             _ if hung_up && says("in state UP") => Some(Refusal::WantsLogin),
             _ if hung_up && says("state APIVERSION_QUERY") && !says("ssl://") => Some(Refusal::SpeaksTls),
             _ if hung_up => None,
+            _ if says("Failed to acquire SASL OAUTHBEARER token") => Some(Refusal::NoToken),
             _ if says("connecting to a PLAINTEXT broker listener?") || says("wrong version number") => {
                 Some(Refusal::SpeaksPlain)
             }
@@ -194,6 +197,7 @@ fn said(refusal: Refusal, complaint: &Complaint) -> String {
             "the cluster wants a certificate of this client, and does not take what it was shown"
         }
         Refusal::OtherLogin => "the cluster does not take this kind of login at this port",
+        Refusal::NoToken => "no token can be had",
         Refusal::WantsLogin => {
             "expected an answer, found that the broker hangs up on a client without a login"
         }
@@ -215,6 +219,7 @@ fn advice(refusal: Refusal) -> &'static str {
         Refusal::OtherLogin => {
             "check the mechanism, and whether this port wants a login at all: tm.Sasl(...) is with one, tm.Tls() without"
         }
+        Refusal::NoToken => "check the token endpoint's address, and the client's id and secret",
         Refusal::WantsLogin => {
             "pass security=tm.Sasl(...), or name the port at which the cluster wants no login"
         }

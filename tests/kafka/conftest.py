@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from tests.kafka.broker import Broker
 from tests.kafka.clients import Clients
 from tests.kafka.jars import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from tests.kafka.secured import SecuredBroker
 
 ADDRESS = "TIDEMILL_TEST_KAFKA"
 Kind = TypeVar("Kind", bound=Broker)
@@ -39,6 +42,15 @@ def bootstrap_servers(
 def own_broker() -> Iterator[Broker]:
     """A broker for one test alone, which may kill it, pause it and start it again."""
     with broker_or_skip(Broker) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def secured() -> Iterator[SecuredBroker]:
+    """A broker for all tests of protected clusters; its first user starts it."""
+    from tests.kafka.secured import SecuredBroker  # only its tests need what it makes certificates by
+
+    with broker_or_skip(SecuredBroker) as broker:
         yield broker
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.kafka.clients import Clients
-from tests.kafka.conftest import broker_or_skip
 from tests.kafka.secured import KEY_PASSWORD, USERS, SecuredBroker, unsigned_token
 
 LIMIT_S = 240.0
@@ -90,22 +86,16 @@ print("finished")
 """
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[SecuredBroker]:
-    with broker_or_skip(SecuredBroker) as broker:
-        yield broker
-
-
-def test_no_byte_that_a_run_writes_holds_a_secret(tmp_path: Path, broker: SecuredBroker) -> None:
-    kafka = Clients(broker.bootstrap_servers)
+def test_no_byte_that_a_run_writes_holds_a_secret(tmp_path: Path, secured: SecuredBroker) -> None:
+    kafka = Clients(secured.bootstrap_servers)
     topic = kafka.create_topic()
     kafka.create_topic(name=f"{topic}-out")
     kafka.produce(topic, [b"1", b"2"])
     token = unsigned_token("alice", 3_600)
-    certificate, key = broker.client("locked")
+    certificate, key = secured.client("locked")
     secrets = {"PASSWORD": USERS["alice"], "WRONG": WRONG, "TOKEN": token, "KEY_PASSWORD": KEY_PASSWORD}
-    addresses = {name: broker.address(name) for name in broker.listeners}
-    places = {"TOPIC": topic, "CA": broker.ca, "CERTIFICATE": certificate, "KEY": key}
+    addresses = {name: secured.address(name) for name in secured.listeners}
+    places = {"TOPIC": topic, "CA": secured.ca, "CERTIFICATE": certificate, "KEY": key}
     (tmp_path / "work").mkdir()
     script = tmp_path / "job.py"
     script.write_text(JOB)

@@ -22,16 +22,14 @@ from confluent_kafka.admin._acl import AclOperation
 
 import tidemill as tm
 from tests.kafka.clients import Clients
-from tests.kafka.conftest import broker_or_skip
 from tests.kafka.secured import KEY_PASSWORD, USERS, SecuredBroker, unsigned_token
 
 SOON_S = 9.0  # below the ten seconds that a cluster is waited for, with much else to do on the machine
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[SecuredBroker]:
-    with broker_or_skip(SecuredBroker) as broker:
-        yield broker
+@pytest.fixture
+def broker(secured: SecuredBroker) -> SecuredBroker:
+    return secured
 
 
 @pytest.fixture
@@ -111,6 +109,8 @@ def test_librdkafka_gets_tokens_by_itself_from_an_identity_provider(
         out = kafka.create_topic()
         job(broker, "LOGIN", topic, None, out, config=config)
     assert len(kafka.consume(out)) == 2
+    with pytest.raises(tm.SourceError, match=r"no token can be had: .*check the token endpoint"):
+        job(broker, "LOGIN", topic, None, config=config)  # the identity provider is gone
 
 
 def test_a_host_that_is_not_in_the_certificate_can_be_insisted_on(
@@ -345,6 +345,7 @@ def identity_provider(broker: SecuredBroker) -> Iterator[str]:
         def do_POST(self) -> None:
             body = json.dumps({"access_token": unsigned_token("alice", 600), "token_type": "Bearer"}).encode()
             self.send_response(200)
+            self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -175,7 +175,8 @@ impl KafkaSink {
             return error;
         }
         let error = match code {
-            RDKafkaErrorCode::Fatal => self.fatal(&format!("{count} of {rows} rows are not written")),
+            // Of rows that it had taken before it ended, that it has thrown them away.
+            RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight => self.fatal(&format!("{count} of {rows} rows are not written")),
             RDKafkaErrorCode::MessageSizeTooLarge => self.too_large(first.bytes, partition),
             RDKafkaErrorCode::MessageTimedOut => Error::sink(format!(
                 "Kafka acknowledged nothing within delivery.timeout.ms: {count} of {rows} rows failed, the first for \

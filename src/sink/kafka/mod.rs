@@ -175,8 +175,7 @@ impl KafkaSink {
             return error;
         }
         let error = match code {
-            // Of rows that it had taken before it ended, that it has thrown them away.
-            RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight => self.fatal(&format!("{count} of {rows} rows are not written")),
+            code if has_ended(code) => self.fatal(&format!("{count} of {rows} rows are not written")),
             RDKafkaErrorCode::MessageSizeTooLarge => self.too_large(first.bytes, partition),
             RDKafkaErrorCode::MessageTimedOut => Error::sink(format!(
                 "Kafka acknowledged nothing within delivery.timeout.ms: {count} of {rows} rows failed, the first for \
@@ -347,6 +346,12 @@ impl Place {
             None => keyless(self.batch, row, self.partitions),
         }
     }
+}
+
+/// Whether a row failed since the producer has ended: before it was handed over, or thrown away after that.
+fn has_ended(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::Fatal | Code::PurgeQueue | Code::PurgeInflight)
 }
 
 fn send_each<'a>(

@@ -13,6 +13,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
+use crate::cancel::Cancel;
 use crate::driver::{
     Job, JobSink, JobSource, Limits, Listener, OpenWindows, Running, Stop, Trigger, Waited, start,
 };
@@ -87,6 +88,62 @@ pub struct Reading {
 }
 
 /// A job: what to do, and the run of it. Dropping it stops the run at once and waits for its threads.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+/// use arrow::datatypes::{DataType, Field, Schema};
+/// use tidemill::context::{Context, OpenSink, Reading, Settings};
+/// use tidemill::decode::{Format, OnBad};
+/// use tidemill::driver::{Limits, OpenWindows, Trigger};
+/// use tidemill::expr::Expression;
+/// use tidemill::ingest::{Source, scripted::ScriptedSource};
+/// use tidemill::plan::{Operator, SourceSpec};
+/// use tidemill::sink::table::{Keep, Table, TableSink};
+/// use tidemill::time::SystemClock;
+///
+/// let context = Context::new(Settings {
+///     name: "hot".to_owned(),
+///     trigger: Trigger::AvailableNow,
+///     executors: 1,
+///     threads: None,
+///     limits: Limits { max_records: 1_000_000, max_memory: 1 << 28 },
+///     max_state: 1 << 28,
+///     at_end: OpenWindows::Close,
+///     clock: Arc::new(SystemClock::new()),
+/// });
+///
+/// let source = ScriptedSource::new("readings");
+/// source.push(0, None, Some(br#"{"t": 20.5}"#), 0);
+/// source.push(0, None, Some(br#"{"t": 99.0}"#), 0);
+/// let spec = SourceSpec {
+///     name: "readings".to_owned(),
+///     format: Format::Json(Arc::new(Schema::new(vec![Field::new("t", DataType::Float64, true)]))),
+///     metadata: vec![],
+///     on_bad: OnBad::Fail,
+///     event_time: None,
+/// };
+/// let reading = Reading {
+///     open: Arc::new(move || Ok(Arc::new(source.clone()) as Arc<dyn Source>)),
+///     starting: None,
+///     ending: None,
+///     watermark: Duration::ZERO,
+///     idle_timeout: None,
+///     max_rate_per_partition: None,
+/// };
+/// let readings = context.source(spec, reading, None)?;
+/// let hot = context.add(Operator::Filter(Expression::sql("t > 90")), vec![readings], None)?;
+///
+/// let table = Table::new(Keep::All);
+/// let filled = table.clone();
+/// let open: OpenSink = Arc::new(move |_| Ok(Box::new(TableSink::new("hot", filled.clone()))));
+/// context.output(hot, open, None)?;
+///
+/// context.start(vec![])?;
+/// context.wait(None)?;
+/// assert_eq!(table.snapshot().num_rows(), 1);
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
 pub struct Context {
     settings: Settings,
     /// The plan grows on the script's thread while `explain` may be read from another.
@@ -424,8 +481,8 @@ impl Sink for Located {
         self.sink.name()
     }
 
-    fn open(&mut self, schema: &SchemaRef) -> Result<()> {
-        self.sink.open(schema).map_err(|error| self.locate(error))
+    fn open(&mut self, schema: &SchemaRef, cancel: &Cancel) -> Result<()> {
+        self.sink.open(schema, cancel).map_err(|error| self.locate(error))
     }
 
     fn deliver(&mut self, delivery: &Delivery) -> Result<()> {

@@ -60,6 +60,8 @@ pub struct Progress {
     pub input_rate: f64,
     /// Records a second that were worked off: those of the batch over the time from its map to its end.
     pub processing_rate: f64,
+    /// Records a second that back-pressure holds the next batches to; none where it does not.
+    pub rate_limit: Option<f64>,
     /// What was counted on the way.
     pub counts: Counts,
     /// What all batches since the start have counted, this one included.

@@ -41,7 +41,8 @@
 //! * **Rows and state move by value.** No operator can reach a source, a sink or the clock.
 //! * **The driver is a pure state machine**: events in, commands out. A thin loop performs the commands, so the same
 //!   driver runs in production and under a seeded simulation.
-//! * **Memory is bounded** by `max_memory`: what the clients read ahead, and the rows of all batches in flight.
+//! * **Memory is bounded** by `max_memory`: what the clients read ahead, the chunks at hand, and the rows of all
+//!   batches in flight.
 //! * **Imports go downwards only**, in the order of the list below; `tests/architecture.rs` holds the table.
 //!
 //! # Modules, bottom to top

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidemill._native import (
+    BackPressure,
     CheckpointError,
     ConfigError,
     DataError,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTO",
     "AggregatedStream",
+    "BackPressure",
     "Batch",
     "CheckpointError",
     "ConfigError",

@@ -11,6 +11,7 @@ from typing_extensions import disjoint_base
 
 __version__: Final[str]
 __all__ = [
+    "BackPressure",
     "Batch",
     "BatchIterator",
     "Bound",
@@ -120,6 +121,20 @@ class Trigger:
     def __ne__(self, other: object, /) -> bool: ...
 
 @final
+class BackPressure:
+    def __new__(
+        cls,
+        *,
+        proportional: float = 1.0,
+        integral: float = 0.2,
+        derivative: float = 0.0,
+        min_rate: float = 100.0,
+        initial_rate: float | None = None,
+    ) -> Self: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
 class Bound:
     @staticmethod
     def named(what: str, name: str) -> Bound: ...
@@ -158,6 +173,7 @@ class Context:
         threads: int | None,
         max_memory: str | int,
         max_state_bytes: str | int,
+        back_pressure: BackPressure | None,
         clock: ManualClock | None,
         dispatch: Callable[[Event], object],
     ) -> Self: ...
@@ -302,6 +318,8 @@ class Progress:
     def input_rows_per_second(self) -> float: ...
     @property
     def processed_rows_per_second(self) -> float: ...
+    @property
+    def rate_limit(self) -> float | None: ...
     @property
     def scheduling_delay(self) -> float: ...
     @property

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from tidemill.formats import Json, Raw
 
+BackPressure = _native.BackPressure
 ConfigError = _native.ConfigError
 Trigger = _native.Trigger
 
@@ -98,11 +99,13 @@ class StreamingContext:
         guarantee: ``"at_least_once"``, which None means too; ``"exactly_once"`` is not offered yet.
         executors: how many executors share the work, in this process; results never depend on it.
         threads: how many threads ingest, and how many reduce, of all executors together; by default one a core.
-        max_memory: what raw and decoded rows in flight may take: ``"25%"`` of the memory that the process may use,
-            ``"2GiB"``, or bytes.
+        max_memory: what the Kafka clients have read ahead, the chunks at hand (up to 4 MiB a partition) and the rows
+            of the batches in flight may take: ``"25%"`` of the memory that the process may use, ``"2GiB"``, or bytes.
+            One batch that needs more by itself fails the job with a `MemoryLimitError` that names partition and size.
         max_state_bytes: what keys, windows and detectors remember may take, in the same units; beyond it the job fails
             with a `MemoryLimitError` that names the operator, before the system kills the process.
-        backpressure: a batch takes what memory and the trigger's `max_records` allow; False is not offered yet.
+        backpressure: with an interval, batches that take longer than it are followed by smaller ones until the stream
+            keeps up: a `BackPressure` sets how. False lets each take all that memory and `max_records` allow.
         clock: a `tidemill.testing.ManualClock`, for tests.
 
     Raises:
@@ -130,10 +133,10 @@ class StreamingContext:
         threads: int | None = None,
         max_memory: str | int = "25%",
         max_state_bytes: str | int = "50%",
-        backpressure: bool = True,
+        backpressure: bool | BackPressure = True,
         clock: _native.ManualClock | None = None,
     ) -> None:
-        _refuse({"checkpoint": (checkpoint, None), "backpressure": (backpressure, True)})
+        _refuse({"checkpoint": (checkpoint, None)})
         if guarantee not in (None, "at_least_once"):
             _refuse({"guarantee": (guarantee, None)})
         self._impatience: threading.Timer | None = None
@@ -145,6 +148,7 @@ class StreamingContext:
             threads=threads,
             max_memory=max_memory,
             max_state_bytes=max_state_bytes,
+            back_pressure=_back_pressure(backpressure),
             clock=clock,
             dispatch=_Dispatcher(self._listeners),
         )
@@ -192,7 +196,7 @@ class StreamingContext:
             idle_timeout: a partition that has been read to its end for so long holds the watermark no more; None
                 for never.
             max_future: an event time further ahead of its batch is not believed: it moves no watermark and comes to no
-                window.
+                window. Streams that come together before a window need the same.
             starting: where reading starts: ``"earliest"``, ``"latest"``, ``"committed"`` (what the `group_id` has
                 committed), a ``datetime`` with a time zone (the first record at or after it), or an offset for every
                 partition: ``{0: 500, 1: 720}``, with several topics ``{("readings", 0): 500, ...}``. By default at the
@@ -598,6 +602,14 @@ def _abandon(native: weakref.ref[_native.Context]) -> None:
 
 def _script_name() -> str:
     return os.path.basename(sys.argv[0] if sys.argv else "") or "tidemill"
+
+
+def _back_pressure(setting: object) -> BackPressure | None:
+    if isinstance(setting, BackPressure):
+        return setting
+    if not isinstance(setting, bool):
+        raise ConfigError(f"backpressure: True, False or a BackPressure is expected, found {setting!r}")
+    return BackPressure() if setting else None
 
 
 def _trigger(batch_interval: Duration, trigger: Trigger | None) -> Trigger:

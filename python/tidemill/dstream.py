@@ -17,13 +17,10 @@ from tidemill.expressions import Expr
 from tidemill.formats import Json, Raw, SchemaLike, _schema
 from tidemill.grouping import GroupedStream, WindowedStream, _keys
 from tidemill.hints import no_attribute
+from tidemill.models import _name_of, _scorer
 from tidemill.security import Sasl, Tls, _protection
 from tidemill.sinks import AUTO, AutoType
 from tidemill.sources import _servers
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 ConfigError = _native.ConfigError
 SchemaError = _native.SchemaError
@@ -34,9 +31,6 @@ Duration = str | timedelta | float
 Rows = Any
 """What a function over batches returns: anything with the Arrow PyCapsule interface (a pyarrow, pandas or Polars table,
 a `Batch`), or a dict of columns (NumPy arrays, lists, Arrow arrays)."""
-
-_MORE_IS_LESS = ("score_samples", "decision_function")
-"""Methods of scikit-learn whose result is lower for what is more anomalous."""
 
 
 class _Context(Protocol):
@@ -187,8 +181,9 @@ class DStream:
         """Scores a model on one feature matrix for each partition of each batch, never a row at a time.
 
         Args:
-            model: a scikit-learn estimator, or any callable from a matrix of shape ``(rows, len(columns))`` to a
-                vector of shape ``(rows,)``.
+            model: a scikit-learn estimator; an ONNX model, as the path of its file or an
+                ``onnxruntime.InferenceSession``; a ``torch.nn.Module`` in evaluation mode; or any callable from a
+                matrix of shape ``(rows, len(columns))`` to a vector of shape ``(rows,)``.
             columns: the features, in the order of the matrix: numbers, booleans (0 and 1) or times (counted in their
                 unit since the epoch); null becomes NaN. An estimator that was fitted on a frame is given one, with the
                 names that it knows.
@@ -196,11 +191,13 @@ class DStream:
             into: the added column, float64.
             method: of an estimator; by default the first it has of ``score_samples`` and ``decision_function`` (both
                 with their sign turned, so that higher is more anomalous), ``predict_proba`` (of the second class)
-                and ``predict``. `explain` shows which it is.
+                and ``predict``. Of an ONNX model the name of its output; by default its only one, else
+                ``probabilities`` or ``scores``. Of a column for each of two classes the second counts, and no sign
+                is turned. `explain` shows which it is.
 
         Raises:
-            ConfigError: the model is none, a class, or was fitted on these columns in another order; or `columns` or
-                `dtype` is not one of those above.
+            ConfigError: the model is none, a class, was fitted on these columns in another order, or takes another
+                number of features or another `dtype`; or `columns` or `dtype` is not one of those above.
             SchemaError: at start, where a column is missing or cannot be in a matrix.
 
         >>> import numpy as np
@@ -220,12 +217,12 @@ class DStream:
             raise ConfigError("score() needs at least one column, found none; name the model's features")
         if dtype not in ("float32", "float64"):
             raise ConfigError(f'score() takes dtype="float32" or "float64", found {dtype!r}')
-        label, predict = _scorer(model, method, names)
+        scorer = _scorer(model, method, names, dtype)
 
         def call(batch: Batch) -> Rows:
-            return {into: _vector(predict(batch.to_numpy(names, dtype)), batch.num_rows, label)}
+            return {into: scorer(batch.to_numpy(names, dtype))}
 
-        return self._map(call, f"score({label})", adds={into: "float64"}, reads=names)
+        return self._map(call, f"score({scorer.label})", adds={into: "float64"}, reads=names)
 
     # -- aggregates ---------------------------------------------------------------------------------------------
 
@@ -632,10 +629,6 @@ def _of_one_batch(fn: object, operator: str) -> None:
         ) from None
 
 
-def _name_of(fn: object) -> str:
-    return getattr(fn, "__qualname__", None) or type(fn).__name__
-
-
 def _settings(config: Mapping[str, str | float | bool] | None) -> dict[str, str]:
     """As text, which is all that librdkafka takes. What was given is not shown: it may be a password."""
     for name, value in (config or {}).items():
@@ -649,61 +642,3 @@ def _settings(config: Mapping[str, str | float | bool] | None) -> dict[str, str]
 
 def _setting(value: str | float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _scorer(
-    model: object, method: str | None, columns: list[str]
-) -> tuple[str, Callable[[npt.NDArray[Any]], Any]]:
-    """What `explain` shows, and the function from matrix to scores."""
-    if inspect.isclass(model):
-        fitted = f"{model.__name__}().fit(...)"
-        raise ConfigError(
-            f"score() takes a model, found the class {model.__name__}; pass one that is fitted: {fitted}"
-        )
-    name = type(model).__name__
-    candidates = [method] if method else [*_MORE_IS_LESS, "predict_proba", "predict"]
-    found = next((one for one in candidates if callable(getattr(model, one, None))), None)
-    if found is None:
-        if method is None and callable(model):
-            return _name_of(model), model
-        raise ConfigError(f"{name} has no method {' or '.join(candidates)}; pass an estimator or a callable")
-    method_of: Callable[[Any], Any] = getattr(model, found)
-    named = _named_as_fitted(model, columns)
-
-    def call(matrix: npt.NDArray[Any]) -> Any:
-        return method_of(named(matrix))
-
-    if found in _MORE_IS_LESS:
-        return f"-{name}.{found}", lambda matrix: -call(matrix)
-    if found == "predict_proba":
-        return f"{name}.{found}[:, 1]", lambda matrix: call(matrix)[:, 1]
-    return f"{name}.{found}", call
-
-
-def _named_as_fitted(model: object, columns: list[str]) -> Callable[[npt.NDArray[Any]], Any]:
-    """The matrix as a frame with the names that an estimator was fitted on: without them scikit-learn warns."""
-    fitted = [str(name) for name in getattr(model, "feature_names_in_", ())]
-    if sorted(fitted) == sorted(columns) and fitted != columns:
-        raise ConfigError(
-            f"score() takes the columns in the order that {type(model).__name__} was fitted on, {fitted}; "
-            f"found {columns}"
-        )
-    if len(fitted) != len(columns):  # none, or so many that the estimator itself will say what is wrong
-        return lambda matrix: matrix
-    try:
-        import pandas as pd
-    except ImportError:  # fitted on a frame of another library
-        return lambda matrix: matrix
-    return lambda matrix: pd.DataFrame(matrix, columns=fitted, copy=False)
-
-
-def _vector(scores: Any, rows: int, label: str) -> npt.NDArray[np.float64]:
-    """The scores as one float64 a row."""
-    import numpy as np
-
-    vector = np.asarray(scores, dtype="float64")
-    if vector.shape not in ((rows,), (rows, 1)):
-        raise SchemaError(
-            f"{label} must give one score a row, shape ({rows},); found the shape {vector.shape}"
-        )
-    return vector.reshape(rows)

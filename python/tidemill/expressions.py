@@ -327,6 +327,12 @@ class Expr(_native.Expr):
     def sum(self) -> Expr:
         """The sum over a group's rows; null where all are null. A sum of integers that overflows fails the batch.
 
+        Integers, decimals and durations are summed exactly. Floats are added one after the other, in an order that
+        threads and executors do not change: the same batches give the same bits. Each addition rounds, so that a sum of
+        `n` floats is off by at most `n` · 2⁻⁵³ of the sum of their *magnitudes* (in practice about √n · 2⁻⁵³), however
+        small the sum itself is, and batches cut otherwise may give another within that bound. Where large values cancel
+        each other and the rest matters, cast them to a decimal first.
+
         >>> from tidemill import col
         >>> col("x").sum()
         <Expr sum(x)>
@@ -334,7 +340,11 @@ class Expr(_native.Expr):
         return aggregate("sum", self)
 
     def mean(self) -> Expr:
-        """The mean over a group's rows, float64.
+        """The mean over a group's rows; null where all are null.
+
+        Of numbers it is a float64: of integers and decimals the one nearest to the exact mean, of floats their sum, for
+        whose rounding see :meth:`sum`, divided by their count. Of durations and timestamps it is one too, in the same
+        unit, rounded towards zero as in Polars.
 
         >>> from tidemill import col
         >>> col("x").mean()
@@ -424,7 +434,10 @@ class Expr(_native.Expr):
         return aggregate("last", self)
 
     def approx_distinct(self) -> Expr:
-        """About how many different values a group has (HyperLogLog, about 1 % off).
+        """About how many different values a group has.
+
+        Exact up to 256, and from there by HyperLogLog: about 1 % off. A group takes 8 bytes a value up to 2 KiB, then
+        16 KiB. The result depends on the values alone, not on their order or on batches.
 
         >>> from tidemill import col
         >>> col("x").approx_distinct()
@@ -916,7 +929,8 @@ def count(column: str | Expr | None = None) -> Expr:
 def aggregate(name: str, *arguments: Expr | Literal) -> Expr:
     """Any aggregate function by its name: ``"corr"``, ``"median"``, ``"bool_and"``, ``"approx_median"`` and so on.
 
-    In windows, those whose state can be kept and merged may be used; the error of another lists them.
+    In windows, those whose state can be kept and merged may be used; the error of another lists them. The median of
+    integers is a float64, and that of decimals a decimal with one more digit behind the point, so that it is exact.
 
     >>> import tidemill as tm
     >>> tm.aggregate("corr", tm.col("load"), tm.col("heat"))

@@ -109,6 +109,9 @@ class WindowedStream(_HalfSentence):
     def group_by(self, *keys: str | Expr | Sequence[str | Expr], **named: Expr) -> GroupedWindows:
         """The rows of each window by key.
 
+        A key is remembered until its window has left. ``count``, ``sum`` and ``max`` of int64 by an int64 take 76 to
+        144 bytes a key and window (of sliding ones, a key and pane), of which the key and the three values are 32.
+
         Args:
             keys: columns, or expressions with a name, one by one or as a list; none makes one group of all rows of a
                 window. They may be of any type but maps and intervals, lists and structs too. Null is a key of its own,

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt32Array, new_empty_array};
 use arrow::compute::{concat, take, take_arrays};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Field, FieldRef, Schema,
+};
 use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_expr::type_coercion::functions::fields_with_udf;
 use datafusion_expr::{AggregateUDF, EmitTo, GroupsAccumulator};
@@ -21,7 +23,7 @@ use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctio
 use datafusion_physical_expr::expressions::{Column, Literal};
 
 use crate::aggregate::collect::{Keep, computed, needs_all_values};
-use crate::aggregate::column::{argument, canonical, check, check_slots, retyped};
+use crate::aggregate::column::{argument, check, check_slots};
 use crate::aggregate::log::{NOWHERE, Numbered, Numbering, Rows, nulls};
 use crate::aggregate::quantile;
 use crate::aggregate::{Accumulator, Call, Function, Scope, unknown};
@@ -38,7 +40,6 @@ enum State {
 /// The functions, each with the name that DataFusion knows it by.
 const FUNCTIONS: &[(&str, &str, State)] = &[
     ("any_value", "any_value", State::Faithful),
-    ("approx_distinct", "approx_distinct", State::Faithful),
     ("approx_median", "approx_median", State::Faithful),
     ("approx_percentile_cont", "approx_percentile_cont", State::Faithful),
     ("approx_percentile_cont_with_weight", "approx_percentile_cont_with_weight", State::Faithful),
@@ -48,23 +49,10 @@ const FUNCTIONS: &[(&str, &str, State)] = &[
     ("bit_xor", "bit_xor", State::Faithful),
     ("bool_and", "bool_and", State::Faithful),
     ("bool_or", "bool_or", State::Faithful),
-    ("corr", "corr", State::Faithful),
-    ("covar", "covar_samp", State::Faithful),
-    ("covar_pop", "covar_pop", State::Faithful),
-    ("covar_samp", "covar_samp", State::Faithful),
     ("median", "median", State::Faithful),
     ("nth_value", "nth_value", State::OfABatch),
     ("percentile_cont", "percentile_cont", State::Faithful),
     ("quantile_cont", "percentile_cont", State::Faithful),
-    ("regr_avgx", "regr_avgx", State::Faithful),
-    ("regr_avgy", "regr_avgy", State::Faithful),
-    ("regr_count", "regr_count", State::Faithful),
-    ("regr_intercept", "regr_intercept", State::Faithful),
-    ("regr_r2", "regr_r2", State::Faithful),
-    ("regr_slope", "regr_slope", State::Faithful),
-    ("regr_sxx", "regr_sxx", State::Faithful),
-    ("regr_sxy", "regr_sxy", State::Faithful),
-    ("regr_syy", "regr_syy", State::Faithful),
     ("string_agg", "string_agg", State::Faithful),
 ];
 
@@ -90,21 +78,44 @@ pub(super) fn merged(call: &Call<'_>) -> Result<Arc<dyn Function>> {
     let all = all_default_aggregate_functions();
     let function = all.into_iter().find(|function| function.name() == *inner);
     let function = function.ok_or_else(|| unknown(call.name))?;
-    let arguments: Vec<Field> = call.arguments.iter().map(|field| hashable(inner, field)).collect();
-    let bound = Bound::new(call, &arguments, function).map_err(|error| misfit(call, error))?;
+    let bound = Bound::new(call, &taken(call)?, function).map_err(|error| misfit(call, error))?;
     let own = if QUANTILES.contains(inner) { quantile::function(&bound.field, call.literals) } else { None };
     Ok(own.unwrap_or_else(|| Arc::new(bound)))
 }
 
-/// DataFusion hashes no floats for `approx_distinct`; their bits are as distinct, once there is one NaN.
-fn hashable(function: &str, field: &Field) -> Field {
-    let bits = match field.data_type() {
-        DataType::Float16 => DataType::UInt16,
-        DataType::Float32 => DataType::UInt32,
-        DataType::Float64 => DataType::UInt64,
-        _ => return field.clone(),
+/// The arguments as the function takes them: the mean of two decimals has one digit more than they, which DataFusion's
+/// median would drop.
+fn taken(call: &Call<'_>) -> Result<Vec<Field>> {
+    let wider = |field: &Field| {
+        if call.name != "median" || !field.data_type().is_decimal() {
+            return Ok(field.clone());
+        }
+        let wider = one_digit_more(field.data_type()).ok_or_else(|| {
+            call.misfit("one column of numbers, of decimals those of at most 75 digits")
+                .help("cast it to float64, or to a decimal of fewer digits, first")
+        })?;
+        Ok(field.clone().with_data_type(wider))
     };
-    if function == "approx_distinct" { field.clone().with_data_type(bits) } else { field.clone() }
+    call.arguments.iter().map(wider).collect()
+}
+
+/// The decimal type with a further digit behind the point; none where there is no such type.
+fn one_digit_more(data_type: &DataType) -> Option<DataType> {
+    match *data_type {
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale)
+            if precision < DECIMAL128_MAX_PRECISION =>
+        {
+            Some(DataType::Decimal128(precision + 1, scale + 1))
+        }
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale)
+            if precision < DECIMAL256_MAX_PRECISION =>
+        {
+            Some(DataType::Decimal256(precision + 1, scale + 1))
+        }
+        _ => None,
+    }
 }
 
 fn not_windowed(name: &str) -> Error {
@@ -124,7 +135,6 @@ fn misfit(call: &Call<'_>, error: DataFusionError) -> Error {
 pub(super) fn takes(name: &str) -> &'static str {
     match name {
         "any_value" => "one column",
-        "approx_distinct" => "one column of numbers, times, text or bytes",
         "approx_percentile_cont" | "approx_quantile" | "percentile_cont" | "quantile_cont" => {
             "one column of numbers, and a constant from 0 to 1"
         }
@@ -157,13 +167,9 @@ struct Bound {
 }
 
 impl Bound {
-    fn new(
-        call: &Call<'_>,
-        hashable: &[Field],
-        function: Arc<AggregateUDF>,
-    ) -> Result<Self, DataFusionError> {
+    fn new(call: &Call<'_>, taken: &[Field], function: Arc<AggregateUDF>) -> Result<Self, DataFusionError> {
         let literals = call.literals.iter().map(|value| Field::new("literal", value.data_type(), true));
-        let fields: Vec<FieldRef> = hashable.iter().cloned().chain(literals).map(Arc::new).collect();
+        let fields: Vec<FieldRef> = taken.iter().cloned().chain(literals).map(Arc::new).collect();
         let types: Vec<DataType> = fields_with_udf(&fields, function.as_ref())?
             .iter()
             .map(|field| field.data_type().clone())
@@ -242,7 +248,7 @@ impl Function for Bound {
     }
 
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
-        // The state of nothing is nulls: what DataFusion gives for it is 16 KiB for some functions.
+        // The state of nothing is nulls, whatever DataFusion gives for it: one row serves all slots.
         let none = nulls(self.state.iter().map(Field::data_type));
         Ok(Box::new(Merged {
             function: self.clone(),
@@ -257,12 +263,7 @@ impl Bound {
     fn arguments(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
         let plain =
             self.arguments.iter().enumerate().map(|(index, data_type)| argument(columns, index, data_type));
-        let taken = plain.zip(&self.columns).map(|(column, data_type)| {
-            let column = column?;
-            let is_bits = column.data_type().is_floating() && data_type.is_unsigned_integer();
-            if is_bits { retyped(canonical(&column), data_type) } else { argument(&[column], 0, data_type) }
-        });
-        taken.collect()
+        plain.zip(&self.columns).map(|(column, data_type)| argument(&[column?], 0, data_type)).collect()
     }
 
     /// The states in the types that were announced: nested fields differ in their names at times.

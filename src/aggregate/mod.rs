@@ -15,6 +15,7 @@
 //! | [`extremum`] | min, max | the value |
 //! | [`position`] | first, last | the value and its order |
 //! | [`top_k`] | `top_k` | the values, the largest first |
+//! | [`distinct`] | `approx_distinct` | few hashes, or a `HyperLogLog` |
 //! | [`quantile`] | `approx_quantile`, `approx_median` | a t-digest, and the values that are not in it yet |
 //! | [`collect`] | collect; what needs all values: median, `distinct` | the values, in order of arrival |
 //! | [`datafusion`] | every other one of DataFusion | as DataFusion says |
@@ -26,12 +27,15 @@ mod collect;
 mod column;
 mod count;
 mod datafusion;
+mod distinct;
 mod extremum;
 mod log;
 mod mean;
 mod moments;
+mod pairs;
 mod position;
 mod quantile;
+mod sketches;
 mod sum;
 mod top_k;
 
@@ -154,6 +158,7 @@ const OWN: &[(&str, &[&str])] = &[
     ("first", &["first", "first_value"]),
     ("last", &["last", "last_value"]),
     ("top_k", &["top_k"]),
+    ("approx_distinct", &["approx_distinct"]),
     ("collect", &["collect", "array_agg"]),
 ];
 
@@ -228,10 +233,10 @@ fn function(call: &Call<'_>) -> Result<Arc<dyn Function>> {
     {
         return Ok(function);
     }
-    match own_name(call.name) {
-        None => datafusion::function(call),
-        Some(_) => plain_function(call),
+    if own_name(call.name).is_some() {
+        return plain_function(call);
     }
+    pairs::function(call).unwrap_or_else(|| datafusion::function(call))
 }
 
 /// The function as its own file has it, whatever `distinct` says.
@@ -244,6 +249,7 @@ fn plain_function(call: &Call<'_>) -> Result<Arc<dyn Function>> {
         Some("var" | "var_pop" | "stddev" | "stddev_pop") => moments::function(call),
         Some("first" | "last") => position::function(call),
         Some("top_k") => top_k::function(call),
+        Some("approx_distinct") => distinct::function(call),
         Some("collect") => collect::function(call),
         _ => datafusion::merged(call),
     }
@@ -262,7 +268,7 @@ fn own_name(name: &str) -> Option<&'static str> {
 /// ```
 pub fn names() -> Vec<&'static str> {
     let own = OWN.iter().flat_map(|(_, names)| names.iter().copied());
-    let mut names: Vec<&'static str> = own.chain(datafusion::names()).collect();
+    let mut names: Vec<&'static str> = own.chain(pairs::names()).chain(datafusion::names()).collect();
     names.sort_unstable();
     names.dedup();
     names
@@ -298,6 +304,8 @@ impl Call<'_> {
             [argument] if argument.data_type() == &DataType::Boolean && takes.contains("number") => {
                 error.help("cast it first: .cast(\"int64\") makes 1 of true and 0 of false")
             }
+            [argument] if argument.data_type().is_temporal() && takes.contains("timestamps") => error
+                .help("cast it first: .cast(\"timestamp[ms]\") of a date, .cast(\"int64\") of a time of day"),
             _ => error,
         }
     }

@@ -16,6 +16,7 @@ use datafusion_common::ScalarValue;
 use datafusion_functions_aggregate_common::tdigest::{Centroid, DEFAULT_MAX_SIZE, TDigest};
 
 use crate::aggregate::column::{argument, bytes_of, check, check_slots, each, primitive};
+use crate::aggregate::sketches::{Sketch, Sketches};
 use crate::aggregate::{Accumulator, Function};
 use crate::error::{Error, Result};
 
@@ -63,7 +64,7 @@ impl Function for Quantile {
     }
 
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Sketches { function: self.clone(), slots: Vec::new(), heap: 0 }))
+        Ok(Box::new(Quantiles { function: self.clone(), slots: Sketches::new() }))
     }
 }
 
@@ -73,7 +74,7 @@ fn item() -> FieldRef {
 
 /// What is known of the values of one slot.
 #[derive(Clone, Debug, Default)]
-struct Sketch {
+struct Held {
     /// Of all values but those that wait; none of few values. Boxed, since most slots of many have few.
     digest: Option<Box<TDigest>>,
     /// Fewer than [`WAITING`], in order of arrival.
@@ -81,7 +82,7 @@ struct Sketch {
     nans: i64,
 }
 
-impl Sketch {
+impl Held {
     #[inline]
     fn add(&mut self, value: f64, size: usize) {
         if value.is_nan() {
@@ -135,8 +136,9 @@ impl Sketch {
             _ => (self.nans > 0).then_some(f64::NAN),
         }
     }
+}
 
-    /// The bytes on the heap.
+impl Sketch for Held {
     fn heap(&self) -> usize {
         bytes_of(&self.waiting) + self.digest.as_ref().map_or(0, |digest| digest.size())
     }
@@ -164,65 +166,49 @@ fn whole(sorted: &[f64], size: usize) -> Option<TDigest> {
 }
 
 #[derive(Debug)]
-struct Sketches {
+struct Quantiles {
     function: Quantile,
-    slots: Vec<Sketch>,
-    /// The bytes of all sketches on the heap; counted as they change, since there may be very many.
-    heap: usize,
+    slots: Sketches<Held>,
 }
 
-impl Sketches {
-    /// Lets a slot's sketch be changed, and counts its bytes.
-    #[inline]
-    fn change(&mut self, slot: usize, change: impl FnOnce(&mut Sketch, usize)) {
-        if let Some(sketch) = self.slots.get_mut(slot) {
-            let before = sketch.heap();
-            change(sketch, self.function.size);
-            self.heap = self.heap + sketch.heap() - before;
-        }
-    }
-
-    fn of<'a>(&'a self, slots: &'a [u32]) -> impl Iterator<Item = &'a Sketch> + Clone {
-        slots.iter().filter_map(|slot| self.slots.get(*slot as usize))
-    }
-}
-
-impl Accumulator for Sketches {
+impl Accumulator for Quantiles {
     fn grow(&mut self, slots: usize) {
-        self.slots.resize(slots.max(self.slots.len()), Sketch::default());
+        self.slots.grow(slots);
     }
 
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
         check(slots, arguments, self.slots.len())?;
         let values = primitive::<Float64Type>(arguments, 0, &DataType::Float64)?;
-        each(slots, &values, |slot, value| self.change(slot, |sketch, size| sketch.add(value, size)));
+        let size = self.function.size;
+        each(slots, &values, |slot, value| self.slots.change(slot, |sketch| sketch.add(value, size)));
         Ok(())
     }
 
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
         check(slots, state, self.slots.len())?;
-        let states = States::new(state, self.function.size)?;
+        let size = self.function.size;
+        let states = States::new(state, size)?;
         for (row, slot) in slots.iter().enumerate() {
             let other = states.sketch(row)?;
-            self.change(*slot as usize, |sketch, size| sketch.merge(other, size));
+            self.slots.change(*slot as usize, |sketch| sketch.merge(other, size));
         }
         Ok(())
     }
 
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         check_slots(slots, self.slots.len())?;
-        let digests = || self.of(slots).map(|sketch| sketch.digest.as_deref());
+        let digests = || self.slots.of(slots).map(|sketch| sketch.digest.as_deref());
         let centroids = |digest: Option<&TDigest>| digest.map(|digest| digest.centroids().to_vec());
         let centroids = || digests().map(move |digest| centroids(digest).unwrap_or_default());
         let min: Float64Array = digests().map(|digest| digest.map(TDigest::min)).collect();
         let max: Float64Array = digests().map(|digest| digest.map(TDigest::max)).collect();
-        let nans: Int64Array = self.of(slots).map(|sketch| Some(sketch.nans)).collect();
+        let nans: Int64Array = self.slots.of(slots).map(|sketch| Some(sketch.nans)).collect();
         Ok(vec![
             lists(centroids().map(|all| all.iter().map(Centroid::mean).collect::<Vec<_>>()))?,
             lists(centroids().map(|all| all.iter().map(Centroid::weight).collect::<Vec<_>>()))?,
             Arc::new(min),
             Arc::new(max),
-            lists(self.of(slots).map(|sketch| &sketch.waiting))?,
+            lists(self.slots.of(slots).map(|sketch| &sketch.waiting))?,
             Arc::new(nans),
         ])
     }
@@ -230,12 +216,12 @@ impl Accumulator for Sketches {
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
         check_slots(slots, self.slots.len())?;
         let Quantile { part, size, field } = &self.function;
-        let found: Float64Array = self.of(slots).map(|sketch| sketch.quantile(*part, *size)).collect();
+        let found: Float64Array = self.slots.of(slots).map(|sketch| sketch.quantile(*part, *size)).collect();
         Ok(cast(&found, field.data_type())?)
     }
 
     fn bytes(&self) -> usize {
-        bytes_of(&self.slots) + self.heap
+        self.slots.bytes()
     }
 }
 
@@ -280,11 +266,11 @@ impl States {
         })
     }
 
-    fn sketch(&self, row: usize) -> Result<Sketch> {
+    fn sketch(&self, row: usize) -> Result<Held> {
         let (means, weights) = (floats(&self.means, row), floats(&self.weights, row));
         let nans = if self.nans.is_valid(row) { self.nans.value(row) } else { 0 };
         let digest = if means.is_empty() { None } else { Some(self.digest(row, &means, &weights)?) };
-        Ok(Sketch { digest: digest.map(Box::new), waiting: floats(&self.waiting, row), nans })
+        Ok(Held { digest: digest.map(Box::new), waiting: floats(&self.waiting, row), nans })
     }
 
     fn digest(&self, row: usize, means: &[f64], weights: &[f64]) -> Result<TDigest> {

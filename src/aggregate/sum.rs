@@ -3,9 +3,10 @@
 //! It deliberately corrects no rounding (no Kahan): the caller fixes the order, and so the bits.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray};
+use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, DecimalType, Field, Float64Type, Int64Type,
     UInt64Type,
@@ -52,22 +53,31 @@ impl Function for Sum {
     }
 
     fn state_fields(&self) -> Vec<Field> {
-        vec![Field::new("sum", self.0.data_type().clone(), true)]
+        vec![Field::new("sum", summed_in(self.0.data_type()), true)]
     }
 
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         let data_type = self.0.data_type().clone();
         Ok(match data_type {
-            DataType::UInt64 => Box::new(Sums::<UInt64Type>::new(data_type)),
-            DataType::Float64 => Box::new(Sums::<Float64Type>::new(data_type)),
-            DataType::Decimal128(..) => Box::new(Sums::<Decimal128Type>::new(data_type)),
-            _ => Box::new(Sums::<Int64Type>::new(data_type)),
+            DataType::UInt64 => Box::new(Sums::<UInt64Type, Decimal128Type>::new(data_type)),
+            DataType::Float64 => Box::new(Sums::<Float64Type, Float64Type>::new(data_type)),
+            DataType::Decimal128(..) => Box::new(Sums::<Decimal128Type, Decimal128Type>::new(data_type)),
+            _ => Box::new(Sums::<Int64Type, Decimal128Type>::new(data_type)),
         })
     }
 }
 
+/// The type in which a sum of this type is held: integers so wide that what is on the way to a sum which fits never
+/// fails it, in whatever order its terms come.
+fn summed_in(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Float64 | DataType::Decimal128(..) => data_type.clone(),
+        _ => DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0),
+    }
+}
+
 /// A number that sums are made of.
-trait Term: Copy + fmt::Debug + Send {
+pub(super) trait Term: Copy + fmt::Debug + Send {
     /// What changes no sum.
     const NOTHING: Self;
 
@@ -75,20 +85,14 @@ trait Term: Copy + fmt::Debug + Send {
     fn plus(self, other: Self) -> (Self, bool);
 }
 
-macro_rules! integer_terms {
-    ($($type:ty),*) => {$(
-        impl Term for $type {
-            const NOTHING: Self = 0;
+impl Term for i128 {
+    const NOTHING: Self = 0;
 
-            #[inline]
-            fn plus(self, other: Self) -> (Self, bool) {
-                self.overflowing_add(other)
-            }
-        }
-    )*};
+    #[inline]
+    fn plus(self, other: Self) -> (Self, bool) {
+        self.overflowing_add(other)
+    }
 }
-
-integer_terms!(i64, u64, i128);
 
 impl Term for f64 {
     /// Added to it, -0.0 stays -0.0.
@@ -100,26 +104,33 @@ impl Term for f64 {
     }
 }
 
+/// Sums of values of type `V`, held as type `T`.
 #[derive(Debug)]
-struct Sums<T: ArrowPrimitiveType> {
+struct Sums<V, T: ArrowPrimitiveType> {
     data_type: DataType,
     totals: Vec<T::Native>,
     /// Whether there was any term; a sum of nothing is null.
     is_set: Vec<bool>,
+    values: PhantomData<fn() -> V>,
 }
 
-impl<T: ArrowPrimitiveType<Native: Term>> Sums<T> {
+impl<V, T: ArrowPrimitiveType<Native: Term>> Sums<V, T> {
     fn new(data_type: DataType) -> Self {
-        Self { data_type, totals: Vec::new(), is_set: Vec::new() }
+        Self { data_type, totals: Vec::new(), is_set: Vec::new(), values: PhantomData }
     }
 
-    fn add(&mut self, slots: &[u32], terms: &[ArrayRef]) -> Result<()> {
+    fn add<A: ArrowPrimitiveType<Native: Into<T::Native>>>(
+        &mut self,
+        slots: &[u32],
+        terms: &[ArrayRef],
+        data_type: &DataType,
+    ) -> Result<()> {
         check(slots, terms, self.totals.len())?;
-        let terms = primitive::<T>(terms, 0, &self.data_type)?;
+        let terms = primitive::<A>(terms, 0, data_type)?;
         let mut overflows = false;
         each(slots, &terms, |slot, term| {
             if let (Some(sum), Some(is_set)) = (self.totals.get_mut(slot), self.is_set.get_mut(slot)) {
-                let (total, overflow) = sum.plus(term);
+                let (total, overflow) = sum.plus(term.into());
                 *sum = total;
                 *is_set = true;
                 overflows |= overflow;
@@ -134,7 +145,11 @@ fn overflow(data_type: &DataType) -> Error {
         .help("cast the column to float64, or integers to decimal(38, 0), before it is summed")
 }
 
-impl<T: ArrowPrimitiveType<Native: Term> + fmt::Debug> Accumulator for Sums<T> {
+impl<V, T> Accumulator for Sums<V, T>
+where
+    V: ArrowPrimitiveType<Native: Into<T::Native>> + fmt::Debug,
+    T: ArrowPrimitiveType<Native: Term> + fmt::Debug,
+{
     fn grow(&mut self, slots: usize) {
         let slots = slots.max(self.totals.len());
         self.totals.resize(slots, T::Native::NOTHING);
@@ -142,33 +157,46 @@ impl<T: ArrowPrimitiveType<Native: Term> + fmt::Debug> Accumulator for Sums<T> {
     }
 
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
-        self.add(slots, arguments)
+        let data_type = self.data_type.clone();
+        self.add::<V>(slots, arguments, &data_type)
     }
 
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
-        self.add(slots, state)
+        self.add::<T>(slots, state, &summed_in(&self.data_type))
     }
 
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         check_slots(slots, self.totals.len())?;
         let sums = gathered(&self.totals, slots);
         let sums = PrimitiveArray::<T>::new(sums.into(), Some(validity(&self.is_set, slots)));
-        Ok(vec![retyped(Arc::new(sums), &self.data_type)?])
+        Ok(vec![retyped(Arc::new(sums), &summed_in(&self.data_type))?])
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        let sums = self.state(slots)?.swap_remove(0);
-        if let DataType::Decimal128(precision, scale) = self.data_type {
-            let sums = primitive::<Decimal128Type>(std::slice::from_ref(&sums), 0, &self.data_type)?;
-            let fits = |sum| Decimal128Type::validate_decimal_precision(sum, precision, scale).is_ok();
-            if !sums.iter().flatten().all(fits) {
-                return Err(overflow(&self.data_type));
-            }
-        }
-        Ok(sums)
+        fitted(&self.state(slots)?.swap_remove(0), &self.data_type)
     }
 
     fn bytes(&self) -> usize {
         bytes_of(&self.totals) + bytes_of(&self.is_set)
+    }
+}
+
+/// Sums as the type in which they are given; an error where one does not fit.
+fn fitted(sums: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
+    let Some(wide) = sums.as_primitive_opt::<Decimal128Type>() else { return Ok(Arc::clone(sums)) };
+    let too_large = |_| overflow(data_type);
+    match data_type {
+        DataType::Decimal128(precision, scale) => {
+            let check = |sum| Decimal128Type::validate_decimal_precision(sum, *precision, *scale);
+            wide.iter().flatten().try_for_each(check).map_err(|_| overflow(data_type))?;
+            Ok(Arc::clone(sums))
+        }
+        DataType::UInt64 => {
+            Ok(Arc::new(wide.try_unary::<_, UInt64Type, _>(u64::try_from).map_err(too_large)?))
+        }
+        _ => {
+            let narrow = wide.try_unary::<_, Int64Type, _>(i64::try_from).map_err(too_large)?;
+            retyped(Arc::new(narrow), data_type)
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::driver::log::{Entry, EntryKind};
 use crate::driver::pipeline::{Fate, OpenWindows, Pipeline};
 use crate::driver::planning::{Draft, Pace, Planner, SourceRule, check_there};
+use crate::driver::rate::RateLimit;
 use crate::driver::schedule::Schedule;
 use crate::driver::shutdown::{Acknowledging, Shutdown};
 use crate::driver::steady::Steady;
@@ -21,6 +22,10 @@ use crate::exec::{MapTask, PartitionReport, StateSize};
 use crate::ingest::{Bound, Head};
 use crate::plan::SourceId;
 use crate::time::{BatchId, BatchTime, EventTime};
+
+/// So long a start is tried again while the sources say that what they lack passes by itself: a broker that comes back, a
+/// partition whose leader is being chosen.
+const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// When something happened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -151,7 +156,7 @@ pub enum Command {
     Emit(Event),
     /// Ask the running map to give up.
     CancelMap,
-    /// Ask everybody to give up: the running map, the sinks, and whoever tells the sources.
+    /// Ask everybody to give up: the running map, the sinks, opening or delivering, and whoever tells the sources.
     CancelAll,
     /// Let go of the rows of a batch that will not be finished: the memory that they count to may be what the
     /// cancelled map waits for.
@@ -219,6 +224,12 @@ impl Settings {
         }
     }
 
+    /// Batches without ticks have no interval that they could outlast.
+    fn rate_limit(&self) -> Option<RateLimit> {
+        let Trigger::Interval(interval) = self.trigger else { return None };
+        self.limits.back_pressure.map(|settings| RateLimit::new(settings, interval.duration()))
+    }
+
     fn event_times(&self) -> Vec<Option<EventTimeRule>> {
         self.sources.iter().map(|source| source.event_time).collect()
     }
@@ -256,6 +267,8 @@ impl Settings {
 enum Asking {
     Nothing,
     Bounds,
+    /// The bounds could not be had, and are asked for again in a while.
+    BoundsAgain,
     Heads,
 }
 
@@ -265,6 +278,7 @@ pub struct Machine {
     settings: Settings,
     questions: Vec<Question>,
     planner: Planner,
+    rate_limit: Option<RateLimit>,
     schedule: Schedule,
     steady: Steady,
     idleness: Idleness,
@@ -272,6 +286,7 @@ pub struct Machine {
     acknowledging: Acknowledging,
     shutdown: Shutdown,
     asking: Asking,
+    failing_since: Option<Duration>, // since when the bounds cannot be had
     opening: bool,
     started: bool,
     at_once: bool, // it was asked to stop so
@@ -283,10 +298,13 @@ pub struct Machine {
 impl Machine {
     /// A machine that has not begun; ticks count from `now`.
     pub fn new(settings: Settings, now: BatchTime) -> Self {
-        let pace = settings.pace();
+        let (pace, rate_limit) = (settings.pace(), settings.rate_limit());
+        let mut planner = Planner::new(settings.source_rules(), settings.limits, pace);
+        planner.allow(rate_limit.as_ref().and_then(RateLimit::records));
         Self {
             questions: settings.questions(),
-            planner: Planner::new(settings.source_rules(), settings.limits, pace),
+            planner,
+            rate_limit,
             schedule: Schedule::new(settings.trigger, now),
             steady: Steady::new(settings.patience()),
             idleness: Idleness::new(settings.event_times(), pace.longest),
@@ -294,6 +312,7 @@ impl Machine {
             acknowledging: Acknowledging::default(),
             shutdown: Shutdown::default(),
             asking: Asking::Nothing,
+            failing_since: None,
             opening: false,
             started: false,
             at_once: false,
@@ -349,6 +368,7 @@ impl Machine {
 
     fn resolved(&mut self, answers: &[Positions]) {
         self.asking = Asking::Nothing;
+        self.schedule.reached();
         for source in (0..self.settings.sources.len()).map(SourceId) {
             let asked = self.questions.iter().zip(answers).filter(|(question, _)| question.source == source);
             let asked: Vec<_> = asked.map(|(question, answer)| (question.purpose, answer)).collect();
@@ -400,6 +420,15 @@ impl Machine {
             self.at_once = true;
             self.pipeline.abandon();
             self.commands.push(Command::CancelAll);
+        } else {
+            self.call_off_opening();
+        }
+    }
+
+    /// Before the sinks are open nothing has been planned: an end, of whatever kind, has nothing to wait for.
+    fn call_off_opening(&mut self) {
+        if self.opening {
+            self.commands.push(Command::CancelAll);
         }
     }
 
@@ -408,13 +437,20 @@ impl Machine {
             // Sources that cannot be asked for a while cost time, not the stream: nothing was planned from them.
             Task::Heads if error.is_retriable() => {
                 self.asking = Asking::Nothing;
-                if self.schedule.unanswered(moment.now) {
-                    self.commands.push(Command::Emit(Event::Warning(error)));
-                }
-                return;
+                return self.unanswered(moment, error);
+            }
+            Task::Resolve if error.is_retriable() && self.may_start_later(moment) => {
+                self.asking = Asking::BoundsAgain;
+                return self.unanswered(moment, error);
             }
             Task::Heads | Task::Resolve => self.asking = Asking::Nothing,
-            Task::Open => self.opening = false,
+            Task::Open => {
+                self.opening = false;
+                // Given up because it was asked to: there was nothing to open for any more.
+                if self.shutdown.has_begun() && error.is_cancelled() {
+                    return;
+                }
+            }
             Task::Close => self.shutdown.closed(),
             Task::Acknowledge => _ = self.acknowledging.answered(Vec::new()),
             // Given up because it was asked to: not delivered, and so neither committed nor told to the sources.
@@ -436,13 +472,35 @@ impl Machine {
         self.fail(error);
     }
 
+    /// Told once, however often it is tried again.
+    fn unanswered(&mut self, moment: Moment, error: Error) {
+        if self.schedule.unanswered(moment.now) {
+            self.commands.push(Command::Emit(Event::Warning(error)));
+        }
+    }
+
+    fn may_start_later(&mut self, moment: Moment) -> bool {
+        let since = *self.failing_since.get_or_insert(moment.elapsed);
+        moment.elapsed.saturating_sub(since) < START_PATIENCE
+    }
+
+    /// Asks for the bounds again once it is time to.
+    fn resolve_again(&mut self, moment: Moment) {
+        if self.asking == Asking::BoundsAgain && !self.schedule.is_backing_off(moment.now) {
+            self.asking = Asking::Bounds;
+            self.commands.push(Command::Resolve(self.questions.clone()));
+        }
+    }
+
     fn fail(&mut self, error: Error) {
         if self.shutdown.fail(&error) {
             self.commands.push(Command::Emit(Event::Failed(error)));
+            self.call_off_opening();
         }
     }
 
     fn proceed(&mut self, moment: Moment) {
+        self.resolve_again(moment);
         self.begin();
         self.commands.extend(self.pipeline.advance(moment));
         self.complete(moment);
@@ -464,11 +522,20 @@ impl Machine {
 
     /// Lets go of a batch that has been committed; the next one may then be prepared, and another planned.
     fn complete(&mut self, moment: Moment) {
-        while let Some(done) = self.pipeline.complete(moment, &self.planner) {
+        while let Some(mut done) = self.pipeline.complete(moment, &self.planner) {
+            self.limit(|limit| limit.learn(moment.now, &done.progress));
+            done.progress.rate_limit = self.rate_limit.as_ref().and_then(RateLimit::rate);
             self.acknowledging.owe(done.positions);
             self.commands.push(Command::Emit(Event::Completed(Arc::new(done.progress))));
             self.commands.extend(self.pipeline.advance(moment));
         }
+    }
+
+    /// Has back-pressure, where there is any, take in what has happened.
+    fn limit(&mut self, happened: impl FnOnce(&mut RateLimit)) {
+        let Some(limit) = &mut self.rate_limit else { return };
+        happened(limit);
+        self.planner.allow(limit.records());
     }
 
     fn plan(&mut self, moment: Moment) {
@@ -529,6 +596,9 @@ impl Machine {
         self.next = batch.next();
         let at_end = draft.at_end(&self.planner);
         self.planner.adopt(&draft);
+        if !self.planner.has_backlog() {
+            self.limit(RateLimit::caught_up);
+        }
         self.schedule.planned(draft.time);
         let silence = self.idleness.plan(draft.time, &draft.standings);
         let Draft { time, ranges, .. } = draft;
@@ -562,6 +632,9 @@ impl Machine {
     }
 
     fn next_wake(&self, moment: Moment) -> Option<BatchTime> {
+        if self.asking == Asking::BoundsAgain {
+            return self.schedule.retry_at();
+        }
         let looks = self.started && !self.shutdown.has_begun() && self.asking == Asking::Nothing;
         if !looks || self.planner.has_ended() || !self.pipeline.has_room(self.settings.trigger) {
             return None;

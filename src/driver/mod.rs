@@ -3,7 +3,7 @@
 //! It is a pure state machine ([`machine`]) and a thin loop that performs the machine's commands on a few threads.
 //! It deliberately touches no row: the work is the [`Engine`]'s, the bytes are the sources' and sinks'.
 //!
-//! What the machine decides is spread over one file a question: which offsets ([`planning`], [`share`]), when
+//! What the machine decides is spread over one file a question: which offsets ([`planning`], [`share`], `rate`), when
 //! ([`schedule`]), how far event time has come ([`watermark`]), which step of which batch is next (`pipeline`)
 //! and how a stream ends (`shutdown`). None of these does I/O, reads a clock or starts a thread.
 
@@ -12,6 +12,7 @@ pub mod log;
 pub mod machine;
 mod pipeline;
 pub mod planning;
+mod rate;
 mod run;
 mod running;
 pub mod schedule;
@@ -23,6 +24,7 @@ pub mod watermark;
 mod workers;
 
 pub use pipeline::OpenWindows;
+pub use rate::{BackPressure, PidRateEstimator};
 pub use running::{Running, Waited};
 
 use std::sync::Arc;
@@ -52,7 +54,7 @@ pub enum Trigger {
 /// How a stream is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Batches that are planned are finished. Asking again changes nothing.
+    /// Batches that are planned are finished; a stream that has not begun yet is given up. Asking again changes nothing.
     Graceful,
     /// Whatever is under way is asked to give up. A batch that a sink is taking is finished where the sink can do so
     /// at once; else it counts as not delivered, and a sink that was not given it yet never is.
@@ -66,6 +68,8 @@ pub struct Limits {
     pub max_records: u64,
     /// Bytes of raw and decoded rows held at once, over all batches in flight.
     pub max_memory: u64,
+    /// Whether, and how, a stream with ticks takes less while its batches take longer than their interval.
+    pub back_pressure: Option<BackPressure>,
 }
 
 /// A source, and how the driver is to read it.

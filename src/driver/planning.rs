@@ -20,6 +20,10 @@ use crate::time::BatchTime;
 /// A partition of which no record has been seen may have records of any size: so many are tried first.
 const UNKNOWN_RECORDS: u64 = 10_000;
 
+/// What a record is taken to have until one has been seen of any partition, in bytes: where memory is short for so many
+/// partitions, fewer are tried.
+const UNKNOWN_SIZE: u64 = 1_024;
+
 /// How many batches a partition's record size is remembered for.
 const SIZE_HISTORY: usize = 16;
 
@@ -119,6 +123,7 @@ impl Followed {
 pub struct Planner {
     rules: Vec<SourceRule>,
     limits: Limits,
+    allowed: Option<u64>,
     pace: Pace,
     last: Option<BatchTime>,
     followed: BTreeMap<Place, Followed>,
@@ -127,7 +132,12 @@ pub struct Planner {
 impl Planner {
     /// Follows nothing yet.
     pub fn new(rules: Vec<SourceRule>, limits: Limits, pace: Pace) -> Self {
-        Self { rules, limits, pace, last: None, followed: BTreeMap::new() }
+        Self { rules, limits, allowed: None, pace, last: None, followed: BTreeMap::new() }
+    }
+
+    /// Holds the batches from here on to so many records; none: to what the limits say.
+    pub fn allow(&mut self, records: Option<u64>) {
+        self.allowed = records;
     }
 
     /// Begins to follow `source` at `starting`, up to `ending` where it is bounded. A partition of a bounded
@@ -247,13 +257,15 @@ impl Planner {
             Claim { wants: tried, weight: backlog }
         };
         let claims: Vec<Claim> = self.followed.iter().map(claim).collect();
-        self.within_memory(share(self.limits.max_records, &claims))
+        let most =
+            self.allowed.map_or(self.limits.max_records, |allowed| allowed.min(self.limits.max_records));
+        self.within_memory(share(most, &claims))
     }
 
     /// Scales `counts` down to what the records' sizes leave room for; every partition keeps at least one record,
     /// since one that never fits must fail with its name and not stand still.
     fn within_memory(&self, counts: Vec<u64>) -> Vec<u64> {
-        let unknown = self.followed.values().filter_map(Followed::record_size).max().unwrap_or(0);
+        let unknown = self.followed.values().filter_map(Followed::record_size).max().unwrap_or(UNKNOWN_SIZE);
         let size =
             |followed: &Followed| followed.record_size().unwrap_or(unknown).saturating_mul(SIZE_MARGIN);
         let bytes = |(followed, count): (&Followed, &u64)| u128::from(size(followed)) * u128::from(*count);

@@ -108,6 +108,16 @@ impl Schedule {
         first
     }
 
+    /// The sources have answered another question than that for their heads.
+    pub fn reached(&mut self) {
+        self.retry = None;
+    }
+
+    /// When to ask again, where asking has failed.
+    pub fn retry_at(&self) -> Option<BatchTime> {
+        self.retry.map(|retry| retry.at)
+    }
+
     /// The batch at `time` has been planned.
     pub fn planned(&mut self, time: BatchTime) {
         self.skipped(time);

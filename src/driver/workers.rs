@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle, ThreadId};
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use crate::cancel::Cancel;
@@ -22,7 +23,7 @@ use crate::event::Positions;
 use crate::exec::{Engine, MapTask, Mapped, Reduced};
 use crate::ingest::{Bound, Source};
 use crate::plan::{OutputId, SourceId};
-use crate::sink::{Delivery, Sink};
+use crate::sink::{Delivery, Sink, opening_given_up};
 use crate::time::{BatchId, EventTime};
 
 /// Most workers have one command at a time: the machine gives the next after the answer.
@@ -172,7 +173,7 @@ pub(crate) struct Workers {
     pub(crate) sinks: Sender<SinkWork>,
     pub(crate) acknowledge: Sender<Vec<(SourceId, Positions)>>,
     pub(crate) answers: Receiver<Answer>,
-    /// Asks the sinks, and whoever tells the sources, to give up.
+    /// Asks the sinks, opening or delivering, and whoever tells the sources, to give up.
     pub(crate) cancel: Cancel,
 }
 
@@ -368,7 +369,7 @@ impl Sinks {
 
     fn open(&mut self) -> Result<()> {
         for JobSink { sink, schema } in &mut self.all {
-            at_sink(&mut **sink, |sink| sink.open(schema))?;
+            at_sink(&mut **sink, |sink| open_for(sink, schema, &self.cancel))?;
             self.opened += 1;
         }
         Ok(())
@@ -404,6 +405,14 @@ impl Sinks {
         let closed = opened.map(|JobSink { sink, .. }| at_sink(&mut **sink, |sink| sink.close()));
         closed.fold(Ok(()), Result::and)
     }
+}
+
+/// None begins to open after a stop that would call it off.
+fn open_for(sink: &mut dyn Sink, schema: &SchemaRef, cancel: &Cancel) -> Result<()> {
+    if cancel.is_cancelled() {
+        return Err(opening_given_up("the sink had not been asked to open"));
+    }
+    sink.open(schema, cancel)
 }
 
 /// What a sink does with a batch may not be to be called off, a user's function least of all: so none begins it after

@@ -1,8 +1,9 @@
 //! The bytes that the batches in flight hold, under one limit.
 //!
 //! A batch that would overshoot waits until the batches before it have given theirs back. The oldest never waits,
-//! since nobody before it could give anything back, and where it overshoots alone that is a named error. It
-//! deliberately measures nothing: callers say how much.
+//! since nobody before it could give anything back, and where it overshoots alone that is a named error. Bytes are asked
+//! for when they are there: a batch that waits has one chunk of each partition beyond the limit. It deliberately measures
+//! nothing: callers say how much.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

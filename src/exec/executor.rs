@@ -113,7 +113,9 @@ impl LocalExecutor {
         // Every answer is awaited, so that no lane is still at work afterwards.
         let made: Vec<Result<Yield>> =
             answers.into_iter().map(|answer| answer.recv().unwrap_or_else(|_| gone())).collect();
-        self.collect(made)
+        let made = self.collect(made)?;
+        self.budget.give_back(task.batch, made.at_hand);
+        Ok(made)
     }
 
     fn deal(&self, ranges: &[OffsetRange], lanes: usize) -> Vec<Vec<OffsetRange>> {
@@ -124,12 +126,13 @@ impl LocalExecutor {
 
     fn collect(&self, made: Vec<Result<Yield>>) -> Result<Yield> {
         let (mailbox, partitions, counts) = (Mailbox::new(self.shards), Vec::new(), Counts::default());
-        let mut whole = Yield { mailbox, partitions, counts };
+        let mut whole = Yield { mailbox, partitions, counts, at_hand: 0 };
         for part in made {
             let part = part?;
             whole.mailbox.absorb(part.mailbox)?;
             whole.partitions.extend(part.partitions);
             whole.counts += part.counts;
+            whole.at_hand += part.at_hand;
         }
         self.remember(&whole.partitions);
         Ok(whole)

@@ -15,7 +15,7 @@ use crate::decode::{Decoded, Decoder};
 use crate::error::{Error, Result};
 use crate::event::Counts;
 use crate::exec::budget::Budget;
-use crate::exec::mailbox::Mailbox;
+use crate::exec::mailbox::{Mailbox, bytes_of};
 use crate::exec::pipeline::{Rows, Run};
 use crate::exec::program::{Program, SourceProgram};
 use crate::exec::{BatchContext, PartitionReport, Slot};
@@ -23,6 +23,9 @@ use crate::ingest::Fetcher;
 use crate::offset::{OffsetRange, TopicPartition};
 use crate::plan::SourceId;
 use crate::raw::RawChunk;
+
+/// What a chunk takes for a record beside its bytes: its offset, and where its payload lies.
+const RAW_ROW: usize = 24;
 
 /// What a lane is to do for one batch.
 pub(crate) struct Work {
@@ -37,6 +40,8 @@ pub(crate) struct Yield {
     pub(crate) mailbox: Mailbox,
     pub(crate) partitions: Vec<PartitionReport>,
     pub(crate) counts: Counts,
+    /// The bytes that were reserved for what the lane had at hand, to be given back when the map is over.
+    pub(crate) at_hand: u64,
 }
 
 type Answer = Sender<Result<Yield>>;
@@ -119,13 +124,15 @@ impl Ingest {
             mailbox: Mailbox::new(work.shards),
             partitions: BTreeMap::new(),
             counts: Counts::default(),
+            at_hand: AtHand::default(),
         };
         self.fetcher.fetch(&work.ranges, &work.cancel, &mut |chunk| stage.take(&chunk))?;
         // Here, and not where the lanes' mailboxes come together: each core readies its own.
         stage.mailbox.finish_partials()?;
         stage.counts += stage.mailbox.take_counts();
         let partitions = stage.partitions.into_values().collect();
-        Ok(Yield { mailbox: stage.mailbox, partitions, counts: stage.counts })
+        let at_hand = stage.at_hand.bytes();
+        Ok(Yield { mailbox: stage.mailbox, partitions, counts: stage.counts, at_hand })
     }
 }
 
@@ -139,14 +146,17 @@ struct Stage<'a> {
     mailbox: Mailbox,
     partitions: BTreeMap<TopicPartition, PartitionReport>,
     counts: Counts,
+    at_hand: AtHand,
 }
 
 impl Stage<'_> {
     fn take(&mut self, chunk: &RawChunk) -> Result<()> {
         let decoded = self.decoder.decode(chunk, self.work.context.time)?;
         self.report(chunk, &decoded);
-        let before = self.mailbox.bytes();
         let slot = Slot::Partition(self.source.id, chunk.at.clone());
+        let more = self.at_hand.grow(chunk, &decoded);
+        self.reserve(more, &slot)?;
+        let before = self.mailbox.bytes();
         let mut run = Run {
             program: self.program,
             context: &self.work.context,
@@ -159,7 +169,14 @@ impl Stage<'_> {
                 .map_err(|error| error.at(slot.to_string()))?;
         }
         let kept = self.mailbox.bytes().saturating_sub(before);
-        self.budget.reserve(self.work.context.batch, kept, &self.work.cancel, &slot.to_string())
+        self.reserve(kept, &slot)
+    }
+
+    fn reserve(&self, bytes: u64, slot: &Slot) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.budget.reserve(self.work.context.batch, bytes, &self.work.cancel, &slot.to_string())
     }
 
     fn report(&mut self, chunk: &RawChunk, decoded: &Decoded) {
@@ -170,6 +187,37 @@ impl Stage<'_> {
         report.bytes += decoded.counts.bytes;
         report.max_event_time = report.max_event_time.max(decoded.max_event_time);
     }
+}
+
+/// The bytes that a lane has at hand of a batch, beside the rows that it keeps: of each partition the chunk in the making
+/// or just made, and the rows that one was decoded to.
+///
+/// The largest of each so far counts until the map is over, and not what is there at the moment: so what a batch needs,
+/// and whether it fits, does not depend on which lane is how far when another asks.
+#[derive(Default)]
+struct AtHand {
+    chunks: BTreeMap<TopicPartition, u64>,
+    decoded: u64,
+}
+
+impl AtHand {
+    /// Takes in a chunk and what it was decoded to; says how many bytes it became more by that.
+    fn grow(&mut self, chunk: &RawChunk, decoded: &Decoded) -> u64 {
+        let raw = decoded.counts.bytes + (chunk.len() * RAW_ROW) as u64;
+        let largest = self.chunks.entry(chunk.at.clone()).or_default();
+        raise(largest, raw) + raise(&mut self.decoded, bytes_of(&decoded.batch))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.chunks.values().sum::<u64>() + self.decoded
+    }
+}
+
+/// Raises `largest` to `bytes`, and says by how much.
+fn raise(largest: &mut u64, bytes: u64) -> u64 {
+    let more = bytes.saturating_sub(*largest);
+    *largest += more;
+    more
 }
 
 fn empty(source: SourceId, at: &TopicPartition) -> PartitionReport {

@@ -34,7 +34,7 @@ pub struct LocalSettings {
     pub executors: usize,
     /// The number of threads that ingest, and of those that reduce; the machine's cores where none is given.
     pub threads: Option<usize>,
-    /// The bytes that all batches in flight may hold.
+    /// The bytes that all batches in flight may hold, with what the clients have read ahead and the chunks at hand.
     pub max_memory: u64,
     /// The bytes that all state may hold.
     pub max_state: u64,
@@ -49,6 +49,40 @@ impl Default for LocalSettings {
 }
 
 /// The engine of one process.
+///
+/// ```
+/// use std::sync::Arc;
+/// use arrow::datatypes::{DataType, Field, Schema};
+/// use tidemill::decode::{Format, OnBad};
+/// use tidemill::exec::local::{LocalEngine, LocalSettings};
+/// use tidemill::exec::{Engine, MapTask};
+/// use tidemill::ingest::{Source, scripted::ScriptedSource};
+/// use tidemill::offset::{Offset, OffsetRange, TopicPartition};
+/// use tidemill::plan::{Operator, Plan, SourceSpec};
+/// use tidemill::time::{BatchId, BatchTime};
+///
+/// let spec = SourceSpec {
+///     name: "readings".to_owned(),
+///     format: Format::Json(Arc::new(Schema::new(vec![Field::new("t", DataType::Float64, true)]))),
+///     metadata: vec![],
+///     on_bad: OnBad::Fail,
+///     event_time: None,
+/// };
+/// let mut plan = Plan::default();
+/// let id = plan.add_source(spec);
+/// let readings = plan.add(Operator::Source(id), vec![], None);
+/// plan.add_output(readings, None);
+/// let source = ScriptedSource::new("readings");
+/// source.push(0, None, Some(br#"{"t": 20.5}"#), 0);
+///
+/// let engine = LocalEngine::start(&plan.check()?, &[Arc::new(source) as Arc<dyn Source>], LocalSettings::default())?;
+/// let range = OffsetRange::new(TopicPartition::new("readings", 0), Offset(0), Offset(1));
+/// let task = MapTask { batch: BatchId(0), time: BatchTime(0), ranges: vec![(id, vec![range])], watermark: None };
+/// let mapped = engine.map(&task)?;
+/// let reduced = engine.reduce(&task, mapped, None)?;
+/// assert_eq!(reduced.counts.output_rows, 1);
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct LocalEngine {
     executors: Vec<LocalExecutor>,
@@ -320,7 +354,8 @@ fn too_much_state(bytes: u64, limit: u64, largest: StateSize) -> Error {
     Error::memory_limit(message).help(help)
 }
 
-/// Three quarters of the memory are for rows; the rest is for what the clients have read ahead.
+/// Three quarters of the memory are for rows and the chunks that they come in; the rest is for what the clients have read
+/// ahead.
 fn row_budget(settings: &LocalSettings) -> u64 {
     settings.max_memory - settings.max_memory / 4
 }

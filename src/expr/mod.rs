@@ -131,7 +131,15 @@ impl Expression {
         Self::leaf(Expr::Literal(value.into(), None))
     }
 
-    /// An expression written in SQL, such as `t > 80 AND status = 'ok'`, with `AS name` if wanted.
+    /// An expression written in SQL, such as `t > 80 AND status = 'ok'`, with `AS name` if wanted. What is wrong with the
+    /// text is kept, and told with all else that is wrong with a plan.
+    ///
+    /// ```
+    /// use tidemill::expr::Expression;
+    /// let hot = Expression::sql("t * 1.8 + 32 > 190 AS hot");
+    /// assert_eq!((hot.output_name().as_deref(), hot.columns()), (Some("hot"), vec!["t".to_owned()]));
+    /// assert_eq!(Expression::sql("t >").mistakes().len(), 1);
+    /// ```
     pub fn sql(text: &str) -> Self {
         match sql::parse(text) {
             Ok(tree) => Self::leaf(tree),

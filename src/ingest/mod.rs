@@ -38,6 +38,19 @@ pub struct Head {
 }
 
 /// Where reading starts or ends.
+///
+/// ```
+/// use tidemill::ingest::scripted::ScriptedSource;
+/// use tidemill::ingest::{Bound, Source};
+/// let source = ScriptedSource::new("readings");
+/// source.push(0, None, Some(b"a"), 1_000);
+/// source.push(0, None, Some(b"b"), 2_000);
+/// let offset = |bound| source.resolve(&bound).map(|positions| positions[0].1.0);
+/// assert_eq!(offset(Bound::Earliest)?, 0);
+/// assert_eq!(offset(Bound::Timestamp(1_500))?, 1);
+/// assert_eq!(offset(Bound::Latest)?, 2);
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// The first offset still there.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result, nearest};
 
 use security::{Login, Security};
@@ -76,10 +77,11 @@ impl Cluster {
         client
     }
 
-    /// The tokens that its clients log in with, where they do; an error where none comes within `patience`.
-    pub(crate) fn tokens(&self, patience: Duration) -> Result<Option<Tokens>> {
+    /// The tokens that its clients log in with, where they do; an error where none comes within `patience`, or
+    /// before `cancel` is set.
+    pub(crate) fn tokens(&self, patience: Duration, cancel: &Cancel) -> Result<Option<Tokens>> {
         match self.security.as_ref().and_then(Security::login) {
-            Some(Login::Token(provider)) => Tokens::start(provider, patience).map(Some),
+            Some(Login::Token(provider)) => Tokens::start(provider, patience, cancel).map(Some),
             _ => Ok(None),
         }
     }

@@ -18,6 +18,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::types::{RDKafka, RDKafkaRespErr};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::kafka::secret::Secret;
 use crate::time::{BatchTime, Clock, SystemClock};
@@ -114,7 +115,7 @@ struct Shared {
     provider: Arc<dyn TokenProvider>,
     clock: SystemClock,  // librdkafka goes by the machine's own time
     state: Mutex<State>, // held for a look and for handing a token over, never while the provider is asked
-    changed: Condvar,    // a token, a failure, or the end
+    changed: Condvar,    // a token, a failure, the end, or a cancel while the first is waited for
 }
 
 #[derive(Default)]
@@ -137,8 +138,12 @@ unsafe impl Sync for Native {}
 
 impl Tokens {
     /// Asks `provider` for a token, and again whenever one is about to expire; an error where none comes within
-    /// `patience`.
-    pub(crate) fn start(provider: &Arc<dyn TokenProvider>, patience: Duration) -> Result<Self> {
+    /// `patience`, or before `cancel` is set: whoever gives them cannot be called off, and is left behind.
+    pub(crate) fn start(
+        provider: &Arc<dyn TokenProvider>,
+        patience: Duration,
+        cancel: &Cancel,
+    ) -> Result<Self> {
         let shared = Arc::new(Shared {
             provider: Arc::clone(provider),
             clock: SystemClock::new(),
@@ -151,18 +156,27 @@ impl Tokens {
             Error::internal("expected to start a thread for tokens, found that the system gives no more")
                 .caused_by(cause)
         })?;
-        tokens.await_first(patience)?;
+        tokens.await_first(patience, cancel)?;
         Ok(tokens)
     }
 
-    fn await_first(&self, patience: Duration) -> Result<()> {
-        let waits = |state: &mut State| state.issued.is_none() && state.failure.is_none();
+    fn await_first(&self, patience: Duration, cancel: &Cancel) -> Result<()> {
+        let shared = Arc::clone(&self.0);
+        let _guard = cancel.on_cancel(Arc::new(move || {
+            drop(shared.state()); // else this might come between the look at the flag and the wait
+            shared.changed.notify_all();
+        }));
+        let waits =
+            |state: &mut State| state.issued.is_none() && state.failure.is_none() && !cancel.is_cancelled();
         let state = self.0.state();
         let waited = self.0.changed.wait_timeout_while(state, patience, waits);
         let state = waited.unwrap_or_else(PoisonError::into_inner).0;
         match (&state.issued, &state.failure) {
             (Some(_), _) => Ok(()),
             (None, Some(failure)) => Err(failure.clone()),
+            (None, None) if cancel.is_cancelled() => Err(Error::cancelled(
+                "expected a token, found that the stream was stopped before there was one",
+            )),
             (None, None) => Err(Error::user(format!(
                 "expected a token within {} s, found that the function given to tm.Sasl.oauth() has not returned",
                 patience.as_secs()
@@ -341,6 +355,8 @@ impl Drop for Served {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use crossbeam_channel::{Receiver, bounded};
+
     use super::*;
 
     fn token(value: &str) -> Token {
@@ -372,26 +388,55 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_mins(1);
 
+    fn start(provider: &Arc<dyn TokenProvider>) -> Result<Tokens> {
+        Tokens::start(provider, LIMIT, &Cancel::default())
+    }
+
+    /// Has the stream stopped as soon as it is asked, and answers once the test lets it.
+    #[derive(Debug)]
+    struct Slow(Cancel, Receiver<()>);
+
+    impl TokenProvider for Slow {
+        fn token(&self) -> Result<Token> {
+            self.0.cancel();
+            let _ = self.1.recv();
+            Ok(token("late"))
+        }
+
+        fn identity(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn a_cancel_leaves_behind_a_provider_that_does_not_answer() {
+        let cancel = Cancel::default();
+        let (_answers, answered) = bounded(0); // never sent to: it ends with the test
+        let slow: Arc<dyn TokenProvider> = Arc::new(Slow(cancel.clone(), answered));
+        let error = Tokens::start(&slow, Duration::from_hours(1), &cancel).unwrap_err();
+        assert!(error.is_cancelled(), "{error}");
+    }
+
     #[test]
     fn the_first_failure_is_the_start_s() {
-        let error = Tokens::start(&script(&[""], LIMIT), LIMIT).unwrap_err();
+        let error = start(&script(&[""], LIMIT)).unwrap_err();
         assert_eq!(error.to_string(), "no token today");
     }
 
     #[test]
     fn a_failure_counts_once_the_token_has_expired() {
-        let tokens = Tokens::start(&script(&["a", ""], Duration::from_millis(50)), LIMIT).unwrap();
+        let tokens = start(&script(&["a", ""], Duration::from_millis(50))).unwrap();
         while tokens.failure().is_none() {
             std::thread::yield_now();
         }
-        let tokens = Tokens::start(&script(&["a", ""], LIMIT), LIMIT).unwrap();
+        let tokens = start(&script(&["a", ""], LIMIT)).unwrap();
         tokens.0.note(Error::user("later"));
         assert!(tokens.failure().is_none());
     }
 
     #[test]
     fn a_failure_is_followed_by_another_question_before_the_token_expires() {
-        let tokens = Tokens::start(&script(&["a"], LIMIT), LIMIT).unwrap();
+        let tokens = start(&script(&["a"], LIMIT)).unwrap();
         let pause = tokens.0.take(&Token { lifetime: Duration::from_secs(10), ..token("b") }).unwrap();
         assert_eq!(pause, Duration::from_secs(8));
         assert!(tokens.0.note(Error::user("no")) <= Duration::from_secs(5));

@@ -8,10 +8,9 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
 use crate::aggregate::{Aggregate, Scope};
-use crate::decode::EventTimeSpec;
 use crate::error::{Error, Result};
 use crate::expr::{Call, Expression, aggregate_column, split_all};
-use crate::plan::check::{Stream, distinct, find_all, one};
+use crate::plan::check::{Stream, TimeColumn, distinct, find_all, one};
 use crate::plan::{Checked, Named, NodeId};
 use crate::state::key::KeyEncoder;
 use crate::state::window::{WindowShape, Windows};
@@ -47,6 +46,23 @@ pub struct WindowSpec {
 }
 
 /// Rows aggregated by key: those of a batch, or those of each window.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidemill::expr::Expression;
+/// use tidemill::plan::{AggregateSpec, Emit, Named, Operator, WindowSpec};
+/// use tidemill::state::window::WindowShape;
+///
+/// let minute = Duration::from_secs(60);
+/// let shape = WindowShape { length: 5 * minute, slide: minute, offset: Duration::ZERO };
+/// let mean = Named { name: "mean".to_owned(), expression: Expression::sql("avg(t) FILTER (WHERE t > 0)") };
+/// let spec = AggregateSpec {
+///     keys: vec!["device".to_owned()],
+///     columns: vec![mean],
+///     window: Some(WindowSpec { shape, on: "ts".to_owned(), emit: Emit::Final }),
+/// };
+/// assert_eq!(Operator::Aggregate(spec).name(), "agg");
+/// ```
 #[derive(Clone, Debug)]
 pub struct AggregateSpec {
     /// The key columns; none means that all rows are one group.
@@ -218,10 +234,10 @@ fn bind_call(call: Call, input: &Schema, scope: Scope) -> Result<AggregateCall, 
 impl WindowSpec {
     /// The windows over the event-time column of `input`, and how far in the future a time is believed.
     pub(super) fn bind(&self, input: &Stream) -> Result<(Windows, Duration)> {
-        let event_time = self.event_time(input)?;
+        let max_future = self.max_future(self.event_time(input)?)?;
         let field = input.schema.field_with_name(&self.on)?;
         match field.data_type() {
-            DataType::Timestamp(unit, _) => Ok((self.windows(*unit)?, event_time.max_future)),
+            DataType::Timestamp(unit, _) => Ok((self.windows(*unit)?, max_future)),
             other => Err(Error::internal(format!("the event-time column is {other}"))),
         }
     }
@@ -248,7 +264,19 @@ impl WindowSpec {
         Ok(Stream::new(distinct(fields)?, input.keys.clone()))
     }
 
-    fn event_time<'a>(&self, input: &'a Stream) -> Result<&'a EventTimeSpec> {
+    /// One for all rows. With the smaller, a row of the other source would move the watermark and come to no window; with
+    /// the larger, one would come to a window that moves no watermark.
+    fn max_future(&self, time: &TimeColumn) -> Result<Duration> {
+        let Some(other) = time.other_max_future else { return Ok(time.max_future) };
+        let message = format!(
+            "window(on=\"{}\") needs one max_future for all its rows, found sources with {:?} and {other:?} in the union \
+             before it",
+            self.on, time.max_future
+        );
+        Err(Error::config(message).help("give the sources the same max_future"))
+    }
+
+    fn event_time<'a>(&self, input: &'a Stream) -> Result<&'a TimeColumn> {
         super::check::find(&input.schema, &self.on)?;
         let wanted = format!("window(on=\"{}\") needs the event-time column of its source", self.on);
         match &input.event_time {

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
@@ -30,10 +31,19 @@ pub(super) struct Stream {
     pub(super) schema: SchemaRef,
     /// The columns by which the rows are exchanged, where they are.
     pub(super) keys: Option<Vec<String>>,
-    /// The event-time column of the source, under its name here, where it is still there unchanged.
-    pub(super) event_time: Option<EventTimeSpec>,
+    /// The event-time column of the sources, where it is still there unchanged.
+    pub(super) event_time: Option<TimeColumn>,
     /// Where they are not: what ended the exchange by key that there was.
     pub(super) ended: Option<String>,
+}
+
+/// The event-time column of a stream's sources, under its name here.
+#[derive(Clone, Debug)]
+pub(super) struct TimeColumn {
+    pub(super) column: String,
+    pub(super) max_future: Duration,
+    /// What another source of these rows has for it. Whose a row is shows nowhere behind a union.
+    pub(super) other_max_future: Option<Duration>,
 }
 
 impl Stream {
@@ -78,6 +88,30 @@ impl Checked {
 impl Plan {
     /// Finds every mistake that can be seen before start; one error names them all, each with its operator and
     /// the line of the script.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use arrow::datatypes::{DataType, Field, Schema};
+    /// use tidemill::decode::{Format, OnBad};
+    /// use tidemill::expr::Expression;
+    /// use tidemill::plan::{CallSite, Operator, Plan, SourceSpec};
+    ///
+    /// let spec = SourceSpec {
+    ///     name: "readings".to_owned(),
+    ///     format: Format::Json(Arc::new(Schema::new(vec![Field::new("temp", DataType::Float64, true)]))),
+    ///     metadata: vec![],
+    ///     on_bad: OnBad::Fail,
+    ///     event_time: None,
+    /// };
+    /// let mut plan = Plan::default();
+    /// let source = plan.add_source(spec);
+    /// let readings = plan.add(Operator::Source(source), vec![], None);
+    /// let site = CallSite { file: "job.py".to_owned(), line: 7 };
+    /// plan.add(Operator::Filter(Expression::sql("tmep > 90")), vec![readings], Some(site));
+    /// let mistake = plan.check().unwrap_err().to_string();
+    /// assert!(mistake.contains("did you mean \"temp\"?"), "{mistake}");
+    /// assert!(mistake.contains("in filter, job.py:7"), "{mistake}");
+    /// ```
     pub fn check(&self) -> Result<Checked> {
         let (mut streams, mut mistakes) = (Vec::with_capacity(self.nodes.len()), Vec::new());
         for node in &self.nodes {
@@ -188,18 +222,22 @@ impl Plan {
 
 impl Plan {
     /// The event-time column of the rows that `node` makes, where it is one of `inputs`' under whatever name.
-    fn event_time(&self, node: &Node, inputs: &[&Stream]) -> Option<EventTimeSpec> {
+    fn event_time(&self, node: &Node, inputs: &[&Stream]) -> Option<TimeColumn> {
         if let Operator::Source(id) = &node.operator {
-            return self.sources.get(id.0)?.event_time.clone();
+            let EventTimeSpec { column, max_future } = self.sources.get(id.0)?.event_time.clone()?;
+            return Some(TimeColumn { column, max_future, other_max_future: None });
         }
         let (first, others) = inputs.split_first()?;
         let before = first.event_time.as_ref()?;
         let same =
             |other: &&Stream| other.event_time.as_ref().is_some_and(|other| other.column == before.column);
         let column = node.operator.name_of(&before.column).filter(|_| others.iter().all(same))?;
+        let max_future = before.max_future;
         let of_all = std::iter::once(first).chain(others).filter_map(|stream| stream.event_time.as_ref());
-        let max_future = of_all.map(|event_time| event_time.max_future).min()?;
-        Some(EventTimeSpec { column, max_future })
+        let mut of_all =
+            of_all.flat_map(|time| std::iter::once(time.max_future).chain(time.other_max_future));
+        let other_max_future = of_all.find(|other| *other != max_future);
+        Some(TimeColumn { column, max_future, other_max_future })
     }
 }
 

@@ -89,6 +89,29 @@ pub struct BatchInfo {
 }
 
 /// A function from a batch to a batch: the user's Python, behind a trait so that the core never names Python.
+///
+/// ```
+/// use std::sync::Arc;
+/// use arrow::array::{RecordBatch, UInt64Array};
+/// use arrow::datatypes::{DataType, Field, Schema};
+/// use tidemill::error::Result;
+/// use tidemill::plan::{BatchFunction, BatchInfo, FunctionSchema, Operator};
+///
+/// #[derive(Debug)]
+/// struct BatchNumber;
+///
+/// impl BatchFunction for BatchNumber {
+///     fn call(&self, rows: RecordBatch, info: &BatchInfo) -> Result<RecordBatch> {
+///         let numbers = UInt64Array::from(vec![info.batch.0; rows.num_rows()]);
+///         Ok(RecordBatch::try_from_iter([("batch", Arc::new(numbers) as _)])?)
+///     }
+/// }
+///
+/// let added = Arc::new(Schema::new(vec![Field::new("batch", DataType::UInt64, false)]));
+/// let (function, schema) = (Arc::new(BatchNumber), FunctionSchema::Adds(added));
+/// let operator = Operator::MapBatches { function, schema, reads: None, label: "batch_number".to_owned() };
+/// assert_eq!(operator.name(), "batch_number");
+/// ```
 pub trait BatchFunction: Send + Sync + fmt::Debug {
     /// Transforms the rows of one partition of one batch. The result has the declared columns: all of them for
     /// [`FunctionSchema::Same`] and [`FunctionSchema::Exactly`], only the added ones, one row for each row
@@ -198,6 +221,32 @@ pub struct Node {
 }
 
 /// A graph of operators, in the order in which the script made them.
+///
+/// ```
+/// use std::sync::Arc;
+/// use arrow::datatypes::{DataType, Field, Schema};
+/// use tidemill::decode::{Format, OnBad};
+/// use tidemill::expr::Expression;
+/// use tidemill::plan::{Named, Operator, Plan, SourceSpec};
+///
+/// let spec = SourceSpec {
+///     name: "readings".to_owned(),
+///     format: Format::Json(Arc::new(Schema::new(vec![Field::new("t", DataType::Float64, true)]))),
+///     metadata: vec![],
+///     on_bad: OnBad::Fail,
+///     event_time: None,
+/// };
+/// let mut plan = Plan::default();
+/// let source = plan.add_source(spec);
+/// let readings = plan.add(Operator::Source(source), vec![], None);
+/// let fahrenheit = Named { name: "f".to_owned(), expression: Expression::sql("t * 1.8 + 32") };
+/// let both = plan.add(Operator::WithColumns(vec![fahrenheit]), vec![readings], None);
+/// plan.add_output(both, None);
+/// let checked = plan.check()?;
+/// let names: Vec<_> = checked.schema(both)?.fields().iter().map(|field| field.name().as_str()).collect();
+/// assert_eq!(names, ["t", "f"]);
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// The sources.

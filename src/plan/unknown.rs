@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
-use crate::decode::EventTimeSpec;
 use crate::error::Error;
 use crate::expr::Expression;
-use crate::plan::check::{Stream, distinct, find, find_all};
+use crate::plan::check::{Stream, TimeColumn, distinct, find, find_all};
 use crate::plan::{AggregateSpec, Named, WindowSpec};
 
 /// The mark of such a column, in the field's metadata: it stays with the field under whatever name.
@@ -163,7 +162,8 @@ fn assumed(input: &Stream, window: Option<&WindowSpec>) -> Stream {
             if timed { Arc::new(Field::new(&window.on, time.clone(), true)) } else { Arc::clone(field) }
         };
         stream.schema = Arc::new(Schema::new(input.schema.fields().iter().map(field).collect::<Vec<_>>()));
-        stream.event_time = Some(EventTimeSpec { column: window.on.clone(), max_future: Duration::ZERO });
+        let (column, max_future) = (window.on.clone(), Duration::ZERO);
+        stream.event_time = Some(TimeColumn { column, max_future, other_max_future: None });
     }
     stream.schema = Arc::new(assuming(&stream.schema, &DataType::Utf8));
     stream

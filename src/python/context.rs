@@ -28,6 +28,7 @@ use crate::python::event::{Event, Progress};
 use crate::python::functions::Callable;
 use crate::python::gil;
 use crate::python::logging;
+use crate::python::pressure::BackPressure;
 use crate::python::security::Security;
 use crate::python::sinks::BatchIterator;
 use crate::python::sources::{KafkaArguments, ReadingArguments};
@@ -63,7 +64,7 @@ pub(crate) struct Context {
 impl Context {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "the arguments, as Python names them")]
-    #[pyo3(signature = (name, trigger, *, executors, threads, max_memory, max_state_bytes, clock, dispatch))]
+    #[pyo3(signature = (name, trigger, *, executors, threads, max_memory, max_state_bytes, back_pressure, clock, dispatch))]
     fn new(
         name: String,
         trigger: &Trigger,
@@ -71,6 +72,7 @@ impl Context {
         threads: Option<i64>,
         max_memory: Size,
         max_state_bytes: Size,
+        back_pressure: Option<&BackPressure>,
         clock: Option<&ManualClock>,
         dispatch: Py<PyAny>,
     ) -> PyResult<Self> {
@@ -81,7 +83,11 @@ impl Context {
             trigger: trigger.when,
             executors: positive("executors", executors)?,
             threads: threads.map(|threads| positive("threads", threads)).transpose()?,
-            limits: Limits { max_records: trigger.max_records, max_memory },
+            limits: Limits {
+                max_records: trigger.max_records,
+                max_memory,
+                back_pressure: back_pressure.map(|settings| settings.0),
+            },
             max_state,
             at_end: trigger.at_end,
             clock: clock_of(clock),
@@ -380,7 +386,9 @@ impl Drop for Context {
     /// Dropping the core waits for its threads, which may be waiting for the GIL that this thread holds (or may be
     /// this thread): another one does it.
     fn drop(&mut self) {
-        let core = Arc::clone(&self.core);
+        // Taken and not shared: were it the other thread's that goes first, this one would be the last, and wait.
+        let nothing = Arc::new(Core::new(self.core.settings().clone()));
+        let core = std::mem::replace(&mut self.core, nothing);
         if self.process == process::id() {
             core.request_stop(Stop::Now);
             drop(thread::Builder::new().name("tidemill-drop".to_owned()).spawn(move || drop(core)));
@@ -434,13 +442,16 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The line of the user's script that is being run: the first frame outside this package.
+/// The line of the user's script that is being run: the first frame outside this package, and outside of what calls a
+/// cached property of it.
 pub(crate) fn call_site(py: Python<'_>) -> PyResult<Option<CallSite>> {
     let mut frame = py.import("sys")?.call_method1("_getframe", (0,))?;
     while !frame.is_none() {
         let module =
             frame.getattr("f_globals")?.get_item("__name__").and_then(|name| name.extract::<String>());
-        if !module.is_ok_and(|name| name == "tidemill" || name.starts_with("tidemill.")) {
+        let is_ours =
+            |name: String| ["tidemill", "functools"].contains(&&*name) || name.starts_with("tidemill.");
+        if !module.is_ok_and(is_ours) {
             let file = frame.getattr("f_code")?.getattr("co_filename")?.extract()?;
             return Ok(Some(CallSite { file, line: frame.getattr("f_lineno")?.extract()? }));
         }

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDateTime, PyDict, PyTzInfo};
 
 use crate::error::Error;
-use crate::event::{Event as CoreEvent, Progress as CoreProgress, Totals as CoreTotals};
+use crate::event::{Counts, Event as CoreEvent, Progress as CoreProgress, Totals as CoreTotals};
 use crate::offset::OffsetRange;
 
 /// One thing that happened to a stream: `started`, `planned`, `completed`, `warning`, `failed`, `missed` or
@@ -158,6 +158,7 @@ pub(crate) fn range_of(range: &OffsetRange) -> (String, i32, i64, i64) {
 /// * `input_rows_per_second`: records a second that arrived: those of the batch over the batch time since the one before.
 /// * `processed_rows_per_second`: records a second that were worked off: those of the batch over the time from the
 ///   beginning of its work to its end. Where it stays below the other, the job falls behind.
+/// * `rate_limit`: records a second that back-pressure holds the next batches to; None where it does not.
 ///
 /// Durations, in seconds:
 ///
@@ -263,7 +264,7 @@ impl Progress {
     /// What all batches since the start have counted, this one included.
     #[getter]
     fn totals(&self) -> Totals {
-        Totals(self.0.totals)
+        self.0.totals.into()
     }
 
     /// Records a second that arrived.
@@ -276,6 +277,12 @@ impl Progress {
     #[getter]
     fn processed_rows_per_second(&self) -> f64 {
         self.0.processing_rate
+    }
+
+    /// Records a second that back-pressure holds the next batches to; None where it does not.
+    #[getter]
+    fn rate_limit(&self) -> Option<f64> {
+        self.0.rate_limit
     }
 
     /// How long the batch waited between being planned and its work beginning.
@@ -391,69 +398,42 @@ impl Progress {
 ///     >>> ctx.run()
 ///     >>> ctx.progress.totals.batches, ctx.progress.totals.bad
 ///     (3, 1)
-#[pyclass(frozen, eq, module = "tidemill")]
+#[pyclass(frozen, eq, get_all, module = "tidemill")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Totals(CoreTotals);
+pub(crate) struct Totals {
+    /// Batches that were delivered to every output.
+    batches: u64,
+    /// Records read.
+    records: u64,
+    /// Bytes of their payloads and keys.
+    bytes: u64,
+    /// Records that did not fit the format and were dropped.
+    bad: u64,
+    /// Records without payload, skipped.
+    tombstones: u64,
+    /// Records without event time.
+    without_time: u64,
+    /// Records whose event time is too far in the future to be believed.
+    future: u64,
+    /// Rows that came to a window after its end.
+    late: u64,
+    /// Rows delivered to outputs.
+    output_rows: u64,
+}
+
+impl From<CoreTotals> for Totals {
+    /// Names every count: one that comes to be counted is not forgotten here.
+    fn from(CoreTotals { batches, counts }: CoreTotals) -> Self {
+        let Counts { records, bytes, bad, tombstones, without_time, future, late, output_rows } = counts;
+        Self { batches, records, bytes, bad, tombstones, without_time, future, late, output_rows }
+    }
+}
 
 #[pymethods]
 impl Totals {
-    /// Batches that were delivered to every output.
-    #[getter]
-    fn batches(&self) -> u64 {
-        self.0.batches
-    }
-
-    /// Records read.
-    #[getter]
-    fn records(&self) -> u64 {
-        self.0.counts.records
-    }
-
-    /// Bytes of their payloads and keys.
-    #[getter]
-    fn bytes(&self) -> u64 {
-        self.0.counts.bytes
-    }
-
-    /// Records that did not fit the format and were dropped.
-    #[getter]
-    fn bad(&self) -> u64 {
-        self.0.counts.bad
-    }
-
-    /// Records without payload, skipped.
-    #[getter]
-    fn tombstones(&self) -> u64 {
-        self.0.counts.tombstones
-    }
-
-    /// Records without event time.
-    #[getter]
-    fn without_time(&self) -> u64 {
-        self.0.counts.without_time
-    }
-
-    /// Records whose event time is too far in the future to be believed.
-    #[getter]
-    fn future(&self) -> u64 {
-        self.0.counts.future
-    }
-
-    /// Rows that came to a window after its end.
-    #[getter]
-    fn late(&self) -> u64 {
-        self.0.counts.late
-    }
-
-    /// Rows delivered to outputs.
-    #[getter]
-    fn output_rows(&self) -> u64 {
-        self.0.counts.output_rows
-    }
-
     fn __repr__(&self) -> String {
-        let (batches, counts) = (self.0.batches, &self.0.counts);
-        format!("Totals({batches} batches, {} records, {} output rows)", counts.records, counts.output_rows)
+        let Self { batches, records, output_rows, .. } = self;
+        format!("Totals({batches} batches, {records} records, {output_rows} output rows)")
     }
 }
 

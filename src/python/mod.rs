@@ -15,6 +15,7 @@ mod gil;
 mod logging;
 mod ml;
 mod mock;
+mod pressure;
 mod schema;
 mod security;
 mod sinks;
@@ -47,6 +48,8 @@ mod _native {
     use crate::python::ml::{Detector, Ewma, Scores};
     #[pymodule_export]
     use crate::python::mock::{DemoProducer, MockBroker};
+    #[pymodule_export]
+    use crate::python::pressure::BackPressure;
     #[pymodule_export]
     use crate::python::schema::{Schema, json_schema};
     #[pymodule_export]

@@ -210,7 +210,7 @@ impl KafkaArguments {
             group_id: self.group_id.clone(),
             isolation: Isolation::default(),
         };
-        settings.check()?;
+        Error::of_all(settings.check()).map_or(Ok(()), Err)?;
         let clock = Arc::clone(clock);
         Ok(Arc::new(move || Ok(Arc::new(KafkaSource::connect(settings.clone(), Arc::clone(&clock))?))))
     }

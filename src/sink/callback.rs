@@ -8,6 +8,7 @@ use std::fmt;
 use arrow::datatypes::SchemaRef;
 
 use super::{Delivery, Sink};
+use crate::cancel::Cancel;
 use crate::error::Result;
 
 /// What is done with each batch.
@@ -65,7 +66,7 @@ impl Sink for CallbackSink {
         &self.name
     }
 
-    fn open(&mut self, _: &SchemaRef) -> Result<()> {
+    fn open(&mut self, _: &SchemaRef, _: &Cancel) -> Result<()> {
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::callback::EmptyBatches;
 use super::{Delivery, Sink};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 
 /// A sink and the receiver that its batches come out of.
@@ -67,7 +68,7 @@ impl Sink for ChannelSink {
         &self.name
     }
 
-    fn open(&mut self, _: &SchemaRef) -> Result<()> {
+    fn open(&mut self, _: &SchemaRef, _: &Cancel) -> Result<()> {
         match &self.link {
             Some(_) => Ok(()),
             None => Err(Error::sink("a loop over a stream cannot be opened again").help("start a new loop")),

@@ -81,6 +81,7 @@ fn chunk(numbers: &[i64]) -> Option<RecordBatch> {
 /// Where the sink breaks the contract.
 pub fn check(fixture: &mut dyn Fixture) {
     refuses_a_schema_before_any_delivery(fixture);
+    tells_the_truth_when_its_opening_is_cancelled(fixture);
     delivers_whole_batches_in_order(fixture);
     takes_a_batch_again(fixture);
     honours_its_word_on_empty_batches(fixture);
@@ -97,10 +98,27 @@ pub fn refuses_a_schema_before_any_delivery(fixture: &mut dyn Fixture) {
     let Some(refused) = fixture.refused() else { return };
     let before = fixture.arrived();
     let mut sink = fixture.sink();
-    let error = sink.open(&refused).err();
+    let error = sink.open(&refused, &Cancel::default()).err();
     assert!(error.as_ref().is_some_and(crate::error::Error::is_config), "open took {refused:?}: {error:?}");
     must(sink.close(), "close after a refused open");
     assert_eq!(fixture.arrived(), before, "a refused open wrote rows");
+}
+
+/// An opening that is asked to give up succeeds all the same, or says that it was given up and fails in no other way; it
+/// can be closed after that, and the next sink opens.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn tells_the_truth_when_its_opening_is_cancelled(fixture: &mut dyn Fixture) {
+    let before = fixture.arrived();
+    let (mut sink, cancel) = (fixture.sink(), Cancel::default());
+    cancel.cancel();
+    if let Err(error) = sink.open(&schema(), &cancel) {
+        assert!(error.is_cancelled(), "an opening that was cancelled failed: {error}");
+    }
+    must(sink.close(), "close after an opening that was cancelled");
+    must(opened(fixture).close(), "close of the sink after it");
+    same(&fixture.arrived(), &before, "after an opening that was cancelled");
 }
 
 /// When `deliver` returns, the rows of that batch are there, after those of the batches before: all of them, in order.
@@ -204,7 +222,7 @@ pub fn closes_at_any_time(fixture: &mut dyn Fixture) {
 
 fn opened(fixture: &mut dyn Fixture) -> Box<dyn Sink> {
     let mut sink = fixture.sink();
-    must(sink.open(&schema()), "open");
+    must(sink.open(&schema(), &Cancel::default()), "open");
     sink
 }
 

@@ -54,14 +54,57 @@ impl Delivery {
     }
 }
 
+/// The outcome of an opening that was given up; `found` says how far it had come.
+pub fn opening_given_up(found: impl fmt::Display) -> Error {
+    Error::cancelled(format!(
+        "the opening was given up because the stream was stopped before it began: {found}"
+    ))
+}
+
 /// A place for the rows of a stream.
+///
+/// ```
+/// use arrow::datatypes::SchemaRef;
+/// use tidemill::cancel::Cancel;
+/// use tidemill::error::Result;
+/// use tidemill::sink::{Delivery, Sink, contract};
+///
+/// /// Counts rows.
+/// #[derive(Debug, Default)]
+/// struct Counter(usize);
+///
+/// impl Sink for Counter {
+///     fn name(&self) -> &str {
+///         "counter"
+///     }
+///     fn open(&mut self, _: &SchemaRef, _: &Cancel) -> Result<()> {
+///         Ok(())
+///     }
+///     fn deliver(&mut self, delivery: &Delivery) -> Result<()> {
+///         self.0 += delivery.num_rows();
+///         Ok(())
+///     }
+///     fn close(&mut self) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+///
+/// let mut counter = Counter::default();
+/// counter.open(&contract::schema(), &Cancel::default())?;
+/// counter.deliver(&contract::delivery(0, 0..5))?;
+/// assert_eq!(counter.0, 5);
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
 pub trait Sink: Send + std::fmt::Debug {
     /// The name it has in errors and in `explain()`.
     fn name(&self) -> &str;
 
     /// Checks, before the stream starts, that rows of `schema` can be taken, and gets ready (connects, reads the
     /// topic's partition count). Called once a start, before the first delivery.
-    fn open(&mut self, schema: &SchemaRef) -> Result<()>;
+    ///
+    /// A sink that can wait for long gives up soon after `cancel` is set, with [`opening_given_up`] for its error; the
+    /// driver then neither delivers to it nor closes it.
+    fn open(&mut self, schema: &SchemaRef, cancel: &Cancel) -> Result<()>;
 
     /// Takes a batch; returns once its rows are safe. An error fails the batch.
     ///

@@ -14,12 +14,23 @@ use arrow::util::pretty::pretty_format_batches_with_options;
 use super::callback::EmptyBatches;
 use super::encode::text::{Zone, push_timestamp};
 use super::{Delivery, Sink};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::time::BatchTime;
 
 const RULE: &str = "-------------------------------------------";
 
 /// Prints, of every batch, the time and the first rows as a table; `...` where there are more.
+///
+/// ```
+/// use tidemill::cancel::Cancel;
+/// use tidemill::sink::pprint::PrintSink;
+/// use tidemill::sink::{Sink, contract};
+/// let mut sink = PrintSink::new(Box::new(std::io::stdout()), 10).titled(Some("readings".to_owned()));
+/// sink.open(&contract::schema(), &Cancel::default())?;
+/// sink.deliver(&contract::delivery(0, 0..20))?;
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
 pub struct PrintSink {
     out: Box<dyn Write + Send>,
     rows: usize,
@@ -57,7 +68,7 @@ impl Sink for PrintSink {
         "pprint"
     }
 
-    fn open(&mut self, _: &SchemaRef) -> Result<()> {
+    fn open(&mut self, _: &SchemaRef, _: &Cancel) -> Result<()> {
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 
 use super::{Delivery, Sink};
+use crate::cancel::Cancel;
 use crate::error::Result;
 
 /// Small chunks are put together up to so many rows: a snapshot of a stream of tiny batches has few chunks then.
@@ -29,12 +30,13 @@ pub enum Keep {
 /// The last rows of a stream. Clones are the same table.
 ///
 /// ```
+/// use tidemill::cancel::Cancel;
 /// use tidemill::sink::Sink;
 /// use tidemill::sink::contract::{delivery, schema};
 /// use tidemill::sink::table::{Keep, Table, TableSink};
 /// let table = Table::new(Keep::Last(3.try_into().unwrap()));
 /// let mut sink = TableSink::new("alerts", table.clone());
-/// sink.open(&schema()).unwrap();
+/// sink.open(&schema(), &Cancel::default()).unwrap();
 /// sink.deliver(&delivery(0, 0..5)).unwrap();
 /// assert_eq!((table.snapshot().num_rows(), table.snapshot().delivered), (3, 5));
 /// ```
@@ -107,7 +109,7 @@ impl Sink for TableSink {
         &self.name
     }
 
-    fn open(&mut self, schema: &SchemaRef) -> Result<()> {
+    fn open(&mut self, schema: &SchemaRef, _: &Cancel) -> Result<()> {
         self.table.lock().schema = Some(Arc::clone(schema));
         Ok(())
     }

@@ -11,8 +11,8 @@ use tidemill::time::{Clock, SystemClock};
 /// What the rounds of one side took.
 #[derive(Default)]
 pub(crate) struct Rounds {
-    seconds: Vec<f64>,
-    cpu_seconds: f64,
+    pub(crate) seconds: Vec<f64>,
+    pub(crate) cpu_seconds: f64,
 }
 
 impl Rounds {

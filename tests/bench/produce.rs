@@ -79,7 +79,7 @@ impl Target {
         let settings =
             KafkaSinkSettings { value, time, key, ..KafkaSinkSettings::new(cluster, self.topic.clone()) };
         let mut sink = KafkaSink::new(settings);
-        sink.open(&schema.schema()).unwrap();
+        sink.open(&schema.schema(), &Cancel::default()).unwrap();
         sink
     }
 }

@@ -1,13 +1,16 @@
-//! One core and two: the job over data in memory, from raw chunks to closed windows, with one thread and with two.
+//! One core and two: the job over data in memory, from raw chunks to closed windows, on one core and on two.
 //!
-//! Prints one JSON line. It deliberately has neither broker nor driver: what is compared is how far the work of a batch,
-//! map and reduce, is shared by threads. `cargo bench --bench scale [-- records]`.
+//! Prints one JSON line. It deliberately has neither broker nor driver: what is compared is how far the work of batches,
+//! of which one is reduced while the next is mapped, is shared by cores. Each side is a process of its own, which
+//! `taskset` of Linux keeps to its cores. `cargo bench --bench scale [-- records]`.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark ends at a mistake")]
 
 mod figure;
 mod readings;
 
+use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
@@ -17,7 +20,7 @@ use tidemill::decode::{EventTimeSpec, Format, OnBad};
 use tidemill::error::Result;
 use tidemill::event::Positions;
 use tidemill::exec::local::{LocalEngine, LocalSettings};
-use tidemill::exec::{Engine, MapTask};
+use tidemill::exec::{Engine, MapTask, Mapped};
 use tidemill::expr::Expression;
 use tidemill::ingest::{Bound, ChunkSink, Fetcher, Head, Source};
 use tidemill::offset::{Offset, OffsetRange, TopicPartition};
@@ -36,28 +39,59 @@ const PARTITIONS: usize = 8;
 const CHUNKS_A_BATCH: usize = 2;
 
 fn main() {
-    let asked = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
-    let topic = Topic::new(asked.unwrap_or(2_000_000));
-    let clock = SystemClock::new();
-    let mut rounds = [Rounds::default(), Rounds::default()];
-    for _ in 0..ROUNDS {
-        for (rounds, threads) in rounds.iter_mut().zip([1, 2]) {
-            let engine = topic.engine(threads);
-            let windows = rounds.measure(&clock, || topic.run(&engine));
-            assert!(windows > 0, "no window has closed");
+    let arguments: Vec<String> = std::env::args().collect();
+    let number = |name: &str| {
+        let place = arguments.iter().position(|argument| argument == name);
+        place.and_then(|place| arguments.get(place + 1)?.parse::<usize>().ok())
+    };
+    match number("--cores") {
+        Some(cores) => run_side(number("--records").unwrap(), cores),
+        None => compare(arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(4_000_000)),
+    }
+}
+
+/// One side, in a process that is kept to so many cores: prints what each round took, after one that counts not.
+#[expect(clippy::print_stdout, reason = "the other process reads it")]
+fn run_side(records: usize, cores: usize) {
+    let (topic, clock) = (Topic::new(records), SystemClock::new());
+    for round in 0..=ROUNDS {
+        let (engine, mut taken) = (topic.engine(cores), Rounds::default());
+        assert!(taken.measure(&clock, || topic.run(&engine)) > 0, "no window has closed");
+        if round > 0 {
+            println!("{} {}", taken.seconds[0], taken.cpu_seconds);
         }
     }
-    let [one, two] = rounds;
+}
+
+fn compare(records: usize) {
+    let [one, two] = [1, 2].map(|cores| side(records, cores));
     Figure {
-        name: "the job over data in memory, two threads",
+        name: "the job over data in memory, two cores",
         unit: "records/s",
-        value: &|seconds| topic.records() as f64 / seconds,
+        value: &|seconds| Topic::records_of(records) as f64 / seconds,
         ours: &two,
-        theirs: Some((&one, "one thread")),
+        theirs: Some((&one, "one core")),
         reach: "≥ 1.8",
-        details: json!({"records": topic.records(), "partitions": PARTITIONS, "JSON": STYLE.name}),
+        details: json!({"records": Topic::records_of(records), "partitions": PARTITIONS, "JSON": STYLE.name}),
     }
     .print();
+}
+
+fn side(records: usize, cores: usize) -> Rounds {
+    let this = std::env::current_exe().unwrap();
+    let kept_to = format!("0-{}", cores - 1);
+    let mut side = Command::new("taskset");
+    side.args(["-c", &kept_to]).arg(this);
+    side.args(["--records", &records.to_string(), "--cores", &cores.to_string()]);
+    let said = side.output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let mut rounds = Rounds::default();
+    for line in String::from_utf8(said.stdout).unwrap().lines() {
+        let (seconds, cpu_seconds) = line.split_once(' ').unwrap();
+        rounds.seconds.push(seconds.parse().unwrap());
+        rounds.cpu_seconds += cpu_seconds.parse::<f64>().unwrap();
+    }
+    rounds
 }
 
 /// A topic whose chunks lie in memory, in order of partition and offset.
@@ -65,9 +99,14 @@ fn main() {
 struct Topic(Arc<Vec<Vec<RawChunk>>>);
 
 impl Topic {
-    /// About so many records, in whole chunks.
+    /// As many as there are of about so many, in whole chunks.
+    fn records_of(asked: usize) -> usize {
+        asked.div_ceil(PARTITIONS * CHUNK_ROWS) * PARTITIONS * CHUNK_ROWS
+    }
+
+    /// About so many records.
     fn new(records: usize) -> Self {
-        let chunks = records.div_ceil(PARTITIONS * CHUNK_ROWS);
+        let chunks = Self::records_of(records) / (PARTITIONS * CHUNK_ROWS);
         let of = |partition: usize| (0..chunks).map(|place| Self::chunk(partition, place)).collect();
         Self(Arc::new((0..PARTITIONS).map(of).collect()))
     }
@@ -79,31 +118,46 @@ impl Topic {
         chunk(i32::try_from(partition).unwrap(), first, &texts)
     }
 
-    fn records(&self) -> usize {
-        self.0.iter().flatten().map(RawChunk::len).sum()
-    }
-
     fn engine(&self, threads: usize) -> LocalEngine {
         let settings = LocalSettings { threads: Some(threads), ..LocalSettings::default() };
         LocalEngine::start(&plan().check().unwrap(), &[Arc::new(self.clone())], settings).unwrap()
     }
 
-    /// Every batch, one after the other; says how many windows closed.
+    /// Every batch, one mapped while the one before is reduced, as the driver has it; says how many windows closed.
     fn run(&self, engine: &LocalEngine) -> usize {
         let batches = self.0[0].len().div_ceil(CHUNKS_A_BATCH);
-        (0..batches).map(|batch| self.run_batch(engine, batch)).sum()
+        std::thread::scope(|scope| {
+            let (mapped, reducing) = sync_channel::<(MapTask, Mapped)>(0);
+            let reducer = scope.spawn(move || {
+                let closed = |(task, mapped): (MapTask, Mapped)| {
+                    let until = watermark_before(usize::try_from(task.batch.0).unwrap() + 1);
+                    let reduced = engine.reduce(&task, mapped, Some(until)).unwrap();
+                    reduced
+                        .outputs
+                        .iter()
+                        .flat_map(|(_, rows)| rows)
+                        .map(RecordBatch::num_rows)
+                        .sum::<usize>()
+                };
+                reducing.iter().map(closed).sum()
+            });
+            for batch in 0..batches {
+                let task = self.task(batch);
+                let rows = engine.map(&task).unwrap();
+                mapped.send((task, rows)).unwrap();
+            }
+            drop(mapped);
+            reducer.join().unwrap()
+        })
     }
 
-    fn run_batch(&self, engine: &LocalEngine, batch: usize) -> usize {
-        let task = MapTask {
+    fn task(&self, batch: usize) -> MapTask {
+        MapTask {
             batch: BatchId(batch as u64),
             time: BatchTime(1_800_000_000_000),
             ranges: vec![(SourceId(0), self.ranges(batch))],
             watermark: Some(watermark_before(batch)),
-        };
-        let mapped = engine.map(&task).unwrap();
-        let reduced = engine.reduce(&task, mapped, Some(watermark_before(batch + 1))).unwrap();
-        reduced.outputs.iter().flat_map(|(_, rows)| rows).map(RecordBatch::num_rows).sum()
+        }
     }
 
     fn ranges(&self, batch: usize) -> Vec<OffsetRange> {

@@ -153,8 +153,11 @@ fn cases() -> Vec<(Aggregate, Vec<DataType>)> {
         }
         add("approx_quantile", &[data_type], &[ScalarValue::from(0.9)]);
     }
+    for data_type in [DataType::Duration(TimeUnit::Second), DataType::Timestamp(TimeUnit::Second, None)] {
+        add("mean", &[data_type], &[]);
+    }
     for data_type in ordered_types() {
-        for name in ["min", "max"] {
+        for name in ["min", "max", "approx_distinct"] {
             add(name, std::slice::from_ref(&data_type), &[]);
         }
         add("top_k", &[data_type], &[ScalarValue::from(3_i64)]);
@@ -164,9 +167,6 @@ fn cases() -> Vec<(Aggregate, Vec<DataType>)> {
         for name in names {
             add(name, std::slice::from_ref(&data_type), &[]);
         }
-    }
-    for data_type in [DataType::Int32, DataType::Utf8, DataType::Float64, DataType::Boolean] {
-        add("approx_distinct", &[data_type], &[]);
     }
     let pairs = ["corr", "covar", "covar_pop", "regr_slope", "regr_intercept", "regr_count", "regr_r2"];
     let more = ["regr_avgx", "regr_avgy", "regr_sxx", "regr_syy", "regr_sxy"];
@@ -394,6 +394,86 @@ fn an_empty_group_counts_zero_and_is_null_otherwise() {
             name => assert!(result.is_null(0), "{name} {types:?}: {result:?}"),
         }
     }
+}
+
+fn decimals(values: &[Option<i128>], precision: u8, scale: i8) -> ArrayRef {
+    Arc::new(Decimal128Array::from(values.to_vec()).with_precision_and_scale(precision, scale).unwrap())
+}
+
+/// The result over one column in one slot.
+fn over(name: &str, column: &ArrayRef) -> ArrayRef {
+    whole(&aggregate(name, &[column.data_type().clone()], &[]), &[Arc::clone(column)])
+}
+
+#[test]
+fn the_mean_of_integers_and_decimals_is_exact_and_rounded_once() {
+    const BIG: i64 = 1 << 62;
+    let cancelling = ints(&[Some(BIG), Some(-BIG), None, Some(1)]);
+    assert_eq!(float(&over("mean", &cancelling)), Some(1.0 / 3.0));
+    let odd = ints(&[Some((1 << 53) + 1), Some((1 << 53) + 1), Some((1 << 53) + 2)]);
+    assert_eq!(float(&over("mean", &odd)), Some(((1_i64 << 53) + 2) as f64), "(2^53 + 1) and a third");
+    let largest: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX; 3]));
+    assert_eq!(float(&over("mean", &largest)), Some(u64::MAX as f64));
+    let ten = 10_i128.pow(37);
+    let cancelling = decimals(&[Some(ten), Some(-ten), Some(1)], 38, 10);
+    assert_eq!(float(&over("mean", &cancelling)), Some(1.0 / 3e10));
+    assert_eq!(float(&over("mean", &decimals(&[Some(1), Some(2)], 5, 1))), Some(0.15));
+    assert_eq!(float(&over("mean", &decimals(&[Some(1), Some(2)], 5, -2))), Some(150.0));
+    assert_eq!(float(&over("mean", &decimals(&[Some(0)], 38, 30))), Some(0.0));
+}
+
+#[test]
+fn a_mean_of_partials_that_cancel_each_other_is_exact() {
+    let mean = aggregate("mean", &[DataType::Int64], &[]);
+    let partials = ints(&[Some(1 << 62), Some(1 - (1 << 62)), Some(1)]);
+    let (mut parts, mut merged) = (mean.accumulator().unwrap(), mean.accumulator().unwrap());
+    parts.grow(3);
+    parts.update(&[0, 1, 2], &[partials]).unwrap();
+    merged.grow(1);
+    merged.merge(&[0, 0, 0], &parts.state(&[0, 1, 2]).unwrap()).unwrap();
+    assert_eq!(float(&merged.evaluate(&[0]).unwrap()), Some(2.0 / 3.0));
+}
+
+#[test]
+fn a_mean_of_decimals_whose_sum_is_out_of_reach_is_a_data_error() {
+    let most = Some(10_i128.pow(38) - 1);
+    let column = decimals(&[most, most], 38, 0);
+    let mut states = aggregate("mean", &[column.data_type().clone()], &[]).accumulator().unwrap();
+    states.grow(1);
+    let error = states.update(&[0, 0], &[column]).unwrap_err();
+    assert!(error.is_data() && error.to_string().contains("cast the column to float64"), "{error:?}");
+}
+
+#[test]
+fn the_mean_of_times_is_a_time_rounded_towards_the_epoch() {
+    let durations: ArrayRef = Arc::new(DurationMillisecondArray::from(vec![Some(-1), None, Some(-2)]));
+    let expected: ArrayRef = Arc::new(DurationMillisecondArray::from(vec![-1]));
+    assert_eq!(&over("mean", &durations), &expected);
+    let latest: ArrayRef =
+        Arc::new(TimestampNanosecondArray::from(vec![i64::MAX, i64::MAX]).with_timezone("Europe/Rome"));
+    assert_eq!(&over("mean", &latest), &latest.slice(0, 1));
+    for data_type in [DataType::Date32, DataType::Time64(TimeUnit::Microsecond)] {
+        let error = refused("mean", &[data_type], &[]).to_string();
+        assert!(error.contains("durations or timestamps") && error.contains("cast it first"), "{error}");
+    }
+    assert!(refused("mean", &[DataType::Decimal256(50, 1)], &[]).to_string().contains("at most 38 digits"));
+}
+
+#[test]
+fn the_median_of_decimals_keeps_the_half_between_two() {
+    let column = decimals(&[Some(100), Some(101), None], 10, 2);
+    assert_eq!(&over("median", &column), &decimals(&[Some(1005)], 11, 3));
+    let distinct = whole(&distinct("median", column.data_type().clone()), &[Arc::clone(&column)]);
+    assert_eq!(&distinct, &decimals(&[Some(1005)], 11, 3));
+    let most = 10_i128.pow(38) - 1;
+    let widest = over("median", &decimals(&[Some(most), Some(most - 1)], 38, 0));
+    assert_eq!(widest.data_type(), &DataType::Decimal256(39, 1));
+    let exact = "99999999999999999999999999999999999998.5";
+    assert_eq!(arrow::util::display::array_value_to_string(&widest, 0).unwrap(), exact);
+    let error = refused("median", &[DataType::Decimal256(76, 0)], &[]);
+    assert_eq!(error.kind(), ErrorKind::Schema);
+    let error = error.to_string();
+    assert!(error.contains("median(decimal(76, 0))") && error.contains("fewer digits"), "{error}");
 }
 
 #[test]
@@ -634,6 +714,67 @@ fn sketches_are_near_the_truth() {
     assert!(count.abs_diff(10_000) < 300, "{count}");
     let median = whole(&aggregate("median", &[DataType::Float64], &[]), &[values]);
     assert_eq!(float(&median), Some(4_999.5));
+}
+
+/// Numbers that are all different, `rows` of them.
+fn different(rows: u64) -> Vec<u64> {
+    (0..rows).map(|row| row.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect()
+}
+
+fn distinct_states(parts: &[&[u64]]) -> Box<dyn Accumulator> {
+    let approx = aggregate("approx_distinct", &[DataType::UInt64], &[]);
+    let mut merged = approx.accumulator().unwrap();
+    merged.grow(1);
+    for part in parts {
+        let mut partial = approx.accumulator().unwrap();
+        partial.grow(1);
+        partial.update(&vec![0; part.len()], &[Arc::new(UInt64Array::from(part.to_vec()))]).unwrap();
+        merged.merge(&[0], &partial.state(&[0]).unwrap()).unwrap();
+    }
+    merged
+}
+
+fn distinct_of(states: &dyn Accumulator) -> u64 {
+    states.evaluate(&[0]).unwrap().as_primitive::<UInt64Type>().value(0)
+}
+
+#[test]
+fn few_different_values_are_counted_exactly_and_many_within_three_standard_errors() {
+    for rows in [0, 1, 100, 256] {
+        let twice = [different(rows), different(rows)].concat();
+        assert_eq!(distinct_of(distinct_states(&[&twice]).as_ref()), rows);
+    }
+    for rows in [257, 1_000, 5_000, 20_000, 100_000, 2_000_000] {
+        let found = distinct_of(distinct_states(&[&different(rows)]).as_ref());
+        let off = found.abs_diff(rows) as f64 / rows as f64;
+        assert!(off < 3.0 * 1.04 / 128.0, "{rows}: {found}");
+    }
+}
+
+#[test]
+fn what_is_known_of_different_values_depends_on_neither_order_nor_partials() {
+    let mut random = Rng::with_seed(8);
+    for rows in [10, 256, 257, 1_000, 30_000] {
+        let mut values = different(rows);
+        let expected = distinct_states(&[&values]).state(&[0]).unwrap();
+        for _ in 0..5 {
+            random.shuffle(&mut values);
+            let parts: Vec<&[u64]> = values.chunks(random.usize(1..=values.len())).collect();
+            assert_eq!(distinct_states(&parts).state(&[0]).unwrap(), expected, "{rows}");
+        }
+    }
+}
+
+#[test]
+fn few_different_values_of_many_groups_take_few_bytes() {
+    const GROUPS: u32 = 10_000;
+    let mut states = aggregate("approx_distinct", &[DataType::UInt64], &[]).accumulator().unwrap();
+    states.grow(GROUPS as usize);
+    for value in 0..5 {
+        let slots: Vec<u32> = (0..GROUPS).collect();
+        states.update(&slots, &[Arc::new(UInt64Array::from(vec![value; GROUPS as usize]))]).unwrap();
+    }
+    assert!(states.bytes() < 200 * GROUPS as usize, "{} bytes a group", states.bytes() / GROUPS as usize);
 }
 
 #[test]

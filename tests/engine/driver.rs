@@ -1,7 +1,9 @@
 //! The driver: its pure parts by tables, its loop with small fakes on real threads.
 
 mod fakes;
+mod hand;
 mod planning;
+mod rate;
 mod running;
 mod schedule;
 mod watermark;

@@ -13,11 +13,12 @@ use world::run;
 const SEEDS: u64 = 2_000;
 
 /// What traces must show now and then, or the world is too kind.
-const WORDS: [&str; 9] = [
+const WORDS: [&str; 10] = [
     "Completed",
     "CancelMap",
     "CancelAll",
     "the sink gave up",
+    "the opening gave up",
     "Failed(",
     "DataLoss",
     "Finish(None)",

@@ -487,6 +487,33 @@ fn a_batch_larger_than_the_memory_is_a_named_error() {
     );
 }
 
+/// A job whose rows are all let go at once, with `memory` for rows.
+fn keeping_nothing(memory: u64, threads: usize) -> (Job, LocalEngine) {
+    let mut job = Job::new(1);
+    let source = job.source(0);
+    let none = job.add(Operator::Filter(col("n").lt(Expression::lit(0_i64))), &[source]);
+    job.output(none);
+    job.fill(40_000); // 10,000 a partition, each a chunk of about 700,000 bytes, and 350,000 when decoded
+    let max_memory = memory / 3 * 4;
+    let settings = LocalSettings { threads: Some(threads), max_memory, ..LocalSettings::default() };
+    let engine = job.engine_with(settings).unwrap();
+    (job, engine)
+}
+
+#[test]
+fn the_chunks_at_hand_count_to_the_memory_though_nothing_of_them_is_kept() {
+    for threads in [1, 4] {
+        let (job, engine) = keeping_nothing(2_000_000, threads);
+        let error = run(&engine, &job.tasks(10_000)).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::MemoryLimit);
+        assert!(error.to_string().contains("at partition readings-0["), "{error}");
+        let (job, engine) = keeping_nothing(8_000_000, threads);
+        assert_eq!(run(&engine, &job.tasks(10_000)).unwrap().len(), 1);
+        let (job, engine) = keeping_nothing(2_000_000, threads);
+        assert_eq!(run(&engine, &job.tasks(2_500)).unwrap().len(), 4);
+    }
+}
+
 #[test]
 fn rows_that_have_gone_on_count_no_more() {
     let mut job = Job::new(1);
@@ -505,7 +532,7 @@ fn rows_that_have_gone_on_count_no_more() {
         let settings = LocalSettings {
             executors,
             threads: Some(threads),
-            max_memory: 1_100_000,
+            max_memory: 2_200_000, // with the chunks, of 1,000,000 bytes and more
             ..LocalSettings::default()
         };
         let results = run(&job.engine_with(settings).unwrap(), &job.tasks(2_500)).unwrap();

@@ -663,6 +663,45 @@ fn a_broker_that_is_gone_is_told_once_and_so_is_its_return() {
     }
 }
 
+#[test]
+fn all_settings_that_are_not_the_users_are_told_at_once() {
+    let mut settings = KafkaSettings::new("127.0.0.1:1", "t");
+    let wrong = [("group.id", "g"), ("enable.auto.commit", "true"), ("check.crcs", "false")];
+    settings.cluster.config.extend(wrong.map(|(name, value)| (name.into(), value.into())));
+    let error = KafkaSource::connect(settings, Arc::new(SystemClock::new())).unwrap_err();
+    assert!(error.is_config(), "{error:?}");
+    for part in ["3 mistakes", "group.id is not", "enable.auto.commit is not", "check.crcs is not"] {
+        assert!(error.to_string().contains(part), "{part} is not in {error}");
+    }
+}
+
+#[test]
+fn a_cluster_that_answers_again_is_told_of_once_with_how_long_it_was_away() {
+    collect_log();
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let settings = KafkaSettings { name: "away".into(), ..KafkaSettings::new(&servers, "t") };
+    let clock = Arc::new(ManualClock::new(BatchTime(0)));
+    let source = KafkaSource::connect(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    source.heads().unwrap();
+    // An error that librdkafka does not try to heal: of one that it does it would be silent for ten seconds.
+    let refusal = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    let (api, hour) = (rdkafka::types::RDKafkaApiKey::ListOffsets, Duration::from_hours(1));
+    cluster.request_errors(api, &[refusal; 100]);
+    for _ in 0..2 {
+        clock.advance(hour);
+        source.heads().unwrap_err();
+    }
+    cluster.clear_request_errors(api);
+    for _ in 0..2 {
+        clock.advance(hour);
+        source.heads().unwrap();
+    }
+    let told = format!("away: Kafka at {servers} is back after 7200 s, and reading goes on");
+    assert_eq!(logged(Level::Info, "away: "), [told]);
+}
+
 /// A clock that stands still, so that no wait ends by itself, and counts how often it is looked at.
 #[derive(Debug, Default)]
 struct Still(AtomicU32);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int64Type, SchemaRef};
+use tidemill::cancel::Cancel;
 use tidemill::error::Error;
 use tidemill::sink::callback::{CallbackSink, EmptyBatches};
 use tidemill::sink::channel::{Batches, Next, channel};
@@ -344,7 +345,7 @@ fn kept(table: &Table) -> Vec<i64> {
 fn filled(keep: Keep, deliveries: &[std::ops::Range<i64>]) -> Table {
     let table = Table::new(keep);
     let mut sink = TableSink::new("table", table.clone());
-    sink.open(&contract::schema()).unwrap();
+    sink.open(&contract::schema(), &Cancel::default()).unwrap();
     for (batch, rows) in (0..).zip(deliveries) {
         sink.deliver(&delivery(batch, rows.clone())).unwrap();
     }

@@ -79,6 +79,39 @@ fn window(length: u64, slide: u64, emit: Emit) -> WindowSpec {
     WindowSpec { shape: WindowShape { length, slide, offset: Duration::ZERO }, on: "ts".to_owned(), emit }
 }
 
+/// A plan of two sources that believe times so far ahead of their batches, with one window over both.
+fn over_two_sources(max_future: [Duration; 2]) -> Plan {
+    let mut plan = Plan::default();
+    let sources = max_future.map(|max_future| {
+        let event_time = Some(EventTimeSpec { column: "ts".to_owned(), max_future });
+        let id = plan.add_source(SourceSpec { event_time, ..spec() });
+        plan.add(Operator::Source(id), vec![], None)
+    });
+    let both = plan.add(Operator::Union, sources.to_vec(), None);
+    let columns = columns(["count(*)"]);
+    let window = Some(window(1_000, 1_000, Emit::Final));
+    let counted = AggregateSpec { keys: vec!["k".to_owned()], columns, window };
+    let counted = plan.add(Operator::Aggregate(counted), vec![both], None);
+    plan.add_output(counted, None);
+    plan
+}
+
+/// Whose a row is shows nowhere behind a union: one that only its own source believes would move the watermark and come
+/// to no window.
+#[test]
+fn windows_over_sources_that_believe_different_times_are_refused() {
+    let (hour, day) = (Duration::from_hours(1), Duration::from_hours(24));
+    over_two_sources([hour, hour]).check().unwrap();
+    for max_future in [[hour, day], [day, hour]] {
+        let error = over_two_sources(max_future).check().unwrap_err();
+        assert!(error.is_config(), "{error:?}");
+        for part in ["window(on=\"ts\") needs one max_future", "3600s", "86400s", "give the sources the same"]
+        {
+            assert!(error.to_string().contains(part), "{part} is not in {error}");
+        }
+    }
+}
+
 /// A job of one source whose rows are aggregated by `keys`.
 struct Job {
     plan: Plan,

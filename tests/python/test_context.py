@@ -346,6 +346,20 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task")) if sys.platform == "linux" else threading.active_count()
 
 
+def test_running_contexts_that_are_forgotten_one_after_the_other_hold_nobody(source: ScriptedSource) -> None:
+    source.push(0, [b"a"] * 50)
+
+    def cell() -> None:
+        ctx = tm.StreamingContext("10ms")
+        ctx.scripted(source, format=tm.Raw(), starting="earliest").foreach_batch(
+            lambda batch: None, empty=True
+        )
+        ctx.start()
+
+    for _ in range(60):
+        cell()
+
+
 def test_use_after_fork_is_refused(source: ScriptedSource) -> None:
     ctx = running(source, print)
     read, write = os.pipe()
@@ -451,12 +465,11 @@ SILENT_BROKER = """
     import signal, socket, threading, time
     import tidemill as tm
     silent = socket.create_server(("127.0.0.1", 0))
+    address = "127.0.0.1:%d" % silent.getsockname()[1]
     ctx = tm.StreamingContext()
-    stream = ctx.kafka("t", bootstrap_servers="127.0.0.1:%d" % silent.getsockname()[1], format=tm.Raw())
-    stream.foreach_batch(print)
+    {job}
     def interrupt():
-        while not ctx.is_running:
-            time.sleep(0.01)
+        connection = silent.accept()
         signal.raise_signal(signal.SIGINT)
     threading.Thread(target=interrupt, daemon=True).start()
     begin = time.monotonic()
@@ -465,14 +478,22 @@ SILENT_BROKER = """
         print("returned", flush=True)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
-    print(ctx.is_running, time.monotonic() - begin < 5)
+    print(ctx.await_termination("4s"), time.monotonic() - begin < 5)
 """
 
 
+READS_FROM_IT = 'ctx.kafka("t", bootstrap_servers=address, format=tm.Raw()).foreach_batch(print)'
+WRITES_TO_IT = """
+    source = tm.testing.ScriptedSource()
+    ctx.scripted(source, format=tm.Json({"x": "int64"})).to_kafka("t", bootstrap_servers=address)
+"""
+
+
+@pytest.mark.parametrize("job", [READS_FROM_IT, WRITES_TO_IT], ids=["reads from it", "writes to it"])
 @pytest.mark.parametrize(("call", "outcome"), [("run", "returned"), ("start", "interrupted")])
-def test_ctrl_c_calls_off_a_start_that_waits_for_a_broker(call: str, outcome: str) -> None:
-    done = run_script(SILENT_BROKER.format(call=call))
-    assert done.stdout == f"{outcome}\nFalse True\n", done.stderr
+def test_ctrl_c_calls_off_a_start_that_waits_for_a_broker(job: str, call: str, outcome: str) -> None:
+    done = run_script(SILENT_BROKER.format(job=job, call=call))
+    assert done.stdout == f"{outcome}\nTrue True\n", done.stderr
 
 
 def test_a_context_can_be_asked_and_stopped_while_it_starts() -> None:

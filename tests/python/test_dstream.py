@@ -565,6 +565,14 @@ def test_kafka_refuses_what_is_wrong_or_not_offered_yet(arguments: dict[str, Any
         tm.StreamingContext().kafka(**settings)
 
 
+def test_kafka_tells_every_setting_that_is_not_the_users() -> None:
+    config: dict[str, str | int] = {"group.id": "b", "enable.auto.commit": "true"}
+    with pytest.raises(tm.ConfigError, match="2 mistakes") as raised:
+        tm.StreamingContext().kafka("a", bootstrap_servers="localhost:9092", format=tm.Raw(), config=config)
+    assert "pass group_id" in str(raised.value)
+    assert "enable.auto.commit is not set in config" in str(raised.value)
+
+
 def test_a_naive_datetime_has_no_place_in_a_stream() -> None:
     from datetime import datetime
 

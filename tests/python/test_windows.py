@@ -369,6 +369,18 @@ class TestMistakes:
         with pytest.raises(tm.ConfigError, match="leave the column as it is"):
             _ = changed.window("1s", on="ts").agg(n=tm.count()).columns
 
+    def test_windows_over_a_union_need_one_max_future(self) -> None:
+        ctx = tm.StreamingContext()
+        believing = {
+            name: ctx.scripted(ScriptedSource(name), format=FORMAT, event_time="ts", max_future=name)
+            for name in ("1h", "60m", "1d")
+        }
+        same, other = believing["1h"].union(believing["60m"]), believing["1h"].union(believing["1d"])
+        assert same.window("1s", on="ts").agg(n=tm.count()).columns[-1] == "n"
+        assert other.columns == ["k", "ts", "v"]
+        with pytest.raises(tm.ConfigError, match=r"needs one max_future.*3600s and 86400s"):
+            _ = other.window("1s", on="ts").agg(n=tm.count()).columns
+
     def test_lengths_are_checked(self) -> None:
         stream = self.stream(event_time="ts")
         for length, slide, text in [

@@ -304,7 +304,7 @@ impl Lanes {
         let gone: Vec<TopicPartition> =
             self.by_partition.values().filter(|lane| !stay(lane)).map(|lane| lane.at.clone()).collect();
         for at in &gone {
-            self.remove(at);
+            self.by_partition.remove(at);
         }
         for range in ranges {
             if !self.by_partition.contains_key(&range.at) {
@@ -312,13 +312,6 @@ impl Lanes {
             }
         }
         Ok(())
-    }
-
-    /// With its queue goes what is left in it: nothing of an earlier start may be taken for the next.
-    fn remove(&mut self, at: &TopicPartition) {
-        if let Some(lane) = self.by_partition.remove(at) {
-            lane.queue.stop(&mut self.batch);
-        }
     }
 
     fn add(&mut self, at: &TopicPartition, from: Offset) -> Result<(), rdkafka::error::KafkaError> {

@@ -147,17 +147,18 @@ const RESERVED: [Reserved; 8] = [
 ];
 
 impl KafkaSettings {
-    /// An error where a setting of the user's is not his to choose, with what to do instead. Nothing is connected for it.
+    /// An error for each setting of the user's that is not his to choose, with what to do instead. Nothing is connected for
+    /// it.
     ///
     /// ```
     /// use tidemill::ingest::kafka::KafkaSettings;
     /// let mut settings = KafkaSettings::new("localhost:9092", "readings");
     /// settings.cluster.config.insert("group.id".into(), "alerts".into());
-    /// let mistake = settings.check().unwrap_err();
-    /// assert_eq!(mistake.to_string(), "group.id is not set in config, found \"alerts\"; pass group_id");
+    /// let mistakes = settings.check();
+    /// assert_eq!(mistakes[0].to_string(), "group.id is not set in config, found \"alerts\"; pass group_id");
     /// ```
-    pub fn check(&self) -> Result<()> {
-        self.cluster.refuse(&RESERVED).into_iter().next().map_or(Ok(()), Err)
+    pub fn check(&self) -> Vec<Error> {
+        self.cluster.refuse(&RESERVED)
     }
 
     /// All partitions of `topic` at `bootstrap_servers`; committed records, and no group.
@@ -295,8 +296,9 @@ impl KafkaSource {
     /// # Ok::<(), tidemill::error::Error>(())
     /// ```
     pub fn connect(settings: KafkaSettings, clock: Arc<dyn Clock>) -> Result<Self> {
-        settings.check()?;
-        let tokens = settings.cluster.tokens(PATIENCE).map_err(|error| error.at(settings.name.clone()))?;
+        Error::of_all(settings.check()).map_or(Ok(()), Err)?;
+        let tokens = settings.cluster.tokens(PATIENCE, &Cancel::default());
+        let tokens = tokens.map_err(|error| error.at(settings.name.clone()))?;
         let client = Client::new(&settings.asking_client(), tokens.as_ref());
         let what = format!("{}: no client can be made", settings.name);
         let client = client.map_err(|error| explain(&error, ErrorKind::Source, what, &settings.cluster))?;

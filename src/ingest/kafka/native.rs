@@ -196,6 +196,9 @@ impl Drop for Taken<'_> {
     }
 }
 
+/// So many messages are let go at once when a partition is: a queue holds thousands.
+const LEFT: usize = 1_024;
+
 /// One partition of one client: it is fetched from `start` on, until this is dropped. What has been fetched of it and not
 /// been taken lies in its queue.
 ///
@@ -248,13 +251,6 @@ impl PartitionQueue {
         if failed == 0 { Ok(()) } else { Err(last_error()) }
     }
 
-    /// Fetches no more of it, and forgets what was fetched and not taken.
-    pub(super) fn stop(&self, batch: &mut Batch) {
-        // SAFETY: the topic's handle is valid; the call waits for an answer of librdkafka's own thread, and for no broker.
-        unsafe { rd::rd_kafka_consume_stop(self.topic.as_ptr(), self.partition) };
-        while self.take(usize::MAX, batch).count() > 0 {}
-    }
-
     /// Takes up to `max` messages that are there now, by way of `batch`; never waits.
     pub(super) fn take<'a>(&self, max: usize, batch: &'a mut Batch) -> Taken<'a> {
         drop(batch.drain());
@@ -270,11 +266,19 @@ impl PartitionQueue {
 }
 
 impl Drop for PartitionQueue {
+    /// What was fetched and not taken goes with it: librdkafka keeps a partition's queue as long as the client, and nothing
+    /// of this start may be taken for the next.
     fn drop(&mut self) {
-        // SAFETY: queue and topic are valid, and this is the last use of them. What is not fetched is stopped too.
+        // SAFETY: queue and topic are valid. A partition that was not started is stopped too; the call waits for an answer
+        // of librdkafka's own thread, and for no broker.
         unsafe {
             rd::rd_kafka_queue_cb_event_enable(self.queue.as_ptr(), None, ptr::null_mut());
             rd::rd_kafka_consume_stop(self.topic.as_ptr(), self.partition);
+        }
+        let mut batch = Batch::new(LEFT);
+        while self.take(LEFT, &mut batch).count() > 0 {}
+        // SAFETY: as above, and this is the last use of them.
+        unsafe {
             rd::rd_kafka_queue_destroy(self.queue.as_ptr());
             rd::rd_kafka_topic_destroy(self.topic.as_ptr());
         }

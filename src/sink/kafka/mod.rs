@@ -16,11 +16,11 @@ use rdkafka::error::RDKafkaErrorCode;
 
 pub use self::partitioner::Partitioner;
 use self::partitioner::keyless;
-use self::producer::{Connection, Failures, Producer, Record};
+use self::producer::{Connection, Failures, Producer, Record, Unanswered};
 use super::encode::{
     ByteRows, HeaderReader, HeaderRows, HeaderSpec, KeyEncoder, KeySpec, OutputFormat, ValueEncoder,
 };
-use super::{Delivery, Sink};
+use super::{Delivery, Sink, opening_given_up};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kafka::refusal::{self, Complaint};
@@ -135,6 +135,24 @@ impl KafkaSinkSettings {
 }
 
 /// Writes rows to a topic.
+///
+/// ```
+/// use rdkafka::mocking::MockCluster;
+/// use tidemill::cancel::Cancel;
+/// use tidemill::kafka::Cluster;
+/// use tidemill::sink::kafka::{KafkaSink, KafkaSinkSettings};
+/// use tidemill::sink::{Sink, contract};
+///
+/// let broker = MockCluster::new(1).unwrap(); // a broker within this process
+/// broker.create_topic("alerts", 3, 1).unwrap();
+/// let cluster = Cluster::at(broker.bootstrap_servers());
+/// let mut sink = KafkaSink::new(KafkaSinkSettings::new(cluster, "alerts"));
+/// sink.open(&contract::schema(), &Cancel::default())?;
+/// assert_eq!(sink.partitions(), Some(3));
+/// sink.deliver(&contract::delivery(0, 0..100))?; // returns when the broker has all of them
+/// sink.close()?;
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct KafkaSink {
     name: String,
@@ -236,9 +254,10 @@ impl Sink for KafkaSink {
         &self.name
     }
 
-    /// Checks the columns, connects, and reads the topic's partition count.
-    fn open(&mut self, schema: &SchemaRef) -> Result<()> {
-        self.open = Some(Open::new(&self.settings, schema)?);
+    /// Tells all mistakes that [`KafkaSinkSettings::check`] finds; connects, and reads the topic's partition count.
+    fn open(&mut self, schema: &SchemaRef, cancel: &Cancel) -> Result<()> {
+        Error::of_all(self.settings.check(schema)).map_or(Ok(()), Err)?;
+        self.open = Some(Open::new(&self.settings, schema, cancel)?);
         Ok(())
     }
 
@@ -271,13 +290,13 @@ impl Sink for KafkaSink {
 }
 
 impl Open {
-    fn new(settings: &KafkaSinkSettings, schema: &SchemaRef) -> Result<Self> {
+    fn new(settings: &KafkaSinkSettings, schema: &SchemaRef, cancel: &Cancel) -> Result<Self> {
         let headers = HeaderReader::new(schema, &settings.headers)?;
         let value = ValueEncoder::new(schema, &settings.value, headers.column())?;
         let key = KeyEncoder::new(schema, &settings.key)?;
-        let mut connection =
-            Connection::new(&config(&settings.cluster)?, &settings.cluster, METADATA_TIMEOUT)?;
-        let partitions = partitions(&mut connection, settings)?;
+        let connection =
+            Connection::new(&config(&settings.cluster)?, &settings.cluster, METADATA_TIMEOUT, cancel)?;
+        let (connection, partitions) = partitions(connection, settings, cancel)?;
         let producer = connection.producer(&settings.topic)?;
         let (keys, values) = (ByteRows::default(), ByteRows::default());
         Ok(Self { producer, partitions, key, value, headers, keys, values })
@@ -421,10 +440,14 @@ fn queue_kbytes(config: &ClientConfig) -> u64 {
 }
 
 /// The topic's partition count; an error that names what there is where it does not exist.
-fn partitions(connection: &mut Connection, settings: &KafkaSinkSettings) -> Result<i32> {
+fn partitions(
+    connection: Connection,
+    settings: &KafkaSinkSettings,
+    cancel: &Cancel,
+) -> Result<(Connection, i32)> {
     let topic = &settings.topic;
-    let found =
-        connection.topics(topic, METADATA_TIMEOUT).map_err(|complaint| unanswered(settings, &complaint))?;
+    let (connection, found) =
+        connection.topics(topic, METADATA_TIMEOUT, cancel).map_err(|why| unanswered(settings, &why))?;
     let names = found.names.iter().map(String::as_str);
     let remedy = match settings.cluster.security {
         Some(_) => format!(
@@ -434,17 +457,27 @@ fn partitions(connection: &mut Connection, settings: &KafkaSinkSettings) -> Resu
         None => "create it first: to_kafka creates no topics".to_owned(),
     };
     let missing = || no_such_topic(ErrorKind::Sink, topic, names, &settings.cluster, &remedy);
-    found.partitions.ok_or_else(missing)
+    let partitions = found.partitions.ok_or_else(missing)?;
+    Ok((connection, partitions))
 }
 
-fn unanswered(settings: &KafkaSinkSettings, complaint: &Complaint) -> Error {
+fn unanswered(settings: &KafkaSinkSettings, why: &Unanswered) -> Error {
     let (name, servers) = (settings.sink_name(), &settings.cluster.bootstrap_servers);
+    let complaint = match why {
+        Unanswered::CalledOff => {
+            return opening_given_up(format!("no Kafka broker at {servers} had answered yet"));
+        }
+        Unanswered::Failed(complaint) => complaint,
+    };
     let what = format!("{name}: the cluster cannot be reached");
-    refusal::explain(complaint, ErrorKind::Sink, what, &settings.cluster).unwrap_or_else(|| {
-        Error::sink(format!("no Kafka broker at {servers} answered within {METADATA_TIMEOUT:?}: {complaint}"))
-            .help("check bootstrap_servers, and that the brokers are up")
-            .retriable()
-    })
+    refusal::explain(complaint, ErrorKind::Sink, what, &settings.cluster)
+        .unwrap_or_else(|| no_answer(servers, complaint))
+}
+
+fn no_answer(servers: &str, reason: &Complaint) -> Error {
+    Error::sink(format!("no Kafka broker at {servers} answered within {METADATA_TIMEOUT:?}: {reason}"))
+        .help("check bootstrap_servers, and that the brokers are up")
+        .retriable()
 }
 
 #[cfg(test)]

@@ -8,8 +8,11 @@
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::fmt;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::thread::Builder;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, bounded, select};
 use rdkafka::ClientConfig;
 use rdkafka::bindings as native;
 use rdkafka::config::RDKafkaLogLevel;
@@ -118,6 +121,23 @@ pub(super) struct Topics {
     pub(super) partitions: Option<i32>,
 }
 
+/// Why it is not known what there is to write to.
+pub(super) enum Unanswered {
+    /// The question was called off.
+    CalledOff,
+    /// Nobody answered, or not well; with the reason.
+    Failed(Complaint),
+}
+
+impl Unanswered {
+    fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed(Complaint::new(RDKafkaErrorCode::Unknown, reason))
+    }
+}
+
+/// What is asked on a thread comes back with the connection that was asked by.
+type Answer = (Connection, Result<Topics, Complaint>);
+
 /// A client without a topic yet. The queue stands before the client because it must be freed before it.
 pub(super) struct Connection {
     events: Handle<native::rd_kafka_queue_t>,
@@ -129,8 +149,13 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A client with the settings of `config` for `cluster`; connects in the background.
-    pub(super) fn new(config: &ClientConfig, cluster: &Cluster, patience: Duration) -> Result<Self> {
-        let tokens = cluster.tokens(patience)?;
+    pub(super) fn new(
+        config: &ClientConfig,
+        cluster: &Cluster,
+        patience: Duration,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let tokens = cluster.tokens(patience, cancel)?;
         let mut config = config.clone();
         if (config.log_level as i32) < RDKafkaLogLevel::Info as i32 {
             config.set_log_level(RDKafkaLogLevel::Info); // lines that tell of brokers that hang up
@@ -146,8 +171,45 @@ impl Connection {
         Ok(Self { events, client, tokens, last_error: None, hung_up: None })
     }
 
-    /// Asks the cluster what topics there are. All are asked for, not the one: naming it might create it.
-    pub(super) fn topics(&mut self, topic: &str, timeout: Duration) -> Result<Topics, Complaint> {
+    /// Asks the cluster what topics there are, and gives the connection back with the answer.
+    ///
+    /// librdkafka's question cannot be called off, and one that is asked again every few milliseconds never gets the
+    /// answer of a broker that is slow: so it is asked on a thread of its own, which a cancel leaves behind with the
+    /// connection.
+    pub(super) fn topics(
+        self,
+        topic: &str,
+        timeout: Duration,
+        cancel: &Cancel,
+    ) -> Result<(Self, Topics), Unanswered> {
+        let (cancelled, called_off) = bounded(1); // a cancel comes once
+        let _guard = cancel.on_cancel(Arc::new(move || {
+            let _ = cancelled.try_send(()); // nobody may be there to hear it any more
+        }));
+        let answered = self.ask_apart(topic.to_owned(), timeout)?;
+        let answer = select! {
+            recv(called_off) -> _ => return Err(Unanswered::CalledOff),
+            recv(answered) -> answer => answer,
+        };
+        let (connection, topics) =
+            answer.map_err(|_| Unanswered::failed("the thread that asked has panicked"))?;
+        topics.map(|topics| (connection, topics)).map_err(Unanswered::Failed)
+    }
+
+    /// Asks on a thread of its own, which keeps the connection for as long as it waits.
+    fn ask_apart(mut self, topic: String, timeout: Duration) -> Result<Receiver<Answer>, Unanswered> {
+        let (answer, answered) = bounded(1); // room for the one answer, so that nobody need be there to take it
+        let ask = move || {
+            let topics = self.ask(&topic, timeout);
+            drop(answer.send((self, topics)));
+        };
+        let asking = Builder::new().name("tidemill-topics".to_owned()).spawn(ask);
+        let failed = |error| Unanswered::failed(format!("no thread can be started: {error}"));
+        asking.map(|_| answered).map_err(failed)
+    }
+
+    /// All topics are asked for, not the one: naming it might create it.
+    fn ask(&mut self, topic: &str, timeout: Duration) -> Result<Topics, Complaint> {
         let (metadata, complaint) = ask_patiently(timeout, |wait| {
             let metadata = self.client.client().fetch_metadata(None, wait);
             while self.next_event(0).is_some() {}

@@ -314,9 +314,10 @@ impl Sink for FakeSink {
         "kept"
     }
 
-    fn open(&mut self, schema: &SchemaRef) -> Result<()> {
+    fn open(&mut self, schema: &SchemaRef, cancel: &Cancel) -> Result<()> {
         assert_eq!(schema, &self::schema());
-        self.stage.at(Step::Open, None)
+        self.stage.at(Step::Open, None)?;
+        self.stage.may_be_held(Step::Open, cancel)
     }
 
     fn deliver(&mut self, delivery: &Delivery) -> Result<()> {
@@ -369,7 +370,7 @@ impl Fixture {
             engine: Arc::new(FakeEngine(Arc::clone(&self.stage))),
             sinks: vec![JobSink { sink: Box::new(self.sink(false)), schema: schema() }],
             trigger,
-            limits: Limits { max_records: 10, max_memory: 1 << 30 },
+            limits: Limits { max_records: 10, max_memory: 1 << 30, back_pressure: None },
             at_end: OpenWindows::Stay,
             clock: Arc::clone(&self.clock) as _,
             listeners: vec![Box::new(listener)],

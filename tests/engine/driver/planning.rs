@@ -37,7 +37,8 @@ fn positions(offsets: &[i64]) -> Positions {
 
 fn planner(max_records: u64, max_rate: Option<f64>, starting: &[i64], ending: Option<&[i64]>) -> Planner {
     let rule = SourceRule { name: "readings".to_owned(), bounded: ending.is_some(), max_rate };
-    let mut planner = Planner::new(vec![rule], Limits { max_records, max_memory: 1 << 40 }, PACE);
+    let mut planner =
+        Planner::new(vec![rule], Limits { max_records, max_memory: 1 << 40, back_pressure: None }, PACE);
     planner.follow(SOURCE, &positions(starting), ending.map(positions).as_ref());
     planner
 }
@@ -190,7 +191,7 @@ fn a_partition_without_history_is_tried_with_ten_thousand_records() {
 #[test]
 fn memory_bounds_a_batch_by_twice_the_largest_mean_of_the_last_sixteen_batches() {
     let rule = SourceRule { name: "readings".to_owned(), bounded: false, max_rate: None };
-    let limits = Limits { max_records: 1_000_000, max_memory: 400_000 };
+    let limits = Limits { max_records: 1_000_000, max_memory: 400_000, back_pressure: None };
     let mut planner = Planner::new(vec![rule], limits, PACE);
     planner.follow(SOURCE, &positions(&[0]), None);
     planner.observe(SOURCE, &heads(&[(0, 1_000_000)])).unwrap();

@@ -240,10 +240,43 @@ fn no_stop_waits_for_a_source_that_does_not_answer() {
         fixture.stage.wait_until("the question", |stage| stage.count(step) > 0);
         running.stop(stop);
         ends(&running);
-        assert_eq!(fixture.stage.count(Step::Close), 1);
+        let (opened, closed) = (fixture.stage.count(Step::Open), fixture.stage.count(Step::Close));
+        assert_eq!(opened, closed, "only what was opened is closed, and it may not have been begun");
         assert!(running.begun().is_ok());
         gate.open();
     }
+}
+
+#[test]
+fn no_stop_waits_for_a_sink_that_is_opening_and_the_next_is_not_asked_to() {
+    for stop in [Stop::Graceful, Stop::Now] {
+        let fixture = Fixture::new(&[5]);
+        fixture.stage.until_cancelled(Step::Open);
+        let mut job = fixture.job(Trigger::AsSoonAsPossible);
+        job.sinks.push(JobSink { sink: Box::new(fixture.sink(true)), schema: schema() });
+        let running = start(job).unwrap();
+        fixture.stage.wait_until("the opening", |stage| stage.count(Step::Open) > 0);
+        running.stop(stop);
+        ends(&running);
+        assert!(running.begun().is_ok() && running.error().is_none());
+        assert_eq!((fixture.stage.count(Step::Open), fixture.stage.count(Step::Close)), (1, 0));
+    }
+}
+
+#[test]
+fn a_source_that_refuses_the_start_does_not_wait_for_a_sink_that_is_opening() {
+    let fixture = Fixture::new(&[5]);
+    fixture.stage.until_cancelled(Step::Open);
+    fixture.stage.hook(|at, _| if at == Step::Resolve { Err(Error::source("away")) } else { Ok(()) });
+    let failed = start(fixture.job(Trigger::AsSoonAsPossible)).unwrap();
+    assert_eq!(fails(&failed).message(), "away");
+}
+
+#[test]
+fn a_sink_that_gives_up_its_opening_unasked_fails_the_stream() {
+    let fixture = Fixture::new(&[5]);
+    fixture.stage.hook(|at, _| if at == Step::Open { Err(Error::cancelled("no")) } else { Ok(()) });
+    assert!(fails(&start(fixture.job(Trigger::AsSoonAsPossible)).unwrap()).is_cancelled());
 }
 
 #[test]
@@ -386,7 +419,9 @@ fn a_failure_before_the_first_batch_is_the_streams_error() {
             .hook(move |at, _| if at == step { Err(Error::config("no such topic")) } else { Ok(()) });
         let error = fails(&start(fixture.job(Trigger::AsSoonAsPossible)).unwrap());
         assert_eq!(error.to_string(), format!("no such topic ({place})"));
-        assert_eq!(fixture.stage.count(Step::Close), usize::from(step != Step::Open), "only what was opened");
+        // Where the source refuses first, the sink is not asked any more.
+        let opened = if step == Step::Open { 0 } else { fixture.stage.count(Step::Open) };
+        assert_eq!(fixture.stage.count(Step::Close), opened, "only what was opened");
     }
 }
 

@@ -2,142 +2,17 @@
 
 use std::time::Duration;
 
-use tidemill::driver::log::{Entry, EntryKind};
-use tidemill::driver::machine::{
-    Command, EmptyBatches, Input, Machine, Moment, Settings, SourceSettings, Task,
-};
+use tidemill::driver::log::EntryKind;
+use tidemill::driver::machine::{Command, Input, Task};
 use tidemill::driver::watermark::EventTimeRule;
-use tidemill::driver::{Limits, OpenWindows, Stop, Trigger};
+use tidemill::driver::{Stop, Trigger};
 use tidemill::error::{Error, ErrorKind};
 use tidemill::event::{Counts, Event};
-use tidemill::exec::StateSize;
-use tidemill::ingest::{Bound, Head};
+use tidemill::ingest::Bound;
 use tidemill::offset::{Offset, TopicPartition};
-use tidemill::time::{BatchId, BatchTime, Interval};
+use tidemill::time::BatchId;
 
-/// A machine with one source of one partition, at a moment that the test moves.
-struct Hand {
-    machine: Machine,
-    now: i64,
-    set_back: i64,      // what the time of day lacks
-    wakes: Option<i64>, // the last that was asked for
-    records: i64,
-}
-
-impl Hand {
-    fn new(trigger: Trigger, event_time: Option<EventTimeRule>) -> Self {
-        Self::starting(Bound::Earliest, trigger, event_time)
-    }
-
-    fn starting(starting: Bound, trigger: Trigger, event_time: Option<EventTimeRule>) -> Self {
-        let source = SourceSettings {
-            name: "readings".to_owned(),
-            starting,
-            ending: None,
-            event_time,
-            max_rate: None,
-        };
-        let limits = Limits { max_records: 100, max_memory: 1 << 30 };
-        let settings = Settings {
-            sources: vec![source],
-            trigger,
-            limits,
-            empty: EmptyBatches::WhenDue,
-            at_end: OpenWindows::Stay,
-        };
-        let mut hand = Self {
-            machine: Machine::new(settings, BatchTime(10)),
-            now: 10,
-            set_back: 0,
-            wakes: None,
-            records: 0,
-        };
-        hand.tell(Input::Start);
-        hand.tell(Input::Opened);
-        hand
-    }
-
-    fn begin(&mut self) -> Vec<Command> {
-        self.tell(Input::Resolved(vec![vec![(TopicPartition::new("t", 0), Offset(0))]]))
-    }
-
-    fn tell(&mut self, input: Input) -> Vec<Command> {
-        let elapsed = Duration::from_millis(self.now.unsigned_abs());
-        let moment = Moment { now: BatchTime(self.now - self.set_back), elapsed };
-        let commands = self.machine.handle(moment, input);
-        self.wakes = wakes(&commands).or(self.wakes);
-        commands
-    }
-
-    fn at(&mut self, now: i64, input: Input) -> Vec<Command> {
-        self.now = now;
-        self.tell(input)
-    }
-
-    fn heads(&mut self) -> Vec<Command> {
-        let (at, records) = (TopicPartition::new("t", 0), Offset(self.records));
-        let head = Head { at, topic_id: None, earliest: Offset(0), stable: records, leader_epoch: None };
-        self.tell(Input::Heads(vec![vec![head]]))
-    }
-
-    /// Sees a planned batch through.
-    fn finish(&mut self, batch: u64) -> Vec<Command> {
-        self.finish_with(batch, 0)
-    }
-
-    /// The same, with windows open after it.
-    fn finish_with(&mut self, batch: u64, windows: u64) -> Vec<Command> {
-        let (batch, state) = (BatchId(batch), StateSize { windows, ..StateSize::default() });
-        self.tell(Input::Recorded(batch, EntryKind::Plan));
-        self.tell(Input::Mapped { batch, partitions: Vec::new(), counts: Counts::default() });
-        self.tell(Input::Reduced { batch, state, counts: Counts::default() });
-        self.tell(Input::Recorded(batch, EntryKind::Prepare));
-        self.tell(Input::Delivered(batch));
-        self.tell(Input::Recorded(batch, EntryKind::Commit))
-    }
-
-    /// The times of the empty batches of ten seconds, with so many windows open after each.
-    fn empty_batches(&mut self, windows: impl Fn(usize) -> u64) -> Vec<i64> {
-        let mut commands = self.begin();
-        let mut times = Vec::new();
-        while self.now < 10_000 {
-            if asks(&commands) {
-                commands = self.heads();
-            }
-            if let Some(time) = planned(&commands) {
-                commands = self.finish_with(times.len() as u64, windows(times.len()));
-                times.push(time);
-            }
-            if !asks(&commands) {
-                let now = self.now + 10;
-                commands = self.at(now, Input::Due);
-            }
-        }
-        times
-    }
-}
-
-fn asks(commands: &[Command]) -> bool {
-    commands.iter().any(|command| matches!(command, Command::AskHeads))
-}
-
-fn planned(commands: &[Command]) -> Option<i64> {
-    commands.iter().find_map(|command| match command {
-        Command::Record(Entry::Plan { time, .. }) => Some(time.0),
-        _ => None,
-    })
-}
-
-fn wakes(commands: &[Command]) -> Option<i64> {
-    commands.iter().find_map(|command| match command {
-        Command::WakeAt(time) => time.map(|time| time.0),
-        _ => None,
-    })
-}
-
-fn interval(millis: u64) -> Trigger {
-    Trigger::Interval(Interval::new(Duration::from_millis(millis)).unwrap())
-}
+use super::hand::{Hand, asks, interval, planned, wakes};
 
 #[test]
 fn with_an_interval_nothing_is_asked_or_planned_before_the_tick() {
@@ -366,4 +241,47 @@ fn a_stop_while_starting_ends_without_a_batch() {
         matches!(commands.as_slice(), [Command::Emit(Event::Stopped), Command::Finish(None)]),
         "{commands:?}"
     );
+}
+
+fn resolves(commands: &[Command]) -> bool {
+    commands.iter().any(|command| matches!(command, Command::Resolve(_)))
+}
+
+#[test]
+fn a_start_is_tried_again_while_what_the_sources_lack_passes_by_itself() {
+    let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+    let mut warnings = 0;
+    for _ in 0..4 {
+        let commands = hand.tell(Input::Failed(Task::Resolve, Error::source("no leader").retriable()));
+        warnings +=
+            commands.iter().filter(|command| matches!(command, Command::Emit(Event::Warning(_)))).count();
+        let wake = wakes(&commands).expect("it tries again");
+        assert!(!resolves(&hand.tell(Input::Woken)), "not before its time");
+        assert!(resolves(&hand.at(wake, Input::Due)));
+    }
+    assert_eq!(warnings, 1);
+    assert!(asks(&hand.begin()), "and goes on as if nothing had been");
+}
+
+#[test]
+fn a_start_that_is_refused_or_fails_for_long_fails_the_stream() {
+    let fails = |hand: &mut Hand, error: Error| {
+        let commands = hand.tell(Input::Failed(Task::Resolve, error));
+        commands.iter().any(|command| matches!(command, Command::Emit(Event::Failed(_))))
+    };
+    let mut refused = Hand::new(Trigger::AsSoonAsPossible, None);
+    assert!(fails(&mut refused, Error::source("no such topic")));
+    let mut lasting = Hand::new(Trigger::AsSoonAsPossible, None);
+    let lacks = || Error::source("no leader").retriable();
+    assert!(!fails(&mut lasting, lacks()));
+    assert!(resolves(&lasting.at(30_020, Input::Due)));
+    assert!(fails(&mut lasting, lacks()));
+}
+
+#[test]
+fn a_stop_while_a_start_is_to_be_tried_again_ends_the_stream() {
+    let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
+    hand.tell(Input::Failed(Task::Resolve, Error::source("no leader").retriable()));
+    let commands = hand.tell(Input::Stop(Stop::Graceful));
+    assert!(commands.iter().any(|command| matches!(command, Command::CloseSinks)), "{commands:?}");
 }

@@ -93,6 +93,17 @@ fn several_sources_give_the_minimum_over_all_their_partitions_each_with_its_own_
 }
 
 #[test]
+fn several_sources_fall_idle_each_by_its_own_time_out() {
+    let mut stream = Stream::new(vec![rule(0, Some(2)), rule(0, None)], &[0, 1], longest_step(None));
+    assert_eq!(stream.batch(0, &[at(10), at(10)]).0, Some(10 * SECOND));
+    assert_eq!(stream.batch(SECOND, &[QUIET, at(20)]), (Some(10 * SECOND), Some(0)));
+    assert_eq!(stream.batch(2 * SECOND, &[QUIET, at(21)]), (Some(21 * SECOND), Some(1)));
+    for second in 3..9 {
+        assert_eq!(stream.batch(second * SECOND, &[at(30), QUIET]), (Some(21 * SECOND), Some(1)), "{second}");
+    }
+}
+
+#[test]
 fn a_source_without_event_time_does_not_count() {
     let mut stream = Stream::new(vec![rule(0, None), None], &[0, 1], longest_step(None));
     assert_eq!(stream.batch(0, &[at(10), (Reads, None)]), (Some(10 * SECOND), Some(0)));

@@ -195,6 +195,9 @@ impl Checker {
             }
             _ => None,
         };
+        if task == Task::Open && error.is_cancelled() {
+            return; // the world has it given up only where it was called off
+        }
         if let (Task::Deliver(batch), Some(Stop::Now), true) = (task, self.ended, error.is_cancelled()) {
             self.called_off.insert(batch);
         }
@@ -234,7 +237,10 @@ impl Checker {
             Command::Emit(Event::Completed(progress)) => self.report(progress.batch),
             Command::Emit(Event::Failed(error)) => self.report_failure(error),
             Command::Finish(error) => self.finish(error.as_ref()),
-            Command::WakeAt(_) | Command::Emit(_) | Command::CancelMap | Command::CancelAll => Ok(()),
+            Command::CancelAll => rule(!self.begun || self.ended == Some(Stop::Now), || {
+                "batches that were to be finished are cancelled".to_owned()
+            }),
+            Command::WakeAt(_) | Command::Emit(_) | Command::CancelMap => Ok(()),
             Command::Discard(batch) => {
                 rule(self.is_given_up(*batch), || format!("batch {batch} was discarded alive"))
             }

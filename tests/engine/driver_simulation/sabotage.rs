@@ -2,6 +2,7 @@
 //!
 //! Each bends what the real machine hears or says; none repeats its logic.
 
+use tidemill::driver::Stop;
 use tidemill::driver::log::{Entry, EntryKind};
 use tidemill::driver::machine::{Command, Input, Machine, Moment};
 use tidemill::event::Positions;
@@ -25,6 +26,7 @@ impl Driver for Machine {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sabotage {
     AcknowledgesBeforeDelivery,
+    CancelsAtAGracefulStop,
     DeliversBeforePrepareIsSafe,
     DeliversTwice,
     TakesAFailureForSuccess,
@@ -40,8 +42,9 @@ pub(crate) enum Sabotage {
     TurnsTheWatermarkBack,
 }
 
-pub(crate) const ALL: [Sabotage; 14] = [
+pub(crate) const ALL: [Sabotage; 15] = [
     Sabotage::AcknowledgesBeforeDelivery,
+    Sabotage::CancelsAtAGracefulStop,
     Sabotage::DeliversBeforePrepareIsSafe,
     Sabotage::DeliversTwice,
     Sabotage::TakesAFailureForSuccess,
@@ -65,8 +68,11 @@ pub(crate) struct Sabotaged {
 impl Driver for Sabotaged {
     fn handle(&mut self, moment: Moment, input: Input) -> Vec<Command> {
         let input = self.bend_input(input);
+        let cancels =
+            matches!((self.how, &input), (Sabotage::CancelsAtAGracefulStop, Input::Stop(Stop::Graceful)));
         let commands = Machine::handle(&mut self.machine, moment, input);
-        commands.into_iter().flat_map(|command| self.bend(moment, command)).collect()
+        let commands = cancels.then_some(Command::CancelAll).into_iter().chain(commands);
+        commands.flat_map(|command| self.bend(moment, command)).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use tidemill::driver::machine::{
     Command, EmptyBatches, Input, Machine, Moment, Purpose, Question, Settings, SourceSettings, Task,
 };
 use tidemill::driver::watermark::{EventTimeRule, Place};
-use tidemill::driver::{Limits, OpenWindows, Stop, Trigger};
+use tidemill::driver::{BackPressure, Limits, OpenWindows, Stop, Trigger};
 use tidemill::error::Error;
 use tidemill::event::{Counts, Positions};
 use tidemill::exec::{MapTask, PartitionReport, StateSize};
@@ -207,6 +207,9 @@ impl World {
 
     fn success(&mut self, command: &Command) -> Input {
         match command {
+            Command::OpenSinks if self.cancelled && self.random.bool() => {
+                Input::Failed(Task::Open, Error::cancelled("the opening gave up"))
+            }
             Command::OpenSinks => Input::Opened,
             Command::Resolve(questions) => {
                 Input::Resolved(questions.iter().map(|q| self.resolve(q)).collect())
@@ -318,7 +321,11 @@ fn random_settings(random: &mut fastrand::Rng) -> Settings {
     ];
     let sources = (0..random.usize(1..3)).map(|number| random_source(random, number)).collect();
     let trigger = *random.choice(&triggers).unwrap();
-    let limits = Limits { max_records: random.u64(1..600), max_memory: random.u64(1_000..1_000_000) };
+    let limits = Limits {
+        max_records: random.u64(1..600),
+        max_memory: random.u64(1_000..1_000_000),
+        back_pressure: random.bool().then(BackPressure::default),
+    };
     let at_end = if limits.max_records.is_multiple_of(2) { OpenWindows::Close } else { OpenWindows::Stay };
     Settings {
         sources,

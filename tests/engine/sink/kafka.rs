@@ -10,6 +10,8 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use tidemill::cancel::Cancel;
+use tidemill::kafka::Cluster;
 use tidemill::sink::contract::{self, Breakable, Broken, Fixture, delivery, schema};
 use tidemill::sink::encode::{HeaderSpec, KeySpec, OutputFormat};
 use tidemill::sink::kafka::{KafkaSink, KafkaSinkSettings, Partitioner, RecordTime};
@@ -89,7 +91,7 @@ fn columns(names: &[&str]) -> KeySpec {
 
 fn opened(settings: &KafkaSinkSettings, schema: &SchemaRef) -> KafkaSink {
     let mut sink = KafkaSink::new(settings.clone());
-    sink.open(schema).unwrap();
+    sink.open(schema, &Cancel::default()).unwrap();
     sink
 }
 
@@ -176,7 +178,7 @@ fn a_headers_column_of_another_type_is_refused() {
     let kafka = Kafka::mock();
     let headers = HeaderSpec { constant: vec![], column: Some("text".to_owned()) };
     let mut sink = KafkaSink::new(KafkaSinkSettings { headers, ..settings(&kafka, 1) });
-    let error = sink.open(&schema()).unwrap_err();
+    let error = sink.open(&schema(), &Cancel::default()).unwrap_err();
     assert!(
         error.is_config() && error.to_string().contains("list<struct<key: string, value: binary>>"),
         "{error}"
@@ -203,7 +205,7 @@ fn raw_is_refused_for_several_columns_and_for_numbers() {
     let refused = |column: Option<&str>| {
         let value = OutputFormat::Raw { column: column.map(str::to_owned) };
         KafkaSink::new(KafkaSinkSettings { value, ..settings(&kafka, 1) })
-            .open(&schema())
+            .open(&schema(), &Cancel::default())
             .unwrap_err()
             .to_string()
     };
@@ -219,7 +221,7 @@ fn a_missing_topic_is_named_with_those_there_are_and_is_not_created() {
         let missing = format!("{there}x");
         for _ in 0..2 {
             let settings = KafkaSinkSettings::new(kafka.cluster(&[]), missing.clone());
-            let error = KafkaSink::new(settings).open(&schema()).unwrap_err().to_string();
+            let error = KafkaSink::new(settings).open(&schema(), &Cancel::default()).unwrap_err().to_string();
             assert!(error.contains(&format!("topic {missing:?} does not exist")), "{error}");
             assert!(error.contains(&there) && error.contains("did you mean"), "{error}");
         }
@@ -227,11 +229,43 @@ fn a_missing_topic_is_named_with_those_there_are_and_is_not_created() {
 }
 
 #[test]
+fn all_that_is_wrong_is_told_at_once_when_the_sink_is_opened() {
+    let mut settings = KafkaSinkSettings::new(Cluster::at("127.0.0.1:1"), "alerts");
+    settings
+        .cluster
+        .config
+        .extend([("acks", "1"), ("transactional.id", "t")].map(|(name, value)| (name.into(), value.into())));
+    settings.key = columns(&["txt"]);
+    let error = KafkaSink::new(settings).open(&schema(), &Cancel::default()).unwrap_err();
+    assert!(error.is_config(), "{error:?}");
+    for part in ["3 mistakes", "acks is not set", "transactional.id is not set", "did you mean \"text\""] {
+        assert!(error.to_string().contains(part), "{part} is not in {error}");
+    }
+}
+
+/// A sink whose opening ended with its time-out would say that no broker has answered.
+#[test]
+fn a_cancelled_opening_at_a_broker_that_is_away_ends_long_before_its_time_out() {
+    let settings = KafkaSinkSettings::new(Cluster::at("127.0.0.1:1"), "alerts");
+    let cancel = Cancel::default();
+    let mut sink = KafkaSink::new(settings);
+    let asked = cancel.clone();
+    let opening = thread::spawn(move || (sink.open(&schema(), &asked), sink.close()));
+    assert!(!opening.is_finished());
+    cancel.cancel();
+    let (opened, closed) = opening.join().unwrap();
+    let error = opened.unwrap_err();
+    assert!(error.is_cancelled() && error.to_string().contains("127.0.0.1:1"), "{error}");
+    closed.unwrap();
+}
+
+#[test]
 fn an_endless_delivery_time_out_is_refused() {
     let kafka = Kafka::mock();
     let cluster = kafka.cluster(&[("delivery.timeout.ms", "0")]);
-    let error =
-        KafkaSink::new(KafkaSinkSettings { cluster, ..settings(&kafka, 1) }).open(&schema()).unwrap_err();
+    let error = KafkaSink::new(KafkaSinkSettings { cluster, ..settings(&kafka, 1) })
+        .open(&schema(), &Cancel::default())
+        .unwrap_err();
     assert!(error.is_config() && error.to_string().contains("must be finite"), "{error}");
 }
 

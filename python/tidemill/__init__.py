@@ -43,6 +43,7 @@ from tidemill.formats import Json, Raw
 from tidemill.grouping import GroupedStream, GroupedWindows, WindowedStream
 from tidemill.hints import no_attribute
 from tidemill.listener import Listener
+from tidemill.security import Sasl, Tls, Token
 from tidemill.sinks import AUTO
 from tidemill.table import Table
 
@@ -70,6 +71,7 @@ __all__ = [
     "OffsetRange",
     "Progress",
     "Raw",
+    "Sasl",
     "Schema",
     "SchemaError",
     "SinkError",
@@ -77,6 +79,8 @@ __all__ = [
     "StreamingContext",
     "Table",
     "TidemillError",
+    "Tls",
+    "Token",
     "Totals",
     "WindowedStream",
     "__version__",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from os import PathLike
 from typing import Any, Final, Literal, Self, final
 
 import numpy as np
@@ -33,6 +34,7 @@ __all__ = [
     "SchemaError",
     "Scores",
     "ScriptedSource",
+    "Security",
     "SinkError",
     "SourceError",
     "Stream",
@@ -144,6 +146,23 @@ class Bound:
     def offsets(offsets: Sequence[tuple[str, int, int]]) -> Bound: ...
 
 @final
+class Security:
+    @staticmethod
+    def tls(
+        ca: str | bytes | PathLike[str] | None,
+        certificate: str | bytes | PathLike[str] | None,
+        key: str | bytes | PathLike[str] | None,
+        key_password: str | None,
+        allow_insecure: bool,
+    ) -> Security: ...
+    @staticmethod
+    def password(
+        mechanism: str, username: str, password: str, tls: Security | None, allow_insecure: bool
+    ) -> Security: ...
+    @staticmethod
+    def oauth(function: Callable[[], object], tls: Security | None, allow_insecure: bool) -> Security: ...
+
+@final
 class Context:
     def __new__(
         cls,
@@ -164,6 +183,7 @@ class Context:
         partitions: Sequence[tuple[str, int]],
         bootstrap_servers: str,
         config: Mapping[str, str],
+        security: Security | None,
         group_id: str | None,
         **reading: Any,
     ) -> Stream: ...
@@ -246,6 +266,7 @@ class Stream:
         partitioner: str,
         timestamps: str,
         bootstrap_servers: str | None,
+        security: Security | None,
         config: Mapping[str, str],
     ) -> None: ...
     def explain(self) -> str: ...

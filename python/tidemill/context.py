@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tidemill._native as _native
 from tidemill.batch import Batch
-from tidemill.dstream import DStream, Duration, _setting
+from tidemill.dstream import DStream, Duration, _settings
 from tidemill.listener import AnyListener, _check, _Dispatcher
+from tidemill.security import Sasl, Tls, _protection
 from tidemill.sources import (
     Metadata,
     Position,
@@ -176,7 +177,7 @@ class StreamingContext:
         on_bad: Literal["fail", "drop"] = "fail",
         on_data_loss: Literal["fail"] = "fail",
         metadata: Sequence[Metadata] = (),
-        security: object | None = None,
+        security: Tls | Sasl | None = None,
         config: Mapping[str, str | int | float | bool] | None = None,
         max_rate_per_partition: float | None = None,
         name: str | None = None,
@@ -209,12 +210,12 @@ class StreamingContext:
             on_data_loss: ``"fail"``: records that were to be read and are gone end the job.
             metadata: columns from around the payload, called ``kafka_key`` (binary), ``kafka_topic``,
                 ``kafka_partition``, ``kafka_offset``, ``kafka_timestamp`` (timestamp[ms, UTC]) and ``kafka_headers``.
+            security: `Tls`, or a login by `Sasl` or `Sasl.oauth`; by default neither.
             config: further librdkafka settings, by their own names; one that decides what is promised here is refused,
-                with the argument to use instead.
+                with the argument to use instead, and so is one that loads code or shows a password to whoever listens.
             max_rate_per_partition: at most so many records a second and partition.
             name: the source's name in errors and progress; by default the topics.
             pattern: topics by pattern are not offered yet.
-            security: TLS and SASL are not offered yet by name; librdkafka's own settings in `config` work.
 
         Raises:
             ConfigError: an argument is wrong or not offered yet.
@@ -229,9 +230,7 @@ class StreamingContext:
         >>> readings.columns
         ['device', 'ts', 'temperature']
         """
-        _refuse(
-            {"pattern": (pattern, None), "security": (security, None), "on_data_loss": (on_data_loss, "fail")}
-        )
+        _refuse({"pattern": (pattern, None), "on_data_loss": (on_data_loss, "fail")})
         named, assigned = _topics(topics), _partitions(partitions)
         read = _subscribed(named, assigned)
         servers = _servers(bootstrap_servers)
@@ -242,8 +241,9 @@ class StreamingContext:
             on_bad=on_bad, metadata=metadata, max_rate_per_partition=max_rate_per_partition,
             starting_fallback=starting_fallback,
         )  # fmt: skip
-        settings = {key: _setting(value) for key, value in (config or {}).items()}
-        stream = self._native.kafka(named, assigned, servers, settings, group_id, **reading)
+        stream = self._native.kafka(
+            named, assigned, servers, _settings(config), _protection(security), group_id, **reading
+        )
         return DStream(self, stream)
 
     def scripted(

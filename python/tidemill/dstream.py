@@ -18,11 +18,9 @@ from tidemill.formats import Json, Raw, SchemaLike, _schema
 from tidemill.grouping import GroupedStream, WindowedStream, _keys
 from tidemill.hints import no_attribute
 from tidemill.models import _name_of, _scorer
+from tidemill.security import Sasl, Tls, _protection
 from tidemill.sinks import AUTO, AutoType
 from tidemill.sources import _servers
-
-if TYPE_CHECKING:
-    pass
 
 ConfigError = _native.ConfigError
 SchemaError = _native.SchemaError
@@ -425,6 +423,7 @@ class DStream:
         partitioner: Literal["murmur2"] = "murmur2",
         timestamps: Literal["batch", "sending"] = "batch",
         bootstrap_servers: str | Sequence[str] | None = None,
+        security: Tls | Sasl | None = None,
         config: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
         """Writes the rows to a Kafka topic: idempotent producer, at least once.
@@ -441,6 +440,8 @@ class DStream:
                 or that of ``"sending"``, as other producers' do; records without headers are then handed over many at
                 a time, which is faster.
             bootstrap_servers: ``"host:port"`` or a list; by default those of the stream's source.
+            security: `Tls`, or a login by `Sasl`; by default that of the stream's source where its brokers are
+                written to, and none where others are: a password goes to nobody else.
             config: further librdkafka settings, by their own names; one that decides what is promised here is refused,
                 with the argument to use instead.
 
@@ -466,7 +467,8 @@ class DStream:
             partitioner=partitioner,
             timestamps=timestamps,
             bootstrap_servers=None if bootstrap_servers is None else _servers(bootstrap_servers),
-            config={name: _setting(given) for name, given in (config or {}).items()},
+            security=_protection(security),
+            config=_settings(config),
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -625,6 +627,17 @@ def _of_one_batch(fn: object, operator: str) -> None:
             f"{operator}() takes a function of one Batch, found {_name_of(fn)}{signature}: {error}; "
             "the batch's number and time are batch.id and batch.time"
         ) from None
+
+
+def _settings(config: Mapping[str, str | float | bool] | None) -> dict[str, str]:
+    """As text, which is all that librdkafka takes. What was given is not shown: it may be a password."""
+    for name, value in (config or {}).items():
+        if not isinstance(value, str | int | float):
+            raise ConfigError(
+                f"config takes text, numbers and bools, found a value of type {type(value).__name__} for {name}; where "
+                "it comes from the environment, is the variable set there?"
+            )
+    return {name: _setting(value) for name, value in (config or {}).items()}
 
 
 def _setting(value: str | float | bool) -> str:

@@ -29,6 +29,7 @@ use crate::python::functions::Callable;
 use crate::python::gil;
 use crate::python::logging;
 use crate::python::pressure::BackPressure;
+use crate::python::security::Security;
 use crate::python::sinks::BatchIterator;
 use crate::python::sources::{KafkaArguments, ReadingArguments};
 use crate::python::testing::{ManualClock, ScriptedSource};
@@ -105,18 +106,21 @@ impl Context {
         })
     }
 
-    #[pyo3(signature = (topics, partitions, bootstrap_servers, config, group_id, **reading))]
+    #[expect(clippy::too_many_arguments, reason = "the arguments, as Python names them")]
+    #[pyo3(signature = (topics, partitions, bootstrap_servers, config, security, group_id, **reading))]
     fn kafka(
         slf: &Bound<'_, Self>,
         topics: Vec<String>,
         partitions: Vec<(String, i32)>,
         bootstrap_servers: String,
         config: BTreeMap<String, String>,
+        security: Option<&Security>,
         group_id: Option<String>,
         reading: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Stream> {
         let arguments = ReadingArguments::from_keywords(reading)?;
-        let kafka = KafkaArguments { topics, partitions, bootstrap_servers, config, group_id };
+        let security = security.map(|security| security.core(slf.py(), slf.get()));
+        let kafka = KafkaArguments { topics, partitions, bootstrap_servers, config, group_id, security };
         let cluster = kafka.cluster();
         let open = kafka.open(&arguments.name, &slf.get().core.settings().clock)?;
         let node = slf.get().read(slf.py(), &arguments, open)?;

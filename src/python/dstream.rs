@@ -18,12 +18,15 @@ use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
 use crate::expr::Expression;
 use crate::kafka::Cluster;
+use crate::kafka::security::Security as Protection;
+use crate::kafka::settings::is_security;
 use crate::plan::{AggregateSpec, Emit, FunctionSchema, Named, NodeId, Operator, WindowSpec};
 use crate::python::context::{Context, call_site};
 use crate::python::expressions::Expr;
 use crate::python::functions::PythonFunction;
 use crate::python::ml::Detector;
 use crate::python::schema::Schema;
+use crate::python::security::Security;
 use crate::python::sinks::{
     KafkaOutput, OutputKey, PrintOutput, Title, empty_batches, headers_of, open_foreach, open_kafka,
     open_pprint, open_table, record_time_of,
@@ -238,7 +241,7 @@ impl Stream {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the arguments, as Python names them")]
-    #[pyo3(signature = (topic, *, key, value, raw, headers, partitioner, timestamps, bootstrap_servers, config))]
+    #[pyo3(signature = (topic, *, key, value, raw, headers, partitioner, timestamps, bootstrap_servers, security, config))]
     fn to_kafka(
         &self,
         py: Python<'_>,
@@ -250,9 +253,11 @@ impl Stream {
         partitioner: &str,
         timestamps: &str,
         bootstrap_servers: Option<String>,
+        security: Option<&Security>,
         config: BTreeMap<String, String>,
     ) -> PyResult<()> {
-        let cluster = self.cluster(&topic, bootstrap_servers, config)?;
+        let security = security.map(|security| security.core(py, self.context.get()));
+        let cluster = self.cluster(&topic, bootstrap_servers, security, config)?;
         let (headers, time) = (headers_of(headers)?, record_time_of(timestamps)?);
         let output = KafkaOutput { topic, cluster, key, value, raw, headers, time };
         self.output(py, open_kafka(output, partitioner)?)
@@ -287,17 +292,22 @@ impl Stream {
         Ok(self.context.get().core()?.output(self.node, output, call_site(py)?)?)
     }
 
-    /// Where an output writes: the servers it names, else those of the stream's only source cluster.
+    /// Where an output writes: the servers it names, else those of the stream's only source cluster; with the source's
+    /// login where it goes to the very servers that the source named, and to no others.
     fn cluster(
         &self,
         topic: &str,
         servers: Option<String>,
+        security: Option<Protection>,
         config: BTreeMap<String, String>,
     ) -> Result<Cluster> {
-        if let Some(bootstrap_servers) = servers {
-            return Ok(Cluster { bootstrap_servers, config });
-        }
         let found = self.context.get().clusters_of(self.node);
+        if let Some(bootstrap_servers) = servers {
+            let says_itself = security.is_some() || config.keys().any(|name| is_security(name));
+            let same = found.into_iter().find(|cluster| cluster.bootstrap_servers == bootstrap_servers);
+            let of_source = same.filter(|_| !says_itself).and_then(|cluster| cluster.security);
+            return Ok(Cluster { bootstrap_servers, config, security: security.or(of_source) });
+        }
         let [cluster] = found.as_slice() else {
             let text = format!(
                 "to_kafka({topic:?}) needs bootstrap_servers: the stream comes from {} clusters",
@@ -305,7 +315,10 @@ impl Stream {
             );
             return Err(Error::config(text).help("pass, say, bootstrap_servers=\"localhost:9092\""));
         };
-        let mut cluster = cluster.clone();
+        let mut cluster = match security {
+            Some(security) => cluster.clone().secured_by(security),
+            None => cluster.clone(),
+        };
         cluster.config.extend(config);
         Ok(cluster)
     }

@@ -17,6 +17,7 @@ mod ml;
 mod mock;
 mod pressure;
 mod schema;
+mod security;
 mod sinks;
 mod sources;
 mod testing;
@@ -51,6 +52,8 @@ mod _native {
     use crate::python::pressure::BackPressure;
     #[pymodule_export]
     use crate::python::schema::{Schema, json_schema};
+    #[pymodule_export]
+    use crate::python::security::Security;
     #[pymodule_export]
     use crate::python::sinks::BatchIterator;
     #[pymodule_export]

@@ -15,6 +15,7 @@ use crate::event::Positions;
 use crate::ingest::Bound;
 use crate::ingest::kafka::{Isolation, KafkaSettings, KafkaSource, Topics};
 use crate::kafka::Cluster;
+use crate::kafka::security::Security;
 use crate::offset::{Offset, TopicPartition};
 use crate::plan::SourceSpec;
 use crate::python::schema::Schema;
@@ -185,11 +186,17 @@ pub(crate) struct KafkaArguments {
     pub(crate) bootstrap_servers: String,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) group_id: Option<String>,
+    pub(crate) security: Option<Security>,
 }
 
 impl KafkaArguments {
     pub(crate) fn cluster(&self) -> Cluster {
-        Cluster { bootstrap_servers: self.bootstrap_servers.clone(), config: self.config.clone() }
+        let Self { bootstrap_servers, config, security, .. } = self;
+        Cluster {
+            bootstrap_servers: bootstrap_servers.clone(),
+            config: config.clone(),
+            security: security.clone(),
+        }
     }
 }
 

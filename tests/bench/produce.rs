@@ -74,8 +74,7 @@ impl Target {
 
     fn sink(&self, value: OutputFormat, time: RecordTime, schema: &RecordBatch) -> KafkaSink {
         let linger = linger().map(|linger| ("linger.ms".to_owned(), linger));
-        let cluster =
-            Cluster { bootstrap_servers: self.servers.clone(), config: linger.into_iter().collect() };
+        let cluster = Cluster { config: linger.into_iter().collect(), ..Cluster::at(&*self.servers) };
         let key = KeySpec::Columns(vec!["key".to_owned()]);
         let settings =
             KafkaSinkSettings { value, time, key, ..KafkaSinkSettings::new(cluster, self.topic.clone()) };

@@ -664,7 +664,7 @@ fn mistakes_in_an_output_are_found_before_start_with_all_others() {
     let source = job.source(0);
     let typo = job.add(Operator::Filter(col("temprature").gt(Expression::lit(1.0))), &[source]);
     let keyed = job.add(Operator::KeyBy(strings(&["device"])), &[typo]);
-    let cluster = Cluster { bootstrap_servers: "nowhere:1".to_owned(), config: BTreeMap::new() };
+    let cluster = Cluster::at("nowhere:1");
     let mut settings = KafkaSinkSettings::new(cluster, "alerts");
     settings.key = KeySpec::Columns(strings(&["devise"]));
     settings.value = OutputFormat::Raw { column: Some("temp".to_owned()) };

@@ -15,9 +15,10 @@ import subprocess
 import tempfile
 import time
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -37,9 +38,10 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners={listeners},CONTROLLER://{host}:{controller_port}
+advertised.listeners={listeners}
+listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
@@ -60,10 +62,15 @@ class Broker:
     Ctrl-C or `kill -9`, the broker ends with it.
     """
 
+    listeners: ClassVar[dict[str, str]] = {"PLAINTEXT": "PLAINTEXT"}
+    """Where it listens for clients: a name, and Kafka's name of how it speaks there. `PLAINTEXT` is its own too."""
+
     def __init__(self) -> None:
         self._jars = jars.resolve()
         self._home = Path(tempfile.mkdtemp(prefix="tidemill-kafka-"))
-        self._port, self._controller_port = _free_ports()
+        self._controller_port, *ports = _free_ports(1 + len(self.listeners))
+        self._ports = dict(zip(self.listeners, ports, strict=True))
+        self._port = self._ports["PLAINTEXT"]
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._format()
@@ -72,7 +79,11 @@ class Broker:
     @property
     def bootstrap_servers(self) -> str:
         """The address, as `host:port`."""
-        return f"{HOST}:{self._port}"
+        return self.address("PLAINTEXT")
+
+    def address(self, listener: str) -> str:
+        """Where one of `listeners` is, as `host:port`."""
+        return f"{HOST}:{self._ports[listener]}"
 
     @property
     def log(self) -> Path:
@@ -143,14 +154,24 @@ class Broker:
 
     def _format(self) -> None:
         text = SETTINGS.format(
-            host=HOST, port=self._port, controller_port=self._controller_port, data=self._home / "data"
-        )
-        self._settings.write_text(text)
+            host=HOST, controller_port=self._controller_port, data=self._home / "data",
+            listeners=",".join(f"{name}://{self.address(name)}" for name in self.listeners),
+            protocols=",".join(f"{name}:{protocol}" for name, protocol in self.listeners.items()),
+        )  # fmt: skip
+        self._settings.write_text(text + self.more_settings())
         cluster = ["--cluster-id", uuid.uuid4().hex[:22], "--config", str(self._settings)]
         subprocess.run(
-            self._java("kafka.tools.StorageTool", "format", *cluster, options=SHORT_LIVED),
+            self._java("kafka.tools.StorageTool", "format", *cluster, *self.more_users(), options=SHORT_LIVED),
             cwd=self._home, stdin=subprocess.DEVNULL, capture_output=True, check=True,
         )  # fmt: skip
+
+    def more_settings(self) -> str:
+        """What the settings hold beside what every broker has; for a kind of broker that has more."""
+        return ""
+
+    def more_users(self) -> list[str]:
+        """What the storage is told of users."""
+        return []
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -185,10 +206,11 @@ class Broker:
         raise RuntimeError(f"the broker did not answer within {START_LIMIT_S:.0f} s; its log ends:\n{tail}")
 
 
-def _free_ports() -> tuple[int, int]:
-    """Two ports that nobody listens on, held both at once so that they differ."""
-    with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, held all at once so that they differ."""
+    with ExitStack() as held:
+        servers = [held.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
 
 
 def _listens(port: int) -> bool:

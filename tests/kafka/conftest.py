@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -15,7 +16,11 @@ from tests.kafka.broker import Broker
 from tests.kafka.clients import Clients
 from tests.kafka.jars import BrokerUnavailable
 
+if TYPE_CHECKING:
+    from tests.kafka.secured import SecuredBroker
+
 ADDRESS = "TIDEMILL_TEST_KAFKA"
+Kind = TypeVar("Kind", bound=Broker)
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +32,7 @@ def bootstrap_servers(
     if given:
         yield given
         return
-    with _broker_or_skip() as broker:
+    with broker_or_skip(Broker) as broker:
         yield broker.bootstrap_servers
         if request.session.testsfailed:
             print(f"\nthe broker's log: {broker.save_log(tmp_path_factory.getbasetemp())}")
@@ -36,7 +41,16 @@ def bootstrap_servers(
 @pytest.fixture
 def own_broker() -> Iterator[Broker]:
     """A broker for one test alone, which may kill it, pause it and start it again."""
-    with _broker_or_skip() as broker:
+    with broker_or_skip(Broker) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def secured() -> Iterator[SecuredBroker]:
+    """A broker for all tests of protected clusters; its first user starts it."""
+    from tests.kafka.secured import SecuredBroker  # only its tests need what it makes certificates by
+
+    with broker_or_skip(SecuredBroker) as broker:
         yield broker
 
 
@@ -66,9 +80,10 @@ def topic(make_topic: Callable[..., str]) -> str:
     return make_topic()
 
 
-def _broker_or_skip() -> Broker:
+def broker_or_skip(kind: type[Kind]) -> Kind:
+    """A broker of some kind, not started; where none can be had, the test is skipped."""
     try:
-        return Broker()
+        return kind()
     except BrokerUnavailable as reason:
         if os.environ.get("CI"):
             pytest.fail(f"under CI the Kafka tests must run: {reason}")

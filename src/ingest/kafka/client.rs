@@ -11,19 +11,22 @@ use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::types::RDKafka;
+use rdkafka::types::{RDKafka, RDKafkaRespErr};
 
 use crate::ingest::kafka::native;
 use crate::ingest::kafka::signal::Signal;
+use crate::kafka::refusal::{Complaint, ask_patiently};
+use crate::kafka::token::{LoggedIn, Tokens};
 use crate::offset::{Offset, TopicPartition};
 
 /// Keeps what librdkafka last complained of, and passes it on to the log.
 #[derive(Default)]
 pub(super) struct Context {
-    complaint: Mutex<Option<String>>, // written while events are served, read where an error is explained
+    hung_up: Mutex<Option<Complaint>>, // as the other, and looked at only before the first answer
+    complaint: Mutex<Option<Complaint>>, // written while events are served, read where an error is explained
 }
 
 impl ClientContext for Context {
@@ -42,39 +45,61 @@ impl ClientContext for Context {
             RDKafkaLogLevel::Debug => Level::Debug,
         };
         log::log!(target: "tidemill::ingest::kafka", level, "{facility} {text}");
+        if let Some(complaint) = Complaint::of_log(facility, text) {
+            *self.hung_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(complaint);
+        }
     }
 
     /// librdkafka heals by itself from what it reports here: it is news, and a failure only to who waits in vain.
     fn error(&self, error: KafkaError, reason: &str) {
         log::info!(target: "tidemill::ingest::kafka", "{error}: {reason}");
-        *self.complaint() = Some(reason.to_owned());
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        Complaint::new(code, reason).keep(&mut self.complaint());
     }
 }
 
 impl Context {
-    fn complaint(&self) -> MutexGuard<'_, Option<String>> {
+    fn complaint(&self) -> MutexGuard<'_, Option<Complaint>> {
         self.complaint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ConsumerContext for Context {}
 
+/// With the lines that tell of brokers that hang up; which lines are wanted in the log is the log's to decide.
+fn talkative(config: &ClientConfig) -> ClientConfig {
+    let mut config = config.clone();
+    if (config.log_level as i32) < RDKafkaLogLevel::Info as i32 {
+        config.set_log_level(RDKafkaLogLevel::Info);
+    }
+    config
+}
+
+/// Topics by name, with the numbers of their partitions.
+pub(super) type Topics = Vec<(String, Vec<i32>)>;
+
 /// One client handle: its own threads and its own connections.
 pub(super) struct Client {
-    consumer: BaseConsumer<Context>,
+    consumer: LoggedIn<BaseConsumer<Context>>,
 }
 
 impl Client {
-    pub(super) fn new(config: &ClientConfig) -> KafkaResult<Self> {
-        Ok(Self { consumer: BaseConsumer::from_config_and_context(config, Context::default())? })
+    /// One with these settings, that logs in with `tokens` where there are any.
+    pub(super) fn new(config: &ClientConfig, tokens: Option<&Tokens>) -> KafkaResult<Self> {
+        let consumer = BaseConsumer::from_config_and_context(&talkative(config), Context::default())?;
+        Ok(Self { consumer: LoggedIn::new(consumer, tokens) })
     }
 
     /// One that raises `signal` when there is something to be served.
-    pub(super) fn with_signal(config: &ClientConfig, signal: &Arc<Signal>) -> KafkaResult<Self> {
-        let mut client = Self::new(config)?;
+    pub(super) fn with_signal(
+        config: &ClientConfig,
+        tokens: Option<&Tokens>,
+        signal: &Arc<Signal>,
+    ) -> KafkaResult<Self> {
+        let mut consumer = BaseConsumer::from_config_and_context(&talkative(config), Context::default())?;
         let waker = signal.waker();
-        client.consumer.set_nonempty_callback(move || waker());
-        Ok(client)
+        consumer.set_nonempty_callback(move || waker());
+        Ok(Self { consumer: LoggedIn::new(consumer, tokens) })
     }
 
     /// For the calls in [`native`]; valid as long as the client is.
@@ -90,22 +115,36 @@ impl Client {
     }
 
     /// What librdkafka last complained of, and forgets it.
-    pub(super) fn take_complaint(&self) -> Option<String> {
+    pub(super) fn take_complaint(&self) -> Option<Complaint> {
         self.serve();
         self.consumer.context().complaint().take()
     }
 
     /// What librdkafka last complained of since it was last asked to forget it.
-    pub(super) fn complaint(&self) -> Option<String> {
+    pub(super) fn complaint(&self) -> Option<Complaint> {
         self.consumer.context().complaint().clone()
     }
 
+    /// Asks a cluster for its topics that may not be there, or refuse this client; with what librdkafka said of it.
+    pub(super) fn first_topics(&self, patience: Duration) -> (KafkaResult<Topics>, Option<Complaint>) {
+        ask_patiently(patience, |wait| {
+            let topics = self.topics(None, wait);
+            self.serve();
+            let context = self.consumer.context();
+            let hung_up = || context.hung_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            (topics, self.complaint().or_else(hung_up))
+        })
+    }
+
+    /// Whether the cluster says that this user may not see `topic`: it is then in no list of topics.
+    pub(super) fn is_forbidden(&self, topic: &str, timeout: Duration) -> bool {
+        let Ok(metadata) = self.consumer.fetch_metadata(Some(topic), timeout) else { return false };
+        let forbidden = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        metadata.topics().iter().any(|topic| topic.error() == Some(forbidden))
+    }
+
     /// Asks the cluster for the partitions of `topic`, or of all topics, and their leaders.
-    pub(super) fn topics(
-        &self,
-        topic: Option<&str>,
-        timeout: Duration,
-    ) -> KafkaResult<Vec<(String, Vec<i32>)>> {
+    pub(super) fn topics(&self, topic: Option<&str>, timeout: Duration) -> KafkaResult<Topics> {
         let metadata = self.consumer.fetch_metadata(topic, timeout)?;
         let partitions = |topic: &rdkafka::metadata::MetadataTopic| {
             topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()

@@ -396,7 +396,7 @@ mod tests {
     fn lanes(servers: &str, share: Share) -> Lanes {
         let signal = Arc::new(Signal::new(Arc::default()));
         let (config, _) = KafkaSettings::new(servers, "t").fetcher_client(share);
-        let client = Arc::new(Client::with_signal(&config, &signal).unwrap());
+        let client = Arc::new(Client::with_signal(&config, None, &signal).unwrap());
         Lanes::new(client, signal, RawColumns::default(), share)
     }
 

@@ -26,7 +26,9 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Positions;
 use crate::ingest::{Bound, ChunkSink, Fetcher, Head, Source, data_loss, named_offsets};
-use crate::kafka::{Cluster, Reserved, explain, no_such_topic};
+use crate::kafka::refusal::{self, Complaint};
+use crate::kafka::token::Tokens;
+use crate::kafka::{Cluster, Reserved, explain, explain_code, no_such_topic};
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::raw::RawColumns;
 use crate::time::{Clock, Waker};
@@ -221,6 +223,7 @@ pub struct KafkaSource {
 /// What the source shares with its fetchers.
 struct Shared {
     settings: KafkaSettings,
+    tokens: Option<Tokens>,
     client: Arc<Client>,
     clock: Arc<dyn Clock>,
     wakers: Arc<Wakers>,
@@ -294,11 +297,14 @@ impl KafkaSource {
     /// ```
     pub fn connect(settings: KafkaSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         Error::of_all(settings.check()).map_or(Ok(()), Err)?;
-        let client = Client::new(&settings.asking_client());
+        let tokens = settings.cluster.tokens(PATIENCE, &Cancel::default());
+        let tokens = tokens.map_err(|error| error.at(settings.name.clone()))?;
+        let client = Client::new(&settings.asking_client(), tokens.as_ref());
         let what = format!("{}: no client can be made", settings.name);
         let client = client.map_err(|error| explain(&error, ErrorKind::Source, what, &settings.cluster))?;
         let shared = Shared {
             settings,
+            tokens,
             client: Arc::new(client),
             clock,
             wakers: Arc::default(),
@@ -325,6 +331,7 @@ impl Source for KafkaSource {
 
     fn heads(&self) -> Result<Vec<Head>> {
         self.shared.client.serve();
+        self.shared.token_failure().map_or(Ok(()), Err)?;
         let mut known = self.shared.known();
         if known.heads_at.is_none_or(|then| self.shared.age(then) >= HEADS_AGE) {
             let asked_at = self.shared.clock.elapsed();
@@ -351,7 +358,7 @@ impl Source for KafkaSource {
         let (config, cut) = self.shared.settings.fetcher_client(share);
         self.shared.settings_cut.call_once(|| self.shared.tell_of(&cut, partitions));
         let signal = Arc::new(Signal::new(Arc::clone(&self.shared.wakers)));
-        let client = Client::with_signal(&config, &signal);
+        let client = Client::with_signal(&config, self.shared.tokens.as_ref(), &signal);
         let client = Arc::new(client.map_err(|error| self.shared.explain(&error, "no client can be made"))?);
         let lanes = Lanes::new(Arc::clone(&client), Arc::clone(&signal), columns, share);
         let lanes = Arc::new(Mutex::new(lanes));
@@ -401,14 +408,34 @@ impl Shared {
         self.clock.elapsed().saturating_sub(then)
     }
 
+    /// Why no token can be had, where that is so: without one, nothing will be read any more.
+    fn token_failure(&self) -> Option<Error> {
+        let failure = self.tokens.as_ref().and_then(Tokens::failure)?;
+        Some(failure.at(self.settings.name.clone()))
+    }
+
     /// `error` in this crate's words, with what librdkafka last said about the cluster.
     fn explain(&self, error: &KafkaError, what: &str) -> Error {
+        self.explain_as(error, what, self.client.take_complaint())
+    }
+
+    fn explain_as(&self, error: &KafkaError, what: &str, complaint: Option<Complaint>) -> Error {
+        if let Some(failure) = self.token_failure() {
+            return failure;
+        }
         let what = format!("{}: {what}", self.settings.name);
-        let what = match self.client.take_complaint() {
-            Some(complaint) => format!("{what} ({complaint})"),
-            None => what,
+        let Some(complaint) = complaint else {
+            return explain(error, ErrorKind::Source, what, &self.settings.cluster);
         };
-        explain(error, ErrorKind::Source, what, &self.settings.cluster)
+        let refused = refusal::explain(&complaint, ErrorKind::Source, &what, &self.settings.cluster);
+        let error =
+            explain(error, ErrorKind::Source, format!("{what} ({complaint})"), &self.settings.cluster);
+        match refused {
+            // Whoever is running already waits: a password or a certificate may be put right.
+            Some(refused) if error.is_retriable() => refused.retriable(),
+            Some(refused) => refused,
+            None => error,
+        }
     }
 
     /// Notes since when the cluster does not answer, which the driver warns of, and says when it does again.
@@ -448,11 +475,17 @@ impl Shared {
 
     /// Makes sure at the start that what is to be read exists, and finds out whether the cluster tells ids.
     fn find_topics(&self, known: &mut Known) -> Result<()> {
-        let topics = self.client.topics(None, PATIENCE);
-        let topics = topics.map_err(|error| self.explain(&error, "the cluster cannot be reached"))?;
+        let (topics, complaint) = self.client.first_topics(PATIENCE);
+        let topics =
+            topics.map_err(|error| self.explain_as(&error, "the cluster cannot be reached", complaint))?;
         let there: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();
         let names = self.settings.topics.names();
         if let Some(missing) = names.iter().find(|name| !there.contains(name)) {
+            if self.client.is_forbidden(missing, PATIENCE) {
+                let what = format!("topic {missing:?} cannot be seen");
+                let code = RDKafkaErrorCode::TopicAuthorizationFailed;
+                return Err(explain_code(code, ErrorKind::Source, what, &self.settings.cluster));
+            }
             let remedy = "check the topic's name, or create it first";
             return Err(no_such_topic(ErrorKind::Source, missing, there, &self.settings.cluster, remedy));
         }
@@ -689,6 +722,7 @@ impl KafkaFetcher {
         let KafkaSettings { name, cluster, .. } = &self.shared.settings;
         let seconds = lasted.as_secs();
         let complaint = self.client.complaint();
+        let complaint = complaint.map(|complaint| complaint.reason);
         let complaint = complaint.as_deref().unwrap_or("no connection has failed: the broker may hang");
         log::warn!(
             target: "tidemill::ingest::kafka",

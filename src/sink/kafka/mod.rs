@@ -23,7 +23,8 @@ use super::encode::{
 use super::{Delivery, Sink, opening_given_up};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::kafka::{Cluster, Reserved, no_such_topic};
+use crate::kafka::refusal::{self, Complaint};
+use crate::kafka::{Cluster, Reserved, explain_code, no_such_topic};
 use crate::time::{BatchId, BatchTime};
 
 /// So many rows are encoded and handed over at once: enough that a call's cost is spread, few enough that the first
@@ -107,7 +108,7 @@ impl KafkaSinkSettings {
     /// use tidemill::kafka::Cluster;
     /// use tidemill::sink::encode::KeySpec;
     /// use tidemill::sink::kafka::KafkaSinkSettings;
-    /// let cluster = Cluster { bootstrap_servers: "localhost:9092".to_owned(), config: Default::default() };
+    /// let cluster = Cluster::at("localhost:9092");
     /// let mut settings = KafkaSinkSettings::new(cluster, "alerts");
     /// assert!(settings.check(&Schema::empty()).is_empty());
     /// settings.key = KeySpec::Columns(vec!["device".to_owned()]);
@@ -188,18 +189,44 @@ impl KafkaSink {
             return Error::internal("a delivery failed without a failure");
         };
         let (count, partition, code) = (failures.count, first.partition, first.code);
+        if let Some(error) = self.refused(code, &format!("{count} of {rows} rows are not written")) {
+            return error;
+        }
         let error = match code {
+            code if has_ended(code) => self.fatal(&format!("{count} of {rows} rows are not written")),
             RDKafkaErrorCode::MessageSizeTooLarge => self.too_large(first.bytes, partition),
             RDKafkaErrorCode::MessageTimedOut => Error::sink(format!(
                 "Kafka acknowledged nothing within delivery.timeout.ms: {count} of {rows} rows failed, the first for \
                  {topic}[{partition}]"
             ))
             .help(self.complaint()),
-            code => Error::sink(format!(
-                "Kafka refused {count} of {rows} rows, the first for {topic}[{partition}]: {code}"
-            )),
+            code => {
+                let what = format!("Kafka refused {count} of {rows} rows, the first for {topic}[{partition}]");
+                explain_code(code, ErrorKind::Sink, what, &self.settings.cluster)
+            }
         };
         error.caused_by(rdkafka::error::KafkaError::MessageProduction(code))
+    }
+
+    /// Why nothing was acknowledged, where the cluster or the giver of tokens has refused.
+    fn refused(&self, code: RDKafkaErrorCode, what: &str) -> Option<Error> {
+        let producer = self.open.as_ref().map(|open| &open.producer);
+        let producer = producer.filter(|_| code == RDKafkaErrorCode::MessageTimedOut)?;
+        if let Some(failure) = producer.token_failure() {
+            return Some(failure.at(what.to_owned()));
+        }
+        refusal::explain(producer.last_error()?, ErrorKind::Sink, what, &self.settings.cluster)
+    }
+
+    /// What ended the producer itself: librdkafka tells it once, and of the rows only that it has ended.
+    fn fatal(&self, what: &str) -> Error {
+        let said = self.open.as_ref().and_then(|open| open.producer.last_error());
+        match said {
+            Some(said) => {
+                explain_code(said.code, ErrorKind::Sink, format!("{what}: {said}"), &self.settings.cluster)
+            }
+            None => explain_code(RDKafkaErrorCode::Fatal, ErrorKind::Sink, what, &self.settings.cluster),
+        }
     }
 
     /// What to do about silence, with what the connection itself says where it says anything.
@@ -267,8 +294,9 @@ impl Open {
         let headers = HeaderReader::new(schema, &settings.headers)?;
         let value = ValueEncoder::new(schema, &settings.value, headers.column())?;
         let key = KeyEncoder::new(schema, &settings.key)?;
-        let mut connection = Connection::new(&config(&settings.cluster)?, &settings.cluster)?;
-        let partitions = partitions(&mut connection, settings, cancel)?;
+        let connection =
+            Connection::new(&config(&settings.cluster)?, &settings.cluster, METADATA_TIMEOUT, cancel)?;
+        let (connection, partitions) = partitions(connection, settings, cancel)?;
         let producer = connection.producer(&settings.topic)?;
         let (keys, values) = (ByteRows::default(), ByteRows::default());
         Ok(Self { producer, partitions, key, value, headers, keys, values })
@@ -339,6 +367,12 @@ impl Place {
     }
 }
 
+/// Whether a row failed since the producer has ended: before it was handed over, or thrown away after that.
+fn has_ended(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::Fatal | Code::PurgeQueue | Code::PurgeInflight)
+}
+
 fn send_each<'a>(
     producer: &mut Producer,
     records: impl Iterator<Item = Record<'a>>,
@@ -406,22 +440,41 @@ fn queue_kbytes(config: &ClientConfig) -> u64 {
 }
 
 /// The topic's partition count; an error that names what there is where it does not exist.
-fn partitions(connection: &mut Connection, settings: &KafkaSinkSettings, cancel: &Cancel) -> Result<i32> {
-    let (topic, servers) = (&settings.topic, &settings.cluster.bootstrap_servers);
-    let found =
-        connection.topics(topic, METADATA_TIMEOUT, cancel).map_err(|unanswered| match unanswered {
-            Unanswered::CalledOff => {
-                opening_given_up(format!("no Kafka broker at {servers} had answered yet"))
-            }
-            Unanswered::Failed(reason) => no_answer(servers, &reason),
-        })?;
+fn partitions(
+    connection: Connection,
+    settings: &KafkaSinkSettings,
+    cancel: &Cancel,
+) -> Result<(Connection, i32)> {
+    let topic = &settings.topic;
+    let (connection, found) =
+        connection.topics(topic, METADATA_TIMEOUT, cancel).map_err(|why| unanswered(settings, &why))?;
     let names = found.names.iter().map(String::as_str);
-    let remedy = "create it first: to_kafka creates no topics";
-    let missing = || no_such_topic(ErrorKind::Sink, topic, names, &settings.cluster, remedy);
-    found.partitions.ok_or_else(missing)
+    let remedy = match settings.cluster.security {
+        Some(_) => format!(
+            "create it first, since to_kafka creates no topics; or have {} granted the right to write and describe it",
+            settings.cluster.user()
+        ),
+        None => "create it first: to_kafka creates no topics".to_owned(),
+    };
+    let missing = || no_such_topic(ErrorKind::Sink, topic, names, &settings.cluster, &remedy);
+    let partitions = found.partitions.ok_or_else(missing)?;
+    Ok((connection, partitions))
 }
 
-fn no_answer(servers: &str, reason: &str) -> Error {
+fn unanswered(settings: &KafkaSinkSettings, why: &Unanswered) -> Error {
+    let (name, servers) = (settings.sink_name(), &settings.cluster.bootstrap_servers);
+    let complaint = match why {
+        Unanswered::CalledOff => {
+            return opening_given_up(format!("no Kafka broker at {servers} had answered yet"));
+        }
+        Unanswered::Failed(complaint) => complaint,
+    };
+    let what = format!("{name}: the cluster cannot be reached");
+    refusal::explain(complaint, ErrorKind::Sink, what, &settings.cluster)
+        .unwrap_or_else(|| no_answer(servers, complaint))
+}
+
+fn no_answer(servers: &str, reason: &Complaint) -> Error {
     Error::sink(format!("no Kafka broker at {servers} answered within {METADATA_TIMEOUT:?}: {reason}"))
         .help("check bootstrap_servers, and that the brokers are up")
         .retriable()
@@ -436,7 +489,7 @@ mod tests {
     fn queue(settings: &[(&str, &str)]) -> String {
         let config_of = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let settings = settings.iter().map(config_of).collect();
-        let cluster = Cluster { bootstrap_servers: "localhost:1".to_owned(), config: settings };
+        let cluster = Cluster { config: settings, ..Cluster::at("localhost:1") };
         config(&cluster).unwrap().get("queue.buffering.max.kbytes").unwrap().to_owned()
     }
 

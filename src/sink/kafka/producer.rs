@@ -15,12 +15,15 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, select};
 use rdkafka::ClientConfig;
 use rdkafka::bindings as native;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
+use crate::kafka::refusal::{Complaint, ask_patiently};
+use crate::kafka::token::{LoggedIn, Tokens};
 use crate::kafka::{Cluster, explain};
 use crate::time::BatchTime;
 
@@ -123,53 +126,103 @@ pub(super) enum Unanswered {
     /// The question was called off.
     CalledOff,
     /// Nobody answered, or not well; with the reason.
-    Failed(String),
+    Failed(Complaint),
 }
+
+impl Unanswered {
+    fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed(Complaint::new(RDKafkaErrorCode::Unknown, reason))
+    }
+}
+
+/// What is asked on a thread comes back with the connection that was asked by.
+type Answer = (Connection, Result<Topics, Complaint>);
 
 /// A client without a topic yet. The queue stands before the client because it must be freed before it.
 pub(super) struct Connection {
     events: Handle<native::rd_kafka_queue_t>,
-    client: Arc<BaseProducer>, // with a question that was left behind, until librdkafka gives that up
-    last_error: Option<String>,
+    client: LoggedIn<BaseProducer>,
+    tokens: Option<Tokens>,
+    last_error: Option<Complaint>,
+    hung_up: Option<Complaint>,
 }
 
 impl Connection {
     /// A client with the settings of `config` for `cluster`; connects in the background.
-    pub(super) fn new(config: &ClientConfig, cluster: &Cluster) -> Result<Self> {
+    pub(super) fn new(
+        config: &ClientConfig,
+        cluster: &Cluster,
+        patience: Duration,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let tokens = cluster.tokens(patience, cancel)?;
+        let mut config = config.clone();
+        if (config.log_level as i32) < RDKafkaLogLevel::Info as i32 {
+            config.set_log_level(RDKafkaLogLevel::Info); // lines that tell of brokers that hang up
+        }
         let client: Result<BaseProducer, KafkaError> = config.create();
         let client = client
             .map_err(|error| explain(&error, ErrorKind::Sink, "no Kafka producer can be made", cluster))?;
+        let client = LoggedIn::new(client, tokens.as_ref());
         // SAFETY: the client is alive; the queue is a reference of its own.
         let events = unsafe { native::rd_kafka_queue_get_main(client.client().native_ptr()) };
         let events = Handle::new(events, native::rd_kafka_queue_destroy);
         let events = events.ok_or_else(|| Error::internal("a Kafka producer without a main queue"))?;
-        Ok(Self { events, client: Arc::new(client), last_error: None })
+        Ok(Self { events, client, tokens, last_error: None, hung_up: None })
     }
 
-    /// Asks the cluster what topics there are. All are asked for, not the one: naming it might create it.
+    /// Asks the cluster what topics there are, and gives the connection back with the answer.
     ///
     /// librdkafka's question cannot be called off, and one that is asked again every few milliseconds never gets the
-    /// answer of a broker that is slow: so it is asked on a thread of its own, which a cancel leaves behind.
+    /// answer of a broker that is slow: so it is asked on a thread of its own, which a cancel leaves behind with the
+    /// connection.
     pub(super) fn topics(
-        &mut self,
+        self,
         topic: &str,
         timeout: Duration,
         cancel: &Cancel,
-    ) -> Result<Topics, Unanswered> {
+    ) -> Result<(Self, Topics), Unanswered> {
         let (cancelled, called_off) = bounded(1); // a cancel comes once
         let _guard = cancel.on_cancel(Arc::new(move || {
             let _ = cancelled.try_send(()); // nobody may be there to hear it any more
         }));
-        let answered = ask_for_topics(&self.client, topic.to_owned(), timeout)?;
+        let answered = self.ask_apart(topic.to_owned(), timeout)?;
         let answer = select! {
             recv(called_off) -> _ => return Err(Unanswered::CalledOff),
             recv(answered) -> answer => answer,
         };
-        let lost = || Err("the thread that asked has panicked".to_owned());
-        answer.unwrap_or_else(|_| lost()).map_err(|reason| {
+        let (connection, topics) =
+            answer.map_err(|_| Unanswered::failed("the thread that asked has panicked"))?;
+        topics.map(|topics| (connection, topics)).map_err(Unanswered::Failed)
+    }
+
+    /// Asks on a thread of its own, which keeps the connection for as long as it waits.
+    fn ask_apart(mut self, topic: String, timeout: Duration) -> Result<Receiver<Answer>, Unanswered> {
+        let (answer, answered) = bounded(1); // room for the one answer, so that nobody need be there to take it
+        let ask = move || {
+            let topics = self.ask(&topic, timeout);
+            drop(answer.send((self, topics)));
+        };
+        let asking = Builder::new().name("tidemill-topics".to_owned()).spawn(ask);
+        let failed = |error| Unanswered::failed(format!("no thread can be started: {error}"));
+        asking.map(|_| answered).map_err(failed)
+    }
+
+    /// All topics are asked for, not the one: naming it might create it.
+    fn ask(&mut self, topic: &str, timeout: Duration) -> Result<Topics, Complaint> {
+        let (metadata, complaint) = ask_patiently(timeout, |wait| {
+            let metadata = self.client.client().fetch_metadata(None, wait);
             while self.next_event(0).is_some() {}
-            Unanswered::Failed(self.last_error.clone().unwrap_or(reason))
-        })
+            (metadata, self.last_error.as_ref().or(self.hung_up.as_ref()).cloned())
+        });
+        let metadata = metadata.map_err(|error| {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            complaint.unwrap_or_else(|| Complaint::new(code, error.to_string()))
+        })?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let partitions = found.and_then(|found| i32::try_from(found.partitions().len()).ok());
+        let names = metadata.topics().iter().map(|found| found.name().to_owned());
+        Ok(Topics { names: names.collect(), partitions: partitions.filter(|count| *count > 0) })
     }
 
     /// A producer for `topic`, which must exist: librdkafka asks for it by name, and that might create it.
@@ -194,14 +247,14 @@ impl Connection {
         // SAFETY: the event is alive.
         match unsafe { native::rd_kafka_event_type(event.ptr()) } {
             native::RD_KAFKA_EVENT_ERROR => self.take_error(&event),
-            native::RD_KAFKA_EVENT_LOG => Self::pass_on(&event),
+            native::RD_KAFKA_EVENT_LOG => self.pass_on(&event),
             _ => {}
         }
         Some(event)
     }
 
     /// As rust-rdkafka does it for the clients that it polls itself.
-    fn pass_on(event: &Handle<native::rd_kafka_event_t>) {
+    fn pass_on(&mut self, event: &Handle<native::rd_kafka_event_t>) {
         let (mut facility, mut text, mut level) = (ptr::null(), ptr::null(), 0);
         // SAFETY: the event is alive, and a log line, for which the call fills in all three.
         let failed = unsafe {
@@ -214,6 +267,7 @@ impl Connection {
         let (facility, text) = unsafe { (CStr::from_ptr(facility), CStr::from_ptr(text)) };
         let (facility, text) = (facility.to_string_lossy(), text.to_string_lossy());
         log::log!(target: "librdkafka", level_of(level), "librdkafka: {facility} {text}");
+        self.hung_up = Complaint::of_log(&facility, &text).or(self.hung_up.take());
     }
 
     fn take_error(&mut self, event: &Handle<native::rd_kafka_event_t>) {
@@ -223,30 +277,11 @@ impl Connection {
             // SAFETY: not null, and a C string by librdkafka's word.
             let text = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
             log::warn!("Kafka producer: {text}");
-            self.last_error = Some(text);
+            // SAFETY: the event is alive.
+            let code = unsafe { native::rd_kafka_event_error(event.ptr()) }.into();
+            Complaint::new(code, text).keep(&mut self.last_error);
         }
     }
-}
-
-/// Asks on a thread of its own, which keeps the client for as long as it waits.
-fn ask_for_topics(
-    client: &Arc<BaseProducer>,
-    topic: String,
-    timeout: Duration,
-) -> Result<Receiver<Result<Topics, String>>, Unanswered> {
-    let client = Arc::clone(client);
-    let (answer, answered) = bounded(1); // room for the one answer, so that nobody need be there to take it
-    let ask = move || drop(answer.send(topics_of(&client, &topic, timeout)));
-    let asking = Builder::new().name("tidemill-topics".to_owned()).spawn(ask);
-    asking.map(|_| answered).map_err(|error| Unanswered::Failed(format!("no thread can be started: {error}")))
-}
-
-fn topics_of(client: &BaseProducer, topic: &str, timeout: Duration) -> Result<Topics, String> {
-    let metadata = client.client().fetch_metadata(None, timeout).map_err(|error| error.to_string())?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let partitions = found.and_then(|found| i32::try_from(found.partitions().len()).ok());
-    let names = metadata.topics().iter().map(|found| found.name().to_owned());
-    Ok(Topics { names: names.collect(), partitions: partitions.filter(|count| *count > 0) })
 }
 
 /// librdkafka's levels are those of syslog.
@@ -399,8 +434,13 @@ impl Producer {
     }
 
     /// What the connection last complained of.
-    pub(super) fn last_error(&self) -> Option<&str> {
-        self.connection.last_error.as_deref()
+    pub(super) fn last_error(&self) -> Option<&Complaint> {
+        self.connection.last_error.as_ref()
+    }
+
+    /// Why no token can be had, where that is so.
+    pub(super) fn token_failure(&self) -> Option<Error> {
+        self.connection.tokens.as_ref().and_then(Tokens::failure)
     }
 
     /// Takes all events there are, waiting for the first.

@@ -73,7 +73,7 @@ impl Kafka {
 
     pub(super) fn cluster(&self, config: &[(&str, &str)]) -> Cluster {
         let config = config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Cluster { bootstrap_servers: self.servers.clone(), config: config.collect::<BTreeMap<_, _>>() }
+        Cluster { config: config.collect::<BTreeMap<_, _>>(), ..Cluster::at(&*self.servers) }
     }
 
     /// Everything in the topic, partition by partition.

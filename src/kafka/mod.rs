@@ -3,13 +3,25 @@
 //! It deliberately neither reads nor writes records; it is the one place that decides how librdkafka is set up
 //! and the one place that turns its errors into this crate's.
 
+mod certificate;
+pub(crate) mod refusal;
+pub mod secret;
+pub mod security;
+pub(crate) mod settings;
+pub mod token;
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::error::{Error, ErrorKind, nearest};
+use crate::cancel::Cancel;
+use crate::error::{Error, ErrorKind, Result, nearest};
+
+use security::{Login, Security};
+use token::Tokens;
 
 /// A cluster, as the user named it.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,6 +30,8 @@ pub struct Cluster {
     pub bootstrap_servers: String,
     /// Further librdkafka settings, by their own names.
     pub config: BTreeMap<String, String>,
+    /// What the connections are protected by; where there is none, what `config` says.
+    pub security: Option<Security>,
 }
 
 impl Cluster {
@@ -28,7 +42,22 @@ impl Cluster {
     /// assert_eq!(Cluster::at("localhost:9092").to_string(), "localhost:9092");
     /// ```
     pub fn at(bootstrap_servers: impl Into<String>) -> Self {
-        Self { bootstrap_servers: bootstrap_servers.into(), config: BTreeMap::new() }
+        Self { bootstrap_servers: bootstrap_servers.into(), config: BTreeMap::new(), security: None }
+    }
+
+    /// The same cluster, protected by `security` in place of what it was.
+    ///
+    /// ```
+    /// use tidemill::kafka::Cluster;
+    /// use tidemill::kafka::security::{Security, Tls};
+    /// let cluster = Cluster::at("localhost:9093").secured_by(Security::Tls(Tls::default()));
+    /// assert!(cluster.security.is_some());
+    /// ```
+    #[must_use]
+    pub fn secured_by(mut self, security: Security) -> Self {
+        self.config.retain(|name, _| !settings::is_security(name));
+        self.security = Some(security);
+        self
     }
 
     /// The settings that every client of the cluster shares.
@@ -42,13 +71,44 @@ impl Cluster {
         for (name, value) in &self.config {
             client.set(name, value);
         }
+        if let Some(security) = &self.security {
+            security.set(&mut client);
+        }
         client
     }
 
+    /// The tokens that its clients log in with, where they do; an error where none comes within `patience`, or
+    /// before `cancel` is set.
+    pub(crate) fn tokens(&self, patience: Duration, cancel: &Cancel) -> Result<Option<Tokens>> {
+        match self.security.as_ref().and_then(Security::login) {
+            Some(Login::Token(provider)) => Tokens::start(provider, patience, cancel).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Who logs in, for a message.
+    pub(crate) fn user(&self) -> String {
+        let name = match self.security.as_ref().and_then(Security::login) {
+            Some(Login::Password { username, .. }) => Some(username),
+            Some(Login::Token(_)) => None,
+            None => self.config.get("sasl.username"),
+        };
+        name.map_or_else(|| "this user".to_owned(), |name| format!("user {name:?}"))
+    }
+
+    /// How he does, for a message.
+    pub(crate) fn mechanism(&self) -> &str {
+        let config = |name: &str| self.config.get(name).map(String::as_str);
+        let login = self.security.as_ref().and_then(Security::login).map(Login::mechanism);
+        login.or(config("sasl.mechanisms")).or(config("sasl.mechanism")).unwrap_or("no mechanism")
+    }
+
     /// An error for each setting of the user's that one of `reserved`, or an argument, decides otherwise: it would
-    /// have no effect, or break what tidemill promises.
+    /// have no effect, or break what tidemill promises. So is what is insecure, and what is missing for security.
     pub(crate) fn refuse(&self, reserved: &[Reserved]) -> Vec<Error> {
-        ADDRESS.iter().chain(reserved).filter_map(|setting| setting.refused(&self.config)).collect()
+        let reserved = ADDRESS.iter().chain(reserved).filter_map(|setting| setting.refused(&self.config));
+        let security = self.security.iter().flat_map(Security::mistakes);
+        reserved.chain(security).chain(settings::mistakes(&self.config, self.security.as_ref())).collect()
     }
 }
 
@@ -96,6 +156,7 @@ impl fmt::Debug for Cluster {
         f.debug_struct("Cluster")
             .field("bootstrap_servers", &self.bootstrap_servers)
             .field("config", &names)
+            .field("security", &self.security)
             .finish()
     }
 }
@@ -113,12 +174,21 @@ pub(crate) fn explain(
     if let KafkaError::ClientConfig(_, reason, name, value) = error {
         return refused_setting(name, value, reason);
     }
-    let kind = if matches!(error, KafkaError::ClientCreation(_)) { ErrorKind::Config } else { kind };
+    if let KafkaError::ClientCreation(reason) = error {
+        let error = Error::config(format!("{what}: {reason} (Kafka at {cluster})"));
+        return if reason.contains("ssl.key") || reason.contains("ssl.keystore") {
+            error.help(UNUSABLE_KEY)
+        } else {
+            error
+        };
+    }
     match code_of(error) {
         Some(code) => explain_code(code, kind, what, cluster).caused_by(error.clone()),
         None => Error::new(kind, format!("{what}: {error} (Kafka at {cluster})")).caused_by(error.clone()),
     }
 }
+
+const UNUSABLE_KEY: &str = "check that the key belongs to the certificate, and the key's password";
 
 /// The error's code; rdkafka tells none for an administrator's request, though it has one.
 fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
@@ -133,9 +203,10 @@ pub(crate) fn explain_code(
     cluster: &Cluster,
 ) -> Error {
     let error = Error::new(kind, format!("{what}: {code} (Kafka at {cluster})"));
-    let error = match remedy(code) {
-        Some(help) => error.help(help),
-        None => error,
+    let error = match (forbidden(code, cluster), remedy(code)) {
+        (Some(help), _) => error.help(help),
+        (None, Some(help)) => error.help(help),
+        (None, None) => error,
     };
     if is_passing(code) { error.retriable() } else { error }
 }
@@ -177,6 +248,21 @@ pub(crate) fn no_such_topic<'a>(
     Error::new(kind, message).help(help)
 }
 
+/// What to do where the cluster knows who asks, and that he may not.
+fn forbidden(code: RDKafkaErrorCode, cluster: &Cluster) -> Option<String> {
+    use RDKafkaErrorCode as Code;
+    let right = match code {
+        Code::TopicAuthorizationFailed => "the right to read (or write) and describe the topic",
+        Code::GroupAuthorizationFailed => "the right to read the consumer group",
+        Code::ClusterAuthorizationFailed => {
+            "the right to write with an idempotent producer (IdempotentWrite)"
+        }
+        Code::TransactionalIdAuthorizationFailed => "the right to write with the transactional id",
+        _ => return None,
+    };
+    Some(format!("have {} granted {right} (an ACL of the cluster), or log in as another", cluster.user()))
+}
+
 fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
     use RDKafkaErrorCode as Code;
     match code {
@@ -188,15 +274,6 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
             Some("check the topic's name, or create it first")
         }
-        Code::TopicAuthorizationFailed => Some("grant this user access to the topic"),
-        Code::GroupAuthorizationFailed => Some("grant this user access to the consumer group"),
-        Code::ClusterAuthorizationFailed | Code::TransactionalIdAuthorizationFailed => {
-            Some("grant this user the right that the broker's log names")
-        }
-        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
-            Some("check the user name, the password and the mechanism")
-        }
-        Code::SSL => Some("check the certificates, and that the port speaks TLS"),
         Code::MessageSizeTooLarge => Some(
             "raise max.message.bytes of the topic and message.max.bytes of the client, or send less in one message",
         ),

@@ -158,7 +158,9 @@ def test_pairs_that_tell_nothing_give_null() -> None:
     ctx = tm.StreamingContext(trigger=tm.available_now())
     stream = ctx.scripted(source, format=tm.Json(dict.fromkeys("kxy", "int64")))
     names = ("regr_count", "corr", "covar", "covar_pop", "regr_slope", "regr_avgx", "regr_sxx")
-    stream.group_by("k").agg(**{name: tm.aggregate(name, col("y"), col("x")) for name in names}).to_table("found")
+    stream.group_by("k").agg(**{name: tm.aggregate(name, col("y"), col("x")) for name in names}).to_table(
+        "found"
+    )
     ctx.run()
     rows = sorted(ctx.table("found").to_pyarrow().to_pylist(), key=lambda row: row["k"])
     assert [tuple(row[name] for name in names) for row in rows] == [

@@ -21,6 +21,7 @@ use crate::kafka::Cluster;
 use crate::plan::{AggregateSpec, Emit, FunctionSchema, Named, NodeId, Operator, WindowSpec};
 use crate::python::context::{Context, call_site};
 use crate::python::expressions::Expr;
+use crate::python::formats::FormatArguments;
 use crate::python::functions::PythonFunction;
 use crate::python::ml::Detector;
 use crate::python::schema::Schema;
@@ -238,14 +239,14 @@ impl Stream {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the arguments, as Python names them")]
-    #[pyo3(signature = (topic, *, key, value, raw, headers, partitioner, timestamps, bootstrap_servers, config))]
+    #[pyo3(signature = (topic, *, key, value, format, headers, partitioner, timestamps, bootstrap_servers, config))]
     fn to_kafka(
         &self,
         py: Python<'_>,
         topic: String,
         key: OutputKey,
         value: Option<String>,
-        raw: bool,
+        format: FormatArguments<'_>,
         headers: &Bound<'_, PyAny>,
         partitioner: &str,
         timestamps: &str,
@@ -254,7 +255,8 @@ impl Stream {
     ) -> PyResult<()> {
         let cluster = self.cluster(&topic, bootstrap_servers, config)?;
         let (headers, time) = (headers_of(headers)?, record_time_of(timestamps)?);
-        let output = KafkaOutput { topic, cluster, key, value, raw, headers, time };
+        let format = format.writing(value)?;
+        let output = KafkaOutput { topic, cluster, key, format, headers, time };
         self.output(py, open_kafka(output, partitioner)?)
     }
 

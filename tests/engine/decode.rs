@@ -13,6 +13,8 @@
 mod check;
 #[path = "decode/documents.rs"]
 mod documents;
+#[path = "decode/lines.rs"]
+mod lines;
 #[path = "decode/model.rs"]
 mod model;
 

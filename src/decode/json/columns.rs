@@ -33,7 +33,7 @@ pub const SUPPORTED: &str = "bool, int8 to int64, uint8 to uint64, float32, floa
 
 /// A value does not fit a column; or it is no value at all, which walking over it will tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Misfit;
+pub(in crate::decode) struct Misfit;
 
 impl From<Expected> for Misfit {
     fn from(_: Expected) -> Self {
@@ -48,11 +48,15 @@ impl From<LoneSurrogate> for Misfit {
 }
 
 /// The values of one column so far.
-pub(super) trait Column: Debug + Send {
+pub(in crate::decode) trait Column: Debug + Send {
     /// Appends the value that `rest` starts with, which is not `null`, and says how many bytes it takes. Appends
     /// nothing where it does not fit. No cursor is passed, but what fits registers: by way of memory it cost as much
     /// as the reading.
     fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit>;
+
+    /// Appends the value that `text`, the start of `rest`, stands for where no quotes tell text from numbers. What
+    /// follows it in `rest` continues no number; it is there because looking at eight bytes needs eight.
+    fn text(&mut self, text: &[u8], rest: &[u8]) -> Result<(), Misfit>;
 
     /// Appends a null.
     fn null(&mut self);
@@ -74,7 +78,7 @@ pub(super) trait Column: Debug + Send {
 }
 
 /// An empty column of `data_type`; none where JSON cannot be read into it.
-pub(super) fn new_column(data_type: &DataType) -> Option<Box<dyn Column>> {
+pub(in crate::decode) fn new_column(data_type: &DataType) -> Option<Box<dyn Column>> {
     Some(match data_type {
         DataType::Boolean => Fixed::boxed(Boolean),
         DataType::Utf8 => Box::new(Strings::<i32>::new()),
@@ -107,6 +111,13 @@ fn timestamps(data_type: &DataType, unit: TimeUnit) -> Box<dyn Column> {
 /// How one kind of values is read from JSON.
 trait Read<N>: Debug + Send {
     fn read(&self, input: &mut Cursor<'_>) -> Result<N, Misfit>;
+
+    /// Reads what stands there without quotes; how far tells whether it is all.
+    #[inline(always)]
+    fn bare(&self, _text: &[u8], input: &mut Cursor<'_>) -> Result<N, Misfit> {
+        self.read(input)
+    }
+
     fn expects(&self, data_type: &DataType) -> String;
 }
 
@@ -161,6 +172,10 @@ impl Read<i32> for Days {
         }
     }
 
+    fn bare(&self, text: &[u8], input: &mut Cursor<'_>) -> Result<i32, Misfit> {
+        written(parse_date(text), text, input)
+    }
+
     fn expects(&self, _: &DataType) -> String {
         "a date such as \"2024-02-29\", or a whole number of days since the epoch".to_owned()
     }
@@ -178,12 +193,27 @@ impl Read<i64> for Instants {
         }
     }
 
+    fn bare(&self, text: &[u8], input: &mut Cursor<'_>) -> Result<i64, Misfit> {
+        written(Moment::parse(text).and_then(|moment| moment.to_unit(self.0)), text, input)
+    }
+
     fn expects(&self, data_type: &DataType) -> String {
         format!(
             "ISO 8601 text such as \"2024-02-29T12:00:00Z\", or a whole number, within {}",
             type_name(data_type)
         )
     }
+}
+
+/// A value that was parsed from all of `text`, or else the whole number that stands there: no text is both.
+fn written<N: TryFrom<u64> + TryFrom<i64>>(
+    parsed: Option<N>,
+    text: &[u8],
+    input: &mut Cursor<'_>,
+) -> Result<N, Misfit> {
+    let Some(value) = parsed else { return Whole.read(input) };
+    input.skip(text.len());
+    Ok(value)
 }
 
 /// What `parse` makes of the text of the string that starts here.
@@ -241,6 +271,12 @@ trait Kind: Debug + Send {
     /// Reads a value, which is not `null`.
     fn read(&self, input: &mut Cursor<'_>) -> Result<Self::Value, Misfit>;
 
+    /// Reads what stands there without quotes; how far tells whether it is all.
+    #[inline(always)]
+    fn bare(&self, _text: &[u8], input: &mut Cursor<'_>) -> Result<Self::Value, Misfit> {
+        self.read(input)
+    }
+
     fn array(&self, values: Vec<Self::Value>, nulls: Option<NullBuffer>) -> Result<ArrayRef>;
 
     /// What fits, in words that follow "expected".
@@ -258,6 +294,16 @@ impl<K: Kind> Column for Fixed<K> {
         let mut input = Cursor::new(rest);
         self.values.push(self.kind.read(&mut input)?);
         Ok(input.at())
+    }
+
+    fn text(&mut self, text: &[u8], rest: &[u8]) -> Result<(), Misfit> {
+        let mut input = Cursor::new(rest);
+        let value = self.kind.bare(text, &mut input)?;
+        if input.at() != text.len() {
+            return Err(Misfit);
+        }
+        self.values.push(value);
+        Ok(())
     }
 
     fn null(&mut self) {
@@ -309,6 +355,11 @@ impl<T: ArrowPrimitiveType + Debug, R: Read<T::Native>> Kind for Primitive<T, R>
     #[inline(always)]
     fn read(&self, input: &mut Cursor<'_>) -> Result<T::Native, Misfit> {
         self.read.read(input)
+    }
+
+    #[inline(always)]
+    fn bare(&self, text: &[u8], input: &mut Cursor<'_>) -> Result<T::Native, Misfit> {
+        self.read.bare(text, input)
     }
 
     fn array(&self, values: Vec<T::Native>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
@@ -400,6 +451,12 @@ impl<O: OffsetSizeTrait> Column for Strings<O> {
         }
         self.ends.push(self.text.len());
         Ok(input.at())
+    }
+
+    fn text(&mut self, text: &[u8], rest: &[u8]) -> Result<(), Misfit> {
+        self.append(text, rest);
+        self.ends.push(self.text.len());
+        Ok(())
     }
 
     fn null(&mut self) {

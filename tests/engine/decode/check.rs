@@ -144,7 +144,7 @@ impl Expectation {
     }
 }
 
-fn shown(payloads: &[Option<Vec<u8>>]) -> String {
+pub(crate) fn shown(payloads: &[Option<Vec<u8>>]) -> String {
     let lines = payloads.iter().enumerate().map(|(row, payload)| match payload {
         None => format!("{row}: tombstone\n"),
         Some(payload) => format!("{row}: {}\n", payload[..payload.len().min(2_000)].escape_ascii()),
@@ -152,7 +152,7 @@ fn shown(payloads: &[Option<Vec<u8>>]) -> String {
     lines.collect()
 }
 
-fn cells(batch: &RecordBatch) -> Vec<Vec<Cell>> {
+pub(crate) fn cells(batch: &RecordBatch) -> Vec<Vec<Cell>> {
     let columns: Vec<Vec<Cell>> = batch.columns().iter().map(column).collect();
     (0..batch.num_rows()).map(|row| columns.iter().map(|column| column[row].clone()).collect()).collect()
 }

@@ -345,3 +345,13 @@ fn shape(text: &str) -> String {
 fn number(digits: &str) -> i128 {
     digits.parse().unwrap()
 }
+
+/// The cell that text without quotes around it makes: text where that fits, else the number or the word that it spells.
+pub(crate) fn bare(text: &str, data_type: &DataType) -> Option<Cell> {
+    let spelled = || {
+        let scalar = text.starts_with(|c: char| c == '-' || c.is_ascii_digit() || c == 't' || c == 'f');
+        let whole = !text.ends_with(|c: char| c.is_ascii_whitespace());
+        cell(&parse(text.as_bytes()).filter(|_| scalar && whole)?, data_type)
+    };
+    cell(&Json::Text(Some(text.to_owned())), data_type).or_else(spelled)
+}

@@ -23,7 +23,7 @@ SchemaLike = Mapping[str, Any] | ArrowSchema
 library.
 
 Types are Arrow's names: ``bool``, ``int8`` ... ``uint64``, ``float32``, ``float64``, ``string``, ``binary``,
-``date32``, ``timestamp[s|ms|us|ns]`` and with a zone ``timestamp[us, Europe/Rome]``.
+``date32``, ``decimal(10, 2)``, ``timestamp[s|ms|us|ns]`` and with a zone ``timestamp[us, Europe/Rome]``.
 """
 
 
@@ -32,8 +32,9 @@ class Json:
 
     Reading, the schema says which keys become columns, and as what. A missing key or JSON's null is null, other keys
     are ignored, of a key that comes twice the last one counts. A timestamp is ISO 8601 text, UTC where it has no
-    zone, or a number in the column's unit. Writing, no schema is needed: each row becomes an object of all columns,
-    timestamps as ISO 8601 text, NaN and null as null.
+    zone, or a number in the column's unit; binary is base64, and a decimal takes numbers that fit without rounding.
+    Writing, no schema is needed: each row becomes an object of all columns, timestamps as ISO 8601 text, NaN and null
+    as null.
 
     Args:
         schema: the columns to read; None where the format is for writing.

@@ -226,7 +226,8 @@ impl Decoder {
     /// * A null payload is a **tombstone**: skipped, counted, never bad.
     /// * Numbers fit integers when their value is whole (`1.0`, `1e3`) and within range; a number in a timestamp or
     ///   date counts in the column's unit. Text in a timestamp is ISO 8601, UTC where it names no zone; a fraction
-    ///   finer than the column's unit is rounded down. Nothing else is converted: a number is no string, and a
+    ///   finer than the column's unit is rounded down. A decimal takes numbers that it holds without rounding, and
+    ///   binary is base64 text with its padding. Nothing else is converted: a number is no string, and a
     ///   string no number.
     /// * CSV: a record is one line, its fields in the order of the schema, as many as that has, or in that of a line
     ///   of names before it. A bare field that is the dialect's null is null, a quoted one never; others are read as

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from decimal import Decimal
 from itertools import count
 from typing import Any
 
@@ -20,7 +22,7 @@ Rows = list[dict[str, Any]]
 MakeTopic = Callable[[], tuple[str, str]]
 
 
-def rows(given: tm.Csv | tm.Text, *payloads: str | bytes | None, **reading: Any) -> Rows:
+def rows(given: tm.Csv | tm.Json | tm.Text, *payloads: str | bytes | None, **reading: Any) -> Rows:
     source = tm.testing.ScriptedSource()
     source.push(0, [text.encode() if isinstance(text, str) else text for text in payloads])
     ctx = tm.StreamingContext(trigger=tm.available_now())
@@ -94,6 +96,14 @@ def test_a_column_that_csv_cannot_hold_is_refused_at_once() -> None:
         tm.Csv({})
 
 
+@pytest.mark.parametrize("given", [tm.Json({"price": "decimal(5, 2)"}), tm.Csv({"price": "decimal(5, 2)"})])
+def test_a_decimal_is_never_rounded(given: tm.Csv | tm.Json) -> None:
+    texts = ["999.99", "1e2", "-0.5", "1.500", "1.005", "1000", "1e3"]
+    payloads = [f'{{"price": {text}}}' if isinstance(given, tm.Json) else text for text in texts]
+    found = [row["price"] for row in rows(given, *payloads, on_bad="drop")]
+    assert found == [Decimal("999.99"), Decimal(100), Decimal("-0.5"), Decimal("1.5")]
+
+
 def test_formats_are_shown_as_they_are_made() -> None:
     assert repr(tm.Csv({"a": "int64"})) == 'Csv({"a": "int64"})'
     assert repr(tm.Csv({"a": "int64"}, delimiter=";", null="-", header=True)) == (
@@ -119,6 +129,8 @@ VALUES = st.fixed_dictionaries(
         "flag": st.none() | st.booleans(),
         "ts": st.none() | st.datetimes(min_value=datetime(1, 1, 1), max_value=datetime(9999, 12, 31)),
         "day": st.none() | st.dates(),
+        "price": st.none() | st.decimals(-(10**9), 10**9, places=3),
+        "blob": st.none() | st.binary(max_size=20),
     }
 )
 TYPES = {
@@ -128,6 +140,8 @@ TYPES = {
     "flag": "bool",
     "ts": "timestamp[us]",
     "day": "date32",
+    "price": "decimal(18, 3)",
+    "blob": "binary",
 }
 SPELLINGS: list[dict[str, Any]] = [{}, {"delimiter": ";", "quote": "'", "null": "NA"}, {"header": True}]
 
@@ -147,11 +161,16 @@ def broker() -> Iterator[MakeTopic]:
     broker.close()
 
 
+def plain(value: Any) -> Any:
+    """What JSON has instead of a value of another type."""
+    if isinstance(value, Decimal):
+        return float(value)
+    return b64encode(value).decode() if isinstance(value, bytes) else value.isoformat()
+
+
 def write(broker: MakeTopic, values: Rows, **output: Any) -> tuple[str, str]:
     source = tm.testing.ScriptedSource()
-    source.push(
-        0, [json.dumps(value, default=lambda moment: moment.isoformat()).encode() for value in values]
-    )
+    source.push(0, [json.dumps(value, default=plain).encode() for value in values])
     servers, topic = broker()
     ctx = tm.StreamingContext(trigger=tm.available_now())
     ctx.scripted(source, format=tm.Json(TYPES)).to_kafka(topic, bootstrap_servers=servers, **output)
@@ -159,7 +178,7 @@ def write(broker: MakeTopic, values: Rows, **output: Any) -> tuple[str, str]:
     return servers, topic
 
 
-def read(servers: str, topic: str, given: tm.Csv | tm.Text | tm.Raw) -> Rows:
+def read(servers: str, topic: str, given: tm.Csv | tm.Json | tm.Text | tm.Raw) -> Rows:
     ctx = tm.StreamingContext(trigger=tm.available_now())
     stream = ctx.kafka(topic, bootstrap_servers=servers, format=given)
     return [row for batch in stream for row in batch.to_pyarrow().to_pylist()]
@@ -167,11 +186,12 @@ def read(servers: str, topic: str, given: tm.Csv | tm.Text | tm.Raw) -> Rows:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(VALUES, min_size=1, max_size=20), st.sampled_from(SPELLINGS))
-def test_csv_that_was_written_is_read_back_as_it_was(
+def test_what_was_written_is_read_back_as_it_was(
     broker: MakeTopic, values: Rows, spelling: dict[str, Any]
 ) -> None:
     written = write(broker, values, format=tm.Csv(**spelling))
     assert read(*written, tm.Csv(TYPES, **spelling)) == values
+    assert read(*write(broker, values), tm.Json(TYPES)) == values
 
 
 def test_text_and_bytes_are_written_as_they_are(broker: MakeTopic) -> None:
@@ -182,7 +202,7 @@ def test_text_and_bytes_are_written_as_they_are(broker: MakeTopic) -> None:
 
 
 def test_what_cannot_be_written_is_refused_before_anything_runs(broker: MakeTopic) -> None:
-    with pytest.raises(tm.SchemaError, match="format Text writes one column, found 6"):
+    with pytest.raises(tm.SchemaError, match="format Text writes one column, found 8"):
         write(broker, [], format=tm.Text())
     with pytest.raises(tm.SchemaError, match='format Text writes a string column, found "whole" of Int64'):
         write(broker, [], format=tm.Text(), value="whole")

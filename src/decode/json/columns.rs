@@ -10,14 +10,17 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, BooleanBufferBuilder, GenericStringArray, OffsetSizeTrait, PrimitiveArray,
+    ArrayRef, BooleanArray, BooleanBufferBuilder, GenericBinaryArray, GenericStringArray, OffsetSizeTrait,
+    PrimitiveArray,
 };
-use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::decode::bad::Expected;
 use crate::decode::json::cursor::{Cursor, Escapes};
@@ -29,7 +32,7 @@ use crate::types::type_name;
 
 /// The types that JSON is read into, for errors.
 pub const SUPPORTED: &str = "bool, int8 to int64, uint8 to uint64, float32, float64, string, large_string, \
-                                    date32, and timestamp[s|ms|us|ns] with or without a zone";
+                                    binary, large_binary, decimal(precision, scale) up to 38 digits, date32, and timestamp[s|ms|us|ns] with or without a zone";
 
 /// A value does not fit a column; or it is no value at all, which walking over it will tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +96,11 @@ pub(in crate::decode) fn new_column(data_type: &DataType) -> Option<Box<dyn Colu
         DataType::UInt64 => primitive::<UInt64Type, _>(data_type, Whole),
         DataType::Float32 => primitive::<Float32Type, _>(data_type, Float),
         DataType::Float64 => primitive::<Float64Type, _>(data_type, Float),
+        DataType::Decimal128(precision, scale) => {
+            primitive::<Decimal128Type, _>(data_type, Decimal { precision: *precision, scale: *scale })
+        }
+        DataType::Binary => Box::new(Base64::<i32>(Strings::new())),
+        DataType::LargeBinary => Box::new(Base64::<i64>(Strings::new())),
         DataType::Date32 => primitive::<Date32Type, _>(data_type, Days),
         DataType::Timestamp(unit, _) => timestamps(data_type, *unit),
         _ => return None,
@@ -157,6 +165,23 @@ impl Read<f32> for Float {
 
     fn expects(&self, data_type: &DataType) -> String {
         format!("a number within {}", type_name(data_type))
+    }
+}
+
+/// A number that fits without rounding.
+#[derive(Debug)]
+struct Decimal {
+    precision: u8,
+    scale: i8,
+}
+
+impl Read<i128> for Decimal {
+    fn read(&self, input: &mut Cursor<'_>) -> Result<i128, Misfit> {
+        Number::read(input)?.scaled(self.precision, self.scale).ok_or(Misfit)
+    }
+
+    fn expects(&self, data_type: &DataType) -> String {
+        format!("a number that {} holds without rounding", type_name(data_type))
     }
 }
 
@@ -431,6 +456,21 @@ impl<O> Strings<O> {
         }
     }
 
+    /// What an array of all values is made of; the column is empty afterwards.
+    fn parts(&mut self) -> Result<(OffsetBuffer<O>, Buffer, Option<NullBuffer>)>
+    where
+        O: OffsetSizeTrait,
+    {
+        O::from_usize(self.end()).ok_or_else(too_much_text)?; // no end is larger than the last
+        let nulls = self.nulls.finish(self.ends.len());
+        let ends = self.ends.drain(..).map(O::usize_as);
+        let offsets: Vec<O> = std::iter::once(O::zero()).chain(ends).collect();
+        // The next chunk will hold about as much.
+        let room = Vec::with_capacity(self.text.len());
+        let text = std::mem::replace(&mut self.text, room);
+        Ok((OffsetBuffer::new(ScalarBuffer::from(offsets)), text.into(), nulls))
+    }
+
     #[inline(never)]
     fn unescape(&mut self, body: &[u8]) -> Result<(), Misfit> {
         let done = unescape(body, &mut self.text);
@@ -479,16 +519,8 @@ impl<O: OffsetSizeTrait> Column for Strings<O> {
     }
 
     fn finish(&mut self) -> Result<ArrayRef> {
-        O::from_usize(self.end()).ok_or_else(too_much_text)?; // no end is larger than the last
-        let nulls = self.nulls.finish(self.ends.len());
-        let ends = self.ends.drain(..).map(O::usize_as);
-        let offsets: Vec<O> = std::iter::once(O::zero()).chain(ends).collect();
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        // The next chunk will hold about as much.
-        let room = Vec::with_capacity(self.text.len());
-        let text = std::mem::replace(&mut self.text, room);
-        let array = GenericStringArray::try_new(offsets, text.into(), nulls)?;
-        Ok(Arc::new(array))
+        let (offsets, text, nulls) = self.parts()?;
+        Ok(Arc::new(GenericStringArray::try_new(offsets, text, nulls)?))
     }
 
     fn expects(&self) -> String {
@@ -496,7 +528,61 @@ impl<O: OffsetSizeTrait> Column for Strings<O> {
     }
 }
 
+/// Bytes, which JSON and CSV have as base64 with its padding (RFC 4648).
+#[derive(Debug)]
+struct Base64<O>(Strings<O>);
+
+impl<O: OffsetSizeTrait> Column for Base64<O> {
+    fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+        let mut input = Cursor::new(rest);
+        let string = input.string()?;
+        if string.escapes == Escapes::None {
+            self.text(string.body, string.body)?;
+        } else {
+            let mut text = Vec::new();
+            unescape(string.body, &mut text)?;
+            self.text(&text, &text)?;
+        }
+        Ok(input.at())
+    }
+
+    fn text(&mut self, text: &[u8], _: &[u8]) -> Result<(), Misfit> {
+        let Self(values) = self;
+        if STANDARD.decode_vec(text, &mut values.text).is_err() {
+            values.text.truncate(values.end()); // what it has appended before it found the mistake
+            return Err(Misfit);
+        }
+        values.ends.push(values.text.len());
+        Ok(())
+    }
+
+    fn null(&mut self) {
+        self.0.null();
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.0.truncate(rows);
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        self.0.reserve(rows);
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef> {
+        let (offsets, bytes, nulls) = self.0.parts()?;
+        Ok(Arc::new(GenericBinaryArray::try_new(offsets, bytes, nulls)?))
+    }
+
+    fn expects(&self) -> String {
+        "base64 text with its padding".to_owned()
+    }
+}
+
 fn too_much_text() -> Error {
-    Error::data("expected less than 2 GiB of text in a string column of one chunk, found more")
-        .help("declare the column as large_string")
+    Error::data("expected less than 2 GiB of text or bytes in a column of one chunk, found more")
+        .help("declare the column as large_string or large_binary")
 }

@@ -85,7 +85,7 @@ fn record(payload: &[u8], all: &[Field], read: &[Field], dialect: &Dialect) -> O
 }
 
 /// Values that fit one type or another, and some that fit none.
-const VALUES: [&str; 40] = [
+const VALUES: [&str; 44] = [
     "",
     "0",
     "-1",
@@ -126,6 +126,10 @@ const VALUES: [&str; 40] = [
     " 7",
     "7 ",
     "text that is longer than sixteen bytes",
+    "12.345",
+    "0.0001",
+    "YQ==",
+    "YQ",
 ];
 
 fn written(text: &str, always: bool, dialect: &Dialect) -> String {

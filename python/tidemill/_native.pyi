@@ -18,6 +18,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "Context",
+    "CsvDialect",
     "DataError",
     "DataLossError",
     "DemoProducer",
@@ -43,6 +44,7 @@ __all__ = [
     "Trigger",
     "Window",
     "__version__",
+    "csv_schema",
     "expr_aggregate",
     "expr_aggregate_names",
     "expr_alias",
@@ -218,6 +220,10 @@ class BatchIterator:
     def close(self) -> None: ...
 
 @final
+class CsvDialect:
+    def __new__(cls, delimiter: str, quote: str, header: bool, null: str) -> Self: ...
+
+@final
 class Window:
     def __new__(
         cls, length: _Duration, slide: _Duration | None, on: str, offset: _Duration | None, emit: str
@@ -261,7 +267,7 @@ class Stream:
         *,
         key: object,
         value: str | None,
-        raw: bool,
+        format: tuple[str, Schema | None, CsvDialect | None],  # noqa: A002
         headers: str | Mapping[str, str | bytes] | None,
         partitioner: str,
         timestamps: str,
@@ -464,6 +470,7 @@ class Expr:
     def columns(self) -> list[str]: ...
 
 def json_schema(columns: object) -> Schema: ...
+def csv_schema(columns: object) -> Schema: ...
 def expr_col(name: str) -> Expr: ...
 def expr_sql(text: str) -> Expr: ...
 def expr_lit(value: object, type_name: str | None = None) -> Expr: ...

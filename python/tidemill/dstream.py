@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import tidemill._native as _native
 from tidemill.batch import Batch
 from tidemill.expressions import Expr
-from tidemill.formats import Json, Raw, SchemaLike, _schema
+from tidemill.formats import Format, SchemaLike, _schema, _written_as
 from tidemill.grouping import GroupedStream, WindowedStream, _keys
 from tidemill.hints import no_attribute
 from tidemill.models import _name_of, _scorer
@@ -418,7 +418,7 @@ class DStream:
         *,
         key: str | AutoType | None = AUTO,
         value: str | None = None,
-        format: Json | Raw | None = None,  # noqa: A002
+        format: Format | None = None,  # noqa: A002
         headers: str | Mapping[str, str | bytes] | None = None,
         partitioner: Literal["murmur2"] = "murmur2",
         timestamps: Literal["batch", "sending"] = "batch",
@@ -432,8 +432,9 @@ class DStream:
             topic: the topic, which must exist.
             key: the column that is the record's key, as text; by default the column of `key_by` (several: a JSON
                 array), none where the stream is not keyed; None for records without key.
-            value: with `Raw`, the column that is the payload.
-            format: ``tm.Json()`` (the default) or ``tm.Raw()``. A schema is for reading: JSON has all columns here.
+            value: with `Raw` and `Text`, the column that is the payload.
+            format: ``tm.Json()`` (the default), ``tm.Csv()``, ``tm.Text()`` or ``tm.Raw()``. A schema is for reading:
+                JSON and CSV have all columns here, CSV in their order.
             headers: a column of headers, as ``metadata=["headers"]`` reads them, or a dict of constant ones.
             partitioner: ``"murmur2"``, as in the Java client, so that topics stay co-partitioned.
             timestamps: which time the records carry: that of their ``"batch"``, the same however often it is delivered,
@@ -462,7 +463,7 @@ class DStream:
             topic,
             key=key,
             value=value,
-            raw=_is_raw(format),
+            format=_written_as(format),
             headers=headers,
             partitioner=partitioner,
             timestamps=timestamps,
@@ -583,20 +584,6 @@ class AggregatedStream(DStream):
 
 def _wrapped(fn: Callable[[Batch], Any]) -> Callable[[_native.Batch], Any]:
     return lambda native: fn(Batch(native))
-
-
-def _is_raw(given: object) -> bool:
-    """Whether records are payloads as they are, else JSON."""
-    if isinstance(given, Raw):
-        return True
-    if given is not None and not isinstance(given, Json):
-        raise ConfigError(f"to_kafka() takes format=tm.Json() or format=tm.Raw(), found {given!r}")
-    if given is not None and given.schema is not None:
-        raise ConfigError(
-            f"to_kafka() writes all columns of the stream, found a schema in {given!r}; pass tm.Json(), and select() "
-            "the columns before"
-        )
-    return False
 
 
 _NOT_CALLED_BUT_MADE: dict[str, Callable[[object], bool]] = {

@@ -23,6 +23,7 @@ use crate::kafka::settings::is_security;
 use crate::plan::{AggregateSpec, Emit, FunctionSchema, Named, NodeId, Operator, WindowSpec};
 use crate::python::context::{Context, call_site};
 use crate::python::expressions::Expr;
+use crate::python::formats::FormatArguments;
 use crate::python::functions::PythonFunction;
 use crate::python::ml::Detector;
 use crate::python::schema::Schema;
@@ -241,14 +242,14 @@ impl Stream {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the arguments, as Python names them")]
-    #[pyo3(signature = (topic, *, key, value, raw, headers, partitioner, timestamps, bootstrap_servers, security, config))]
+    #[pyo3(signature = (topic, *, key, value, format, headers, partitioner, timestamps, bootstrap_servers, security, config))]
     fn to_kafka(
         &self,
         py: Python<'_>,
         topic: String,
         key: OutputKey,
         value: Option<String>,
-        raw: bool,
+        format: FormatArguments<'_>,
         headers: &Bound<'_, PyAny>,
         partitioner: &str,
         timestamps: &str,
@@ -259,7 +260,8 @@ impl Stream {
         let security = security.map(|security| security.core(py, self.context.get()));
         let cluster = self.cluster(&topic, bootstrap_servers, security, config)?;
         let (headers, time) = (headers_of(headers)?, record_time_of(timestamps)?);
-        let output = KafkaOutput { topic, cluster, key, value, raw, headers, time };
+        let format = format.writing(value)?;
+        let output = KafkaOutput { topic, cluster, key, format, headers, time };
         self.output(py, open_kafka(output, partitioner)?)
     }
 

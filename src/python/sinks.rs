@@ -200,8 +200,7 @@ pub(crate) struct KafkaOutput {
     pub(crate) topic: String,
     pub(crate) cluster: Cluster,
     pub(crate) key: OutputKey,
-    pub(crate) value: Option<String>,
-    pub(crate) raw: bool,
+    pub(crate) format: OutputFormat,
     pub(crate) headers: HeaderSpec,
     pub(crate) time: RecordTime,
 }
@@ -263,10 +262,6 @@ pub(crate) fn open_kafka(output: KafkaOutput, partitioner: &str) -> Result<Outpu
     if partitioner != "murmur2" {
         return Err(Error::config(format!("partitioner is \"murmur2\", found {partitioner:?}")));
     }
-    if output.value.is_some() && !output.raw {
-        return Err(Error::config("value= names the payload's column for tm.Raw(); JSON has all columns")
-            .help("pass format=tm.Raw() too, or select() the columns before"));
-    }
     let output = Arc::new(output);
     let demand: Arc<dyn Demand> = Arc::<KafkaOutput>::clone(&output);
     let open: OpenSink = Arc::new(move |keys| Ok(Box::new(KafkaSink::new(output.settings(keys)))));
@@ -293,9 +288,7 @@ impl KafkaOutput {
         settings.key = self.key.spec(keys);
         settings.headers = self.headers.clone();
         settings.time = self.time;
-        if self.raw {
-            settings.value = OutputFormat::Raw { column: self.value.clone() };
-        }
+        settings.value = self.format.clone();
         settings
     }
 }

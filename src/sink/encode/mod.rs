@@ -138,7 +138,7 @@ fn raw(schema: &Schema, column: usize) -> Result<ValueEncoder> {
 }
 
 /// The place of the column called `name`.
-fn column(schema: &Schema, name: &str) -> Result<usize> {
+pub(crate) fn column(schema: &Schema, name: &str) -> Result<usize> {
     schema.fields().iter().position(|field| field.name() == name).ok_or_else(|| {
         let error = Error::schema(format!("there is no column {name:?}; there are {}", names(schema)));
         match nearest(name, schema.fields().iter().map(|field| field.name().as_str())) {

@@ -56,6 +56,12 @@ impl Dialect {
         Ok(Self { delimiter, quote, header, null: null.to_owned() })
     }
 
+    /// The same, with or without a line of names.
+    #[must_use]
+    pub fn with_header(self, header: Header) -> Self {
+        Self { header, ..self }
+    }
+
     /// What stands between two fields.
     pub fn delimiter(&self) -> u8 {
         self.delimiter

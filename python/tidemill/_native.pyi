@@ -261,6 +261,13 @@ class Stream:
     def pprint(self, rows: int, name: str | None, empty: bool) -> None: ...
     def to_table(self, name: str, max_rows: int | None) -> None: ...
     def foreach_batch(self, function: Callable[[Batch], object], empty: bool, label: str) -> None: ...
+    def to_files(
+        self,
+        path: str,
+        format: str,  # noqa: A002
+        partition_by: Sequence[str],
+        max_bytes: str | int,
+    ) -> None: ...
     def to_kafka(
         self,
         topic: str,

@@ -7,8 +7,10 @@ Rust; Python functions get whole batches, never single rows.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import tidemill._native as _native
@@ -472,6 +474,53 @@ class DStream:
             config=_settings(config),
         )
 
+    def to_files(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: Literal["parquet", "json", "csv"] = "parquet",  # noqa: A002
+        partition_by: str | Sequence[str] = (),
+        max_bytes: str | int = "128MiB",
+    ) -> None:
+        """Writes every batch as files of its own into a directory, at least once.
+
+        A batch counts as written when all its rows are on the disk: each of its files is written under a hidden name,
+        made durable and renamed, so that it appears whole or not at all. Its name says the batch's time and number and
+        what the batch read, as in ``20231114T221320000Z-00000042-9f3a64d2c1b07e58-0000.parquet``: a batch that is
+        written again replaces its files, and a later run never those of an earlier one. Files of one batch appear one
+        after the other. No file is held open for the next batch: a longer interval makes fewer and larger files.
+
+        Args:
+            path: a directory on this machine, made where it is not there; no other stream may write to it meanwhile.
+            format: ``"parquet"`` (compressed with Zstandard), ``"json"`` (one object a line, as `to_kafka` writes it)
+                or ``"csv"`` (a line of names, then one a row, as `to_kafka` writes it: null and NaN are empty,
+                empty text is ``""``, binary is base64; no lists and structs).
+            partition_by: columns whose values become directories, as in ``day=2026-11-21/device=pump/``, and are not in
+                the files; null and empty text are ``__HIVE_DEFAULT_PARTITION__``, other signs than letters, digits,
+                ``-``, ``_`` and ``.`` are ``%`` and their code. Each value makes a file a batch.
+            max_bytes: when a file has about so many bytes (they are looked at every 4,096 rows), the rest of the batch
+                goes to the next one.
+
+        Raises:
+            ConfigError: another format, or a URL for `path`; at start: the path is a file, or another stream writes
+                there.
+            SchemaError: at start: no such column, or one that the format or a directory has no form for.
+            SinkError: a directory that cannot be written (told at start), or a full disk.
+
+        >>> import tempfile, polars, tidemill as tm
+        >>> folder = tempfile.mkdtemp()
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b'{"device": "pump", "t": 20.5}', b'{"device": "press", "t": 99.0}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> s = ctx.scripted(source, format=tm.Json({"device": "string", "t": "float64"}))
+        >>> s.to_files(folder, partition_by="device")
+        >>> ctx.run()
+        >>> polars.read_parquet(f"{folder}/**/*.parquet", hive_partitioning=True).sort("t").rows()
+        [(20.5, 'pump'), (99.0, 'press')]
+        """
+        names = [partition_by] if isinstance(partition_by, str) else list(partition_by)
+        self._native.to_files(_folder(path), format, names, max_bytes)
+
     def __iter__(self) -> Iterator[Batch]:
         """The stream's batches that have rows: starts the context, and stops it when the loop is left."""
         return self._context._iterate(self._native)
@@ -584,6 +633,17 @@ class AggregatedStream(DStream):
 
 def _wrapped(fn: Callable[[Batch], Any]) -> Callable[[_native.Batch], Any]:
     return lambda native: fn(Batch(native))
+
+
+def _folder(path: str | os.PathLike[str]) -> str:
+    """Where the path leads now: a later change of the working directory moves no files."""
+    text = os.fspath(path)
+    if "://" in text:
+        raise ConfigError(
+            f"to_files() writes to a directory on this machine, found the URL {text!r}; "
+            "mount it, or upload finished files from there"
+        )
+    return str(Path(text).expanduser().absolute())
 
 
 _NOT_CALLED_BUT_MADE: dict[str, Callable[[object], bool]] = {

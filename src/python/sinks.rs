@@ -23,6 +23,7 @@ use crate::python::gil;
 use crate::sink::callback::{CallbackSink, EmptyBatches};
 use crate::sink::channel::{Batches, Next, channel};
 use crate::sink::encode::{HeaderSpec, KeySpec, OutputFormat};
+use crate::sink::files::{FileSink, FileSinkSettings};
 use crate::sink::kafka::{KafkaSink, KafkaSinkSettings, RecordTime};
 use crate::sink::pprint::PrintSink;
 use crate::sink::table::{Table, TableSink};
@@ -164,6 +165,30 @@ pub(crate) fn open_table(name: &str, table: Table) -> Output {
         Ok(Box::new(TableSink::new(label.clone(), table.clone())))
     });
     labelled(shown, open)
+}
+
+/// What `to_files` was told.
+#[derive(Debug)]
+struct FilesOutput(FileSinkSettings);
+
+/// A sink that writes files, and what it asks of its rows.
+pub(crate) fn open_files(settings: FileSinkSettings) -> Output {
+    let demand: Arc<dyn Demand> = Arc::new(FilesOutput(settings.clone()));
+    let open: OpenSink = Arc::new(move |_| Ok(Box::new(FileSink::new(settings.clone()))));
+    Output { open, demand: Some(demand) }
+}
+
+impl Demand for FilesOutput {
+    fn check(&self, schema: &Schema, _keys: Option<&[String]>) -> Vec<Error> {
+        self.0.check(schema)
+    }
+
+    fn label(&self, _keys: Option<&[String]>) -> String {
+        let FileSinkSettings { path, format, partition_by, .. } = &self.0;
+        let by =
+            if partition_by.is_empty() { String::new() } else { format!(" by {}", partition_by.join(", ")) };
+        format!("to_files({}), {format}{by}", path.display())
+    }
 }
 
 /// Python's own standard output, as it is at each write: notebooks and tests put another in its place.

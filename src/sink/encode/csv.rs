@@ -20,8 +20,8 @@ use crate::error::{Error, Result};
 pub(crate) struct CsvEncoder {
     columns: Vec<(usize, FieldRef)>,
     dialect: Dialect,
-    /// The line of names, its end included; empty where there is none.
-    header: Vec<u8>,
+    /// The line of names, its end included.
+    names: Vec<u8>,
     options: EncoderOptions,
 }
 
@@ -35,29 +35,46 @@ impl CsvEncoder {
         let options = options(StructMode::ObjectOnly);
         fields.iter().try_for_each(|field| check(schema, field, &options))?;
         let mut header = Vec::new();
-        if dialect.header() == Header::Present {
-            let fields = fields.iter().map(|field| Some(field.name().as_bytes()));
-            push_record(fields, dialect, &mut header);
-            header.push(b'\n');
-        }
+        push_record(fields.iter().map(|field| Some(field.name().as_bytes())), dialect, &mut header);
+        header.push(b'\n');
         let columns = columns.iter().copied().zip(fields).collect();
-        Ok(Self { columns, dialect: dialect.clone(), header, options })
+        Ok(Self { columns, dialect: dialect.clone(), names: header, options })
     }
 
-    /// Appends the record of each row.
+    /// Appends the record of each row, each behind its own line of names where the dialect has one.
     pub(crate) fn encode(&self, rows: &RecordBatch, out: &mut ByteRows) -> Result<()> {
-        let values = self
-            .columns
-            .iter()
-            .map(|(column, field)| Values::new(rows.column(*column), field, &self.options));
-        let mut values = values.collect::<Result<Vec<_>>>()?;
+        let names = if self.dialect.header() == Header::Present { self.names.as_slice() } else { b"" };
+        let mut values = self.values(rows)?;
         for row in 0..rows.num_rows() {
             out.push_with(|bytes| {
-                bytes.extend_from_slice(&self.header);
+                bytes.extend_from_slice(names);
                 push_record(values.iter_mut().map(|values| values.text(row)), &self.dialect, bytes);
             });
         }
         Ok(())
+    }
+
+    /// Appends the records as the lines of a file, behind one line of names where the dialect has one. No line is empty,
+    /// since readers skip such: where a record of one field would be, its null is quoted.
+    pub(crate) fn encode_lines(&self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+        if self.dialect.header() == Header::Present {
+            out.extend_from_slice(&self.names);
+        }
+        let mut values = self.values(rows)?;
+        for row in 0..rows.num_rows() {
+            let start = out.len();
+            push_record(values.iter_mut().map(|values| values.text(row)), &self.dialect, out);
+            if out.len() == start {
+                out.extend_from_slice(&[self.dialect.quote(); 2]);
+            }
+            out.push(b'\n');
+        }
+        Ok(())
+    }
+
+    fn values<'a>(&'a self, rows: &'a RecordBatch) -> Result<Vec<Values<'a>>> {
+        let columns = self.columns.iter();
+        columns.map(|(column, field)| Values::new(rows.column(*column), field, &self.options)).collect()
     }
 }
 
@@ -214,6 +231,16 @@ mod tests {
             encoded(vec![("a,b", Arc::clone(&ones)), ("c", ones)], &dialect),
             ["\"a,b\",c\n1,1", "\"a,b\",c\n2,2"]
         );
+    }
+
+    #[test]
+    fn a_file_has_one_line_of_names_and_no_empty_lines() {
+        let text: ArrayRef = Arc::new(StringArray::from(vec![Some("a\nb"), None, Some("")]));
+        let rows = RecordBatch::try_from_iter_with_nullable([("t,t", text, true)]).unwrap();
+        let lines =
+            |header| String::from_utf8(crate::sink::encode::csv_rows(&rows, header).unwrap()).unwrap();
+        assert_eq!(lines(Header::Present), "\"t,t\"\n\"a\nb\"\n\"\"\n\"\"\n");
+        assert_eq!(lines(Header::Absent), "\"a\nb\"\n\"\"\n\"\"\n");
     }
 
     #[test]

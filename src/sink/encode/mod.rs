@@ -20,7 +20,7 @@ pub(crate) use headers::{HeaderReader, HeaderRows};
 pub(crate) use key::KeyEncoder;
 pub use key::KeySpec;
 
-use crate::csv::Dialect;
+use crate::csv::{Dialect, Header};
 use crate::error::{Error, Result, nearest};
 use csv::CsvEncoder;
 use json::JsonEncoder;
@@ -98,6 +98,15 @@ pub fn json_rows(rows: &RecordBatch) -> Result<Vec<u8>> {
     Ok(lines.bytes)
 }
 
+/// The rows as lines of CSV, the first one the columns' names where `header` says so.
+pub(crate) fn csv_rows(rows: &RecordBatch, header: Header) -> Result<Vec<u8>> {
+    let dialect = Dialect::default().with_header(header);
+    let columns: Vec<usize> = (0..rows.num_columns()).collect();
+    let mut lines = Vec::new();
+    CsvEncoder::new(&rows.schema(), &columns, &dialect)?.encode_lines(rows, &mut lines)?;
+    Ok(lines)
+}
+
 /// Rows to values.
 #[derive(Debug)]
 pub(crate) enum ValueEncoder {
@@ -168,7 +177,7 @@ fn raw(schema: &Schema, name: Option<&str>, columns: &[usize], payload: Payload)
 }
 
 /// The place of the column called `name`.
-fn column(schema: &Schema, name: &str) -> Result<usize> {
+pub(crate) fn column(schema: &Schema, name: &str) -> Result<usize> {
     schema.fields().iter().position(|field| field.name() == name).ok_or_else(|| {
         let error = Error::schema(format!("there is no column {name:?}; there are {}", names(schema)));
         match nearest(name, schema.fields().iter().map(|field| field.name().as_str())) {

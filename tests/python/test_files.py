@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -168,10 +169,10 @@ def test_mistakes_are_told_before_the_start(
     assert not (tmp_path / "out").exists()
 
 
-def test_explain_shows_where_files_go(numbers: Numbers, tmp_path: Path) -> None:
+def test_explain_shows_where_files_go(numbers: Numbers, drained: tm.StreamingContext, tmp_path: Path) -> None:
     stream = numbers(1).with_columns(day=tm.lit("mon"))
     stream.to_files(tmp_path, partition_by="day")
-    assert f"to_files({tmp_path}), parquet by day" in stream.explain()
+    assert f"to_files({tmp_path}), parquet by day" in drained.explain()
 
 
 @pytest.mark.parametrize("path", ["/sys/tidemill", "/dev/null", "/dev/null/below"])
@@ -215,3 +216,36 @@ def test_a_disk_without_room_fails_the_batch_and_leaves_no_file(tmp_path: Path, 
     for part in ("could not write ", "ulimit -f", "to_files(", "batch 0"):
         assert part in ended.stdout, ended.stdout + ended.stderr
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv", "json"])
+def test_a_crash_in_the_middle_of_a_file_leaves_none_and_the_next_start_sweeps_up(
+    tmp_path: Path,
+    format: str,  # noqa: A002
+) -> None:
+    """The signal of a file that is too large ends the process while it writes."""
+    job = textwrap.dedent(f"""
+        import os, resource, signal, tidemill as tm
+        source = tm.testing.ScriptedSource()
+        source.push(0, [b'{{"x": "%s"}}' % os.urandom(500).hex().encode() for _ in range(1_000)])
+        ctx = tm.StreamingContext(trigger=tm.available_now())
+        ctx.scripted(source, format=tm.Json({{"x": "string"}})).to_files({str(tmp_path)!r}, format={format!r})
+        if os.environ.get("CRASH"):
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        ctx.run()
+    """)
+
+    def run(**environment: str) -> int:
+        environ = {**os.environ, **environment}
+        return subprocess.run([sys.executable, "-c", job], timeout=60, env=environ, check=False).returncode
+
+    assert run(CRASH="1") == -signal.SIGXFSZ
+    left = files(tmp_path)
+    assert left
+    assert all(path.name.startswith(".tidemill-") for path in left)
+    assert run() == 0
+    (file,) = files(tmp_path)
+    assert file.suffix == f".{format}"
+    assert ds.dataset(file, format=format).count_rows() == 1_000

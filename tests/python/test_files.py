@@ -78,7 +78,7 @@ def test_nan_is_nan_in_parquet_and_null_in_csv_and_json(
     numbers: Numbers, drained: tm.StreamingContext, tmp_path: Path
 ) -> None:
     stream = numbers(1).map_batches(lambda batch: {"x": [math.nan]})
-    for format in ("parquet", "csv", "json"):
+    for format in ("parquet", "csv", "json"):  # noqa: A001
         stream.to_files(tmp_path / format, format=format)
     drained.run()
     assert math.isnan(pl.read_parquet(tmp_path / "parquet")["x"][0])

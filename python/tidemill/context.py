@@ -184,13 +184,14 @@ class StreamingContext:
     ) -> DStream:
         """The records of Kafka topics as a stream.
 
-        Nothing connects before `start`.
+        Nothing connects before `start`, but for ``tm.Json()`` without a schema.
 
         Args:
             topics: one topic or several.
             partitions: instead of `topics`, some partitions: ``{"readings": [0, 1]}`` or ``[("readings", 0)]``.
             bootstrap_servers: ``"host:port"``, several as a list or separated by commas.
-            format: `Json` or `Csv` with a schema, `Text` or `Raw`.
+            format: `Json` or `Csv` with a schema, `Text` or `Raw`; `Json` without one tells its columns from the last
+                records, and prints them to be pasted.
             event_time: the column that says when a record happened, or ``"kafka_timestamp"``.
             watermark: how far the watermark stays behind the largest event time.
             idle_timeout: a partition that has been read to its end for so long holds the watermark no more; None

@@ -62,6 +62,45 @@ class Expr(_native.Expr):
             "use & for and, | for or, ~ for not (with parentheses), and between(low, high) for low <= x <= high"
         )
 
+    __iter__ = None  # it has items by place, but says of no row how many
+
+    def __getitem__(self, key: builtins.str | int) -> Expr:
+        """The member of a struct or map with this name, or the item of a list in this place (-1 is the last).
+
+        Where there is none, and where the struct, map or list is null, it is null.
+
+        >>> from tidemill import col
+        >>> col("readings")[-1]["value"]
+        <Expr member(item(readings, -1), 'value')>
+        """
+        if isinstance(key, builtins.str):
+            return _function("member", self, key)
+        if type(key) is int:
+            return _function("item", self, key)
+        raise TypeError(
+            f"a member's name or an item's place is expected, found {key!r}; write col('x')['name'] or [0]"
+        )
+
+    @property
+    def struct(self) -> StructNames:
+        """What can be asked of structs, by Polars' names.
+
+        >>> from tidemill import col
+        >>> col("at").struct.field("lat")
+        <Expr member(at, 'lat')>
+        """
+        return StructNames(self)
+
+    @property
+    def list(self) -> ListNames:
+        """What can be asked of lists, by Polars' names.
+
+        >>> from tidemill import col
+        >>> col("tags").list.len()
+        <Expr item_count(tags)>
+        """
+        return ListNames(self)
+
     def __add__(self, other: Expr | Literal) -> Expr:
         return _operator("+", self, other)
 
@@ -787,6 +826,69 @@ class DatetimeMethods:
         <Expr to_char(ts, '%H:%M')>
         """
         return _function("to_char", self._moment, pattern)
+
+
+class StructNames:
+    """What can be asked of structs, by Polars' names; made by `Expr.struct`."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: Expr) -> None:
+        self._of = of
+
+    def field(self, name: builtins.str) -> Expr:
+        """The member with this name, as ``col("a")["name"]``; null where the struct is.
+
+        >>> from tidemill import col
+        >>> col("at").struct.field("lat")
+        <Expr member(at, 'lat')>
+        """
+        return _function("member", self._of, name)
+
+
+class ListNames:
+    """What can be asked of lists, by Polars' names; made by `Expr.list`."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: Expr) -> None:
+        self._of = of
+
+    def len(self) -> Expr:
+        """How many items it has, also of a map; null where it is null.
+
+        >>> from tidemill import col
+        >>> col("tags").list.len()
+        <Expr item_count(tags)>
+        """
+        return _function("item_count", self._of)
+
+    def get(self, place: int | Expr) -> Expr:
+        """The item in a place, counted from 0, or from the end where negative; null where there is none.
+
+        >>> from tidemill import col
+        >>> col("tags").list.get(0)
+        <Expr item(tags, 0)>
+        """
+        return _function("item", self._of, place)
+
+    def first(self) -> Expr:
+        """The first item.
+
+        >>> from tidemill import col
+        >>> col("tags").list.first()
+        <Expr item(tags, 0)>
+        """
+        return self.get(0)
+
+    def last(self) -> Expr:
+        """The last item.
+
+        >>> from tidemill import col
+        >>> col("tags").list.last()
+        <Expr item(tags, -1)>
+        """
+        return self.get(-1)
 
 
 class When:

@@ -23,7 +23,9 @@ SchemaLike = Mapping[str, Any] | ArrowSchema
 library.
 
 Types are Arrow's names: ``bool``, ``int8`` ... ``uint64``, ``float32``, ``float64``, ``string``, ``binary``,
-``date32``, ``decimal(10, 2)``, ``timestamp[s|ms|us|ns]`` and with a zone ``timestamp[us, Europe/Rome]``.
+``date32``, ``decimal(10, 2)``, ``timestamp[s|ms|us|ns]`` and with a zone ``timestamp[us, Europe/Rome]``; ``list<T>``,
+``map<string, T>`` and, for a struct, a dict of its members. Python's ``bool``, ``int``, ``float``, ``str``, ``bytes``,
+``list[T]`` (or ``[T]``) and ``dict[str, T]`` are taken too, and the types of pyarrow and Polars.
 """
 
 
@@ -33,19 +35,35 @@ class Json:
     Reading, the schema says which keys become columns, and as what. A missing key or JSON's null is null, other keys
     are ignored, of a key that comes twice the last one counts. A timestamp is ISO 8601 text, UTC where it has no
     zone, or a number in the column's unit; binary is base64, and a decimal takes numbers that fit without rounding.
+    Arrays are lists, objects are structs, whose members follow the same rules, or maps, with any keys. A value that
+    does not fit makes its record a bad one, which is told with its path: ``readings.3.value``.
+
+    Without a schema, reading tells the columns from the last 1,000 records of each partition, once, when the stream is
+    made, and prints them to be pasted: another start might find others. Numbers of the event time become timestamps in
+    the unit that fits this century. What is null in all records, or of several types, is left out, and said to be.
+
     Writing, no schema is needed: each row becomes an object of all columns, timestamps as ISO 8601 text, NaN and null
     as null.
 
     Args:
-        schema: the columns to read; None where the format is for writing.
+        schema: the columns to read; None where the format is for writing, or the columns are to be told from records.
 
     Raises:
         SchemaError: a type's name is unknown; the message shows the nearest.
-        ConfigError: a type that JSON is not read into, or no column at all.
+        ConfigError: a type that JSON is not read into, no column at all, or no records to tell the columns from.
 
     >>> import tidemill as tm
     >>> tm.Json({"device": "string", "temperature": "float64"})
     Json({"device": "string", "temperature": "float64"})
+    >>> source = tm.testing.ScriptedSource()
+    >>> source.push(0, [b'{"tags": ["a", "b"], "at": {"lat": 45.5, "lon": 12.3}, "limits": {"t": 80}}'])
+    >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+    >>> schema = {"tags": list[str], "at": {"lat": float, "lon": float}, "limits": dict[str, float]}
+    >>> places = ctx.scripted(source, format=tm.Json(schema))
+    >>> lat, limit = tm.col("at")["lat"], tm.col("limits")["t"]
+    >>> rows = places.select(lat.alias("lat"), limit.alias("limit"), last=tm.col("tags")[-1])
+    >>> [batch.to_pyarrow().to_pylist() for batch in rows]
+    [[{'lat': 45.5, 'limit': 80.0, 'last': 'b'}]]
     """
 
     def __init__(self, schema: SchemaLike | None = None) -> None:
@@ -154,10 +172,6 @@ Format = Json | Csv | Text | Raw
 def _arguments(given: object) -> tuple[str, _native.Schema | None, _native.CsvDialect | None]:
     """What the core is told of a format that a source is read with."""
     match given:
-        case Json(schema=None):
-            raise ConfigError(
-                'reading JSON needs a schema; pass, say, tm.Json({"device": "string", "ts": "timestamp[ms]"})'
-            )
         case Json():
             return "json", given.schema, None
         case Csv(schema=None):

@@ -32,15 +32,6 @@ pub(super) enum Bad {
     },
 }
 
-impl Bad {
-    /// The byte of the payload where it goes wrong.
-    pub(super) fn at(self) -> usize {
-        match self {
-            Self::Syntax { at, .. } | Self::Misfit { at, .. } => at,
-        }
-    }
-}
-
 /// The error that fails a batch for the record in `row`: `expected` says what would have fitted at byte `at`.
 pub(super) fn error(chunk: &RawChunk, row: usize, at: usize, expected: &str) -> Error {
     let payload = chunk.payloads.get(row).unwrap_or_default();

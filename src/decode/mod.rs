@@ -34,7 +34,7 @@ use crate::raw::{RawChunk, RawColumns};
 use crate::time::{BatchTime, EventTime};
 
 pub use crate::decode::csv::SUPPORTED as CSV_TYPES;
-pub use crate::decode::json::SUPPORTED as JSON_TYPES;
+pub use crate::decode::json::{Inference, Inferred, SUPPORTED as JSON_TYPES};
 pub use crate::decode::schema::{csv_mistakes, full_schema, json_mistakes};
 
 /// How payloads are to be read.

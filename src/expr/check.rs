@@ -16,6 +16,7 @@ use crate::error::{Error, Result, nearest};
 use crate::expr::aggregate::misplaced;
 use crate::expr::functions::{arities, syntax};
 use crate::expr::literal::{Fit, Rounding, fit, fit_number, is_text};
+use crate::expr::nested::is_into_nested;
 use crate::expr::text::Text;
 use crate::types::type_name;
 
@@ -360,6 +361,11 @@ impl Checker<'_> {
             Expr::ScalarFunction(call) => {
                 let found: Vec<String> = call.args.iter().map(|argument| self.shown_type(argument)).collect();
                 let (found, name) = (found.join(", "), call.func.name());
+                if let DataFusionError::Plan(why) = cause.find_root()
+                    && is_into_nested(name)
+                {
+                    return Error::schema(format!("{why} in {}", Text(written)));
+                }
                 let shown = operator_of(name).unwrap_or(name);
                 let error = Error::schema(format!("{shown} does not take ({found}) in {}", Text(written)));
                 if shown == name {

@@ -1,4 +1,5 @@
-//! The functions that expressions may call: DataFusion's scalar functions and the two divisions of Python.
+//! The functions that expressions may call: DataFusion's scalar functions, the two divisions of Python, and the ways
+//! into lists and structs.
 //!
 //! A batch that is computed again must give the same rows, so functions that give another value at every call are
 //! refused. It deliberately keeps no registry of its own: the list is built where it is asked for, which costs
@@ -11,14 +12,20 @@ use datafusion_expr::{ScalarUDF, TypeSignature, Volatility};
 use crate::error::{Error, Result, nearest};
 use crate::expr::aggregate::is_aggregate;
 use crate::expr::arithmetic::{FloorDivide, FloorMod};
+use crate::expr::nested::{Item, ItemCount, Member};
 
 /// What people write of SQL's window functions, and would otherwise be told is unknown.
 const OF_WINDOWS: &[&str] = &["row_number", "lag", "lead", "rank", "dense_rank", "ntile"];
 
 /// Every function, volatile ones included.
 fn all() -> impl Iterator<Item = Arc<ScalarUDF>> {
-    let own =
-        [ScalarUDF::new_from_impl(FloorDivide::default()), ScalarUDF::new_from_impl(FloorMod::default())];
+    let own = [
+        ScalarUDF::new_from_impl(FloorDivide::default()),
+        ScalarUDF::new_from_impl(FloorMod::default()),
+        ScalarUDF::new_from_impl(Member::default()),
+        ScalarUDF::new_from_impl(Item::default()),
+        ScalarUDF::new_from_impl(ItemCount::default()),
+    ];
     datafusion_functions::all_default_functions().into_iter().chain(own.map(Arc::new))
 }
 

@@ -20,6 +20,7 @@ mod bound;
 mod check;
 mod functions;
 mod literal;
+mod nested;
 mod sql;
 mod text;
 

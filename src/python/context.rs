@@ -118,11 +118,12 @@ impl Context {
         group_id: Option<String>,
         reading: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Stream> {
-        let arguments = ReadingArguments::from_keywords(reading)?;
+        let mut arguments = ReadingArguments::from_keywords(reading)?;
         let security = security.map(|security| security.core(slf.py(), slf.get()));
         let kafka = KafkaArguments { topics, partitions, bootstrap_servers, config, group_id, security };
         let cluster = kafka.cluster();
         let open = kafka.open(&arguments.name, &slf.get().core.settings().clock)?;
+        arguments.infer(slf.py(), &open)?;
         let node = slf.get().read(slf.py(), &arguments, open)?;
         lock(&slf.get().clusters).insert(node.0, cluster);
         Ok(Stream::new(slf, node))
@@ -134,9 +135,10 @@ impl Context {
         source: &ScriptedSource,
         reading: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Stream> {
-        let arguments = ReadingArguments::from_keywords(reading)?;
+        let mut arguments = ReadingArguments::from_keywords(reading)?;
         let source = source.source.clone();
         let open: OpenSource = Arc::new(move || Ok(Arc::new(source.clone()) as Arc<dyn Source>));
+        arguments.infer(slf.py(), &open)?;
         let node = slf.get().read(slf.py(), &arguments, open)?;
         Ok(Stream::new(slf, node))
     }

@@ -30,7 +30,17 @@ impl CsvDialect {
 #[derive(FromPyObject)]
 pub(crate) struct FormatArguments<'py>(String, Option<Bound<'py, Schema>>, Option<Bound<'py, CsvDialect>>);
 
-impl FormatArguments<'_> {
+impl<'py> FormatArguments<'py> {
+    /// Whether the columns are to be told from the records.
+    pub(crate) fn is_to_infer(&self) -> bool {
+        self.0 == "json" && self.1.is_none()
+    }
+
+    /// The same with these columns.
+    pub(crate) fn with_schema(&mut self, schema: Bound<'py, Schema>) {
+        self.1 = Some(schema);
+    }
+
     /// How payloads are read.
     pub(crate) fn reading(&self) -> Result<Format> {
         let Self(name, schema, dialect) = self;
@@ -44,6 +54,7 @@ impl FormatArguments<'_> {
             _ => Err(Error::internal(format!("there is no way to read the format {name:?}"))),
         }
     }
+
     /// How rows are written; `column` is the payload's, where it is not all of them.
     pub(crate) fn writing(self, column: Option<String>) -> Result<OutputFormat> {
         let Self(name, _, dialect) = self;

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict};
+use pyo3::types::{PyBool, PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 use pyo3_arrow::PySchema;
 use pyo3_arrow::ffi::to_schema_pycapsule;
 
@@ -145,7 +145,13 @@ fn schema_from(columns: &Bound<'_, PyAny>, offered: Option<&str>) -> Result<Sche
         return Err(vec![no_schema(columns)]);
     }
     let extracted = columns.extract::<PySchema>();
-    extracted.map(PySchema::into_inner).map_err(|raised| vec![from_user(columns.py(), raised)])
+    let schema = extracted.map_err(|raised| vec![from_user(columns.py(), raised)])?.into_inner();
+    if !is_of_polars(columns) {
+        return Ok(schema);
+    }
+    let fields =
+        schema.fields().iter().map(|field| field.as_ref().clone().with_data_type(plain(field.data_type())));
+    Ok(Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>())))
 }
 
 fn no_schema(found: &Bound<'_, PyAny>) -> Error {
@@ -174,18 +180,112 @@ fn field_from(
     let Ok(name) = name.extract::<String>() else {
         return Err(vec![Error::schema(format!("a column's name is text, found {name:?}"))]);
     };
-    let at_column = |error: Error| vec![error.at(format!("column {name:?}"))];
-    if let Ok(children) = data_type.cast::<PyDict>() {
-        return Ok(Field::new_struct(name, fields_from(children, offered)?, true));
+    let at_column = |errors: Vec<Error>| {
+        errors.into_iter().map(|error| error.at(format!("column {name:?}"))).collect::<Vec<_>>()
+    };
+    let data_type = type_from(data_type, offered).map_err(at_column)?;
+    Ok(Field::new(name, data_type, true))
+}
+
+/// A type: its name, a class of Python's, a list of one type, a dict for a struct, or a type of pyarrow or Polars.
+fn type_from(given: &Bound<'_, PyAny>, offered: Option<&str>) -> Result<DataType, Vec<Error>> {
+    if let Ok(children) = given.cast::<PyDict>() {
+        return Ok(DataType::Struct(fields_from(children, offered)?.into()));
     }
-    if let Ok(text) = data_type.extract::<String>() {
+    if let Ok(text) = given.extract::<String>() {
         let parsed = offered.map_or_else(|| parse_type(&text), |offered| parse_type_among(&text, offered));
-        let data_type = parsed.map_err(at_column)?;
-        return Ok(Field::new(name, data_type, true));
+        return parsed.map_err(|error| vec![error]);
     }
-    match data_type.extract::<pyo3_arrow::PyField>() {
-        Ok(field) => Ok(field.into_inner().as_ref().clone().with_name(name).with_nullable(true)),
-        Err(_) => Err(at_column(no_type(data_type))),
+    if let Some(nested) = generic(given) {
+        return composed(&nested.map_err(|raised| vec![from_user(given.py(), raised)])?, given, offered);
+    }
+    if let Some(class) = given.cast::<PyType>().ok().and_then(of_class) {
+        return Ok(class);
+    }
+    if is_of_polars(given) {
+        return of_polars(given).map_err(|raised| vec![from_user(given.py(), raised)]);
+    }
+    let field = given.extract::<pyo3_arrow::PyField>();
+    field.map(|field| field.into_inner().data_type().clone()).map_err(|_| vec![no_type(given)])
+}
+
+/// What is nested: the class that holds, and the types that are held.
+struct Generic<'py> {
+    origin: Bound<'py, PyAny>,
+    held: Vec<Bound<'py, PyAny>>,
+}
+
+/// `list[T]`, `dict[str, T]` and `[T]`; none for whatever is none of these.
+fn generic<'py>(given: &Bound<'py, PyAny>) -> Option<PyResult<Generic<'py>>> {
+    let py = given.py();
+    if let Ok(items) = given.cast::<PyList>() {
+        let origin = py.get_type::<PyList>().into_any();
+        return Some(Ok(Generic { origin, held: items.iter().collect() }));
+    }
+    let origin = given.getattr("__origin__").ok()?;
+    let held = || given.getattr("__args__")?.try_iter()?.collect::<PyResult<Vec<_>>>();
+    Some(held().map(|held| Generic { origin, held }))
+}
+
+fn composed(
+    nested: &Generic<'_>,
+    given: &Bound<'_, PyAny>,
+    offered: Option<&str>,
+) -> Result<DataType, Vec<Error>> {
+    let py = given.py();
+    match nested.held.as_slice() {
+        [item] if nested.origin.is(py.get_type::<PyList>()) => {
+            Ok(DataType::new_list(type_from(item, offered)?, true))
+        }
+        [key, value] if nested.origin.is(py.get_type::<PyDict>()) => {
+            Ok(map_of(type_from(key, offered)?, type_from(value, offered)?))
+        }
+        _ => Err(vec![Error::schema(format!("a type is expected, found {given:?}")).help(
+            "pass list[str], dict[str, float], a dict of names and types for a struct, or an Arrow name",
+        )]),
+    }
+}
+
+fn map_of(key: DataType, value: DataType) -> DataType {
+    let entries = vec![Field::new("key", key, false), Field::new("value", value, true)];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false)
+}
+
+/// The type of the values of a class of Python's, where there is only one.
+fn of_class(class: &Bound<'_, PyType>) -> Option<DataType> {
+    let py = class.py();
+    let known = [
+        (py.get_type::<PyBool>(), DataType::Boolean),
+        (py.get_type::<PyInt>(), DataType::Int64),
+        (py.get_type::<PyFloat>(), DataType::Float64),
+        (py.get_type::<PyString>(), DataType::Utf8),
+        (py.get_type::<PyBytes>(), DataType::Binary),
+    ];
+    known.into_iter().find(|(known, _)| class.is(known)).map(|(_, data_type)| data_type)
+}
+
+fn is_of_polars(given: &Bound<'_, PyAny>) -> bool {
+    let class = given.cast::<PyType>().map_or_else(|_| given.get_type(), Clone::clone);
+    class.module().is_ok_and(|module| module.to_string().split('.').next() == Some("polars"))
+}
+
+/// What a type of Polars is in Arrow.
+fn of_polars(given: &Bound<'_, PyAny>) -> PyResult<DataType> {
+    let columns = PyDict::new(given.py());
+    columns.set_item("a", given)?;
+    let schema = given.py().import("polars")?.getattr("Schema")?.call1((columns,))?.extract::<PySchema>()?;
+    Ok(schema.into_inner().fields().first().map_or(DataType::Null, |field| plain(field.data_type())))
+}
+
+/// The type without the views and the large offsets in which Polars holds its columns.
+fn plain(data_type: &DataType) -> DataType {
+    let of = |field: &Field| field.clone().with_data_type(plain(field.data_type()));
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::LargeList(item) | DataType::List(item) => DataType::List(Arc::new(of(item))),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| of(field)).collect()),
+        other => other.clone(),
     }
 }
 

@@ -8,18 +8,22 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::cancel::Cancel;
 use crate::context::{OpenSource, Reading};
-use crate::decode::{EventTimeSpec, Metadata, OnBad};
+use crate::decode::{EventTimeSpec, Inference, Inferred, Metadata, OnBad};
 use crate::error::{Error, Result, nearest};
 use crate::event::Positions;
-use crate::ingest::Bound;
 use crate::ingest::kafka::{Isolation, KafkaSettings, KafkaSource, Topics};
+use crate::ingest::{Bound, Head, Source};
 use crate::kafka::Cluster;
 use crate::kafka::security::Security;
-use crate::offset::{Offset, TopicPartition};
+use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::plan::SourceSpec;
 use crate::python::formats::FormatArguments;
+use crate::python::gil;
+use crate::python::schema::Schema;
 use crate::python::units::Span;
+use crate::raw::RawColumns;
 use crate::time::Clock;
 
 /// The column of the records' own timestamps, which may serve as event time without being asked for by name.
@@ -113,6 +117,22 @@ impl<'py> ReadingArguments<'py> {
         })
     }
 
+    /// Where no columns are given, tells them from the last records that are there now, and shows what it has found.
+    pub(crate) fn infer(&mut self, py: Python<'py>, open: &OpenSource) -> PyResult<()> {
+        if !self.format.is_to_infer() {
+            return Ok(());
+        }
+        let cancel = Cancel::default();
+        let (open, given_up) = (Arc::clone(open), cancel.clone());
+        let sample =
+            gil::on_thread(py, move || sample(open()?.as_ref(), &cancel), move || given_up.cancel())?;
+        let found =
+            sample.columns(self.event_time.as_deref()).map_err(|error| error.at(self.name.clone()))?;
+        show(py, &self.name, &found)?;
+        self.format.with_schema(pyo3::Bound::new(py, Schema(found.schema))?);
+        Ok(())
+    }
+
     /// How the driver is to read it.
     pub(crate) fn reading(&self, open: OpenSource) -> Result<Reading> {
         Ok(Reading {
@@ -124,6 +144,46 @@ impl<'py> ReadingArguments<'py> {
             max_rate_per_partition: self.max_rate_per_partition.map(rate).transpose()?,
         })
     }
+}
+
+/// So many of a partition's last records are looked at where no columns are given.
+const SAMPLE: i64 = 1_000;
+
+/// So many bytes of them may wait to be looked at.
+const SAMPLE_BYTES: usize = 16 << 20;
+
+/// Looks at the last records of each partition.
+fn sample(source: &dyn Source, cancel: &Cancel) -> Result<Inference> {
+    let last = |head: Head| {
+        let from = head.earliest.0.max(head.stable.0.saturating_sub(SAMPLE));
+        OffsetRange::new(head.at, Offset(from), head.stable)
+    };
+    let ranges: Vec<OffsetRange> = source.heads()?.into_iter().map(last).collect();
+    let mut found = Inference::default();
+    let mut fetcher = source.fetcher(RawColumns::default(), SAMPLE_BYTES)?;
+    fetcher.fetch(&ranges, cancel, &mut |chunk| {
+        chunk.payloads.iter().flatten().for_each(|payload| found.add(payload));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Prints the columns as they are to be pasted: without them, each start might find others.
+fn show(py: Python<'_>, name: &str, found: &Inferred) -> PyResult<()> {
+    let mut lines = vec![
+        format!(
+            "tidemill: the columns of {name:?}, told from {} records; paste them to keep them:",
+            found.records
+        ),
+        format!("    format=tm.Json({})", found.literal()),
+    ];
+    lines.extend(found.left_out.iter().map(|(name, why)| format!("    # left out: {name:?}: {why}")));
+    let lines = lines.join("\n") + "\n";
+    let stderr = py.import("sys")?.getattr("stderr")?;
+    if !stderr.is_none() {
+        stderr.call_method1("write", (lines,))?;
+    }
+    Ok(())
 }
 
 /// One argument by its name, which the error begins with: several of them take the same kind of value.

@@ -29,7 +29,7 @@ use tidemill::error::{Error, ErrorKind};
 use tidemill::raw::{Bytes, Headers, RawChunk, RawColumns};
 use tidemill::time::{BatchTime, EventTime};
 
-use check::{Expectation, chunk, compare, documents, fields, projection};
+use check::{Expectation, chunk, compare, documents, every_field, projection};
 use documents::{Dice, payload};
 
 /// The same bytes for the same seed.
@@ -51,7 +51,7 @@ fn any_bytes_decode_as_the_model_says() {
         let bytes = bytes_of(seed, 200);
         let payloads: Vec<_> =
             bytes.split(|byte| byte % 16 == 0).map(|payload| Some(payload.to_vec())).collect();
-        compare(&payloads, &fields());
+        compare(&payloads, &every_field());
     }
 }
 
@@ -71,7 +71,7 @@ fn a_hundred_thousand_hostile_documents_are_counted_exactly() {
         add(compare(&payloads, &projection(seed as usize)));
     }
     let huge: Vec<_> = huge_documents().into_iter().map(Some).collect();
-    let counted = compare(&huge, &fields());
+    let counted = compare(&huge, &every_field());
     assert_eq!((counted.good.len(), counted.bad), (3, 7));
     assert_eq!(total.good.len() as u64 + total.bad + total.tombstones, 100_000);
     assert!(total.good.len() > 10_000 && total.bad > 10_000 && total.tombstones > 1_000, "{}", total.bad);
@@ -134,6 +134,85 @@ fn a_bad_record_is_told_with_its_place_and_the_remedy() {
         "bad record: expected a whole number within int64 in column \"a\", found `\"warm\"}`; \
          on_bad=\"drop\" drops and counts such records (byte 6 of 13, topic \"readings\", partition 3, offset 101)",
     );
+}
+
+#[test]
+fn a_value_deep_in_a_record_is_named_by_its_path() {
+    let told = |text: &str| {
+        let mut decoder = Decoder::new(spec(every_field())).unwrap();
+        decoder.decode(&lines(&[text]), BatchTime(0)).unwrap_err().to_string()
+    };
+    for (text, expected, place) in [
+        (
+            r#"{"must":1,"readings":[{"value":1},{},null,{"at":1,"value":"x"}]}"#,
+            "expected a number within float64 in column \"readings.3.value\", found `\"x\"}]}`",
+            "byte 58 of 65",
+        ),
+        (
+            r#"{"must":1,"point":{"y":1,"readings":[{},null]}}"#,
+            "expected an object, not null, in column \"point.readings.1\", found `null]}}`",
+            "byte 40 of 47",
+        ),
+        (
+            r#"{"must":1,"point":{"x":1}}"#,
+            "expected a whole number within int32, not null, in column \"point.y\", found `}`",
+            "byte 25 of 26",
+        ),
+        (
+            r#"{"must":1,"named":{"a b":{"at":0},"c":{"at":true}}}"#,
+            "expected ISO 8601 text such as \"2024-02-29T12:00:00Z\", or a whole number, within timestamp[ms] \
+             in column \"named.c.at\", found `true}}}`",
+            "byte 44 of 51",
+        ),
+        (
+            r#"{"must":1,"grid":[[1],7]}"#,
+            "expected an array in column \"grid.1\", found `7]}`",
+            "byte 22 of 25",
+        ),
+        (
+            r#"{"must":1,"tags":{"a":1}}"#,
+            "expected an array in column \"tags\", found `{\"a\":1}}`",
+            "byte 17 of 25",
+        ),
+    ] {
+        let found = told(text);
+        assert!(found.contains(expected) && found.contains(place), "{text}: {found}");
+    }
+}
+
+#[test]
+fn of_a_key_that_comes_twice_the_last_one_counts_at_every_depth() {
+    let texts = [
+        r#"{"must":1,"named":{"a":{"value":1},"b":{"value":2},"a":{"value":3}}}"#,
+        r#"{"must":1,"named":{"a":7,"b":{"value":"?","value":2},"a":{"value":3,"at":"?","at":null}}}"#,
+    ];
+    let payloads: Vec<_> = texts.iter().map(|text| Some(text.as_bytes().to_vec())).collect();
+    let counted = compare(&payloads, &every_field());
+    assert_eq!((counted.good.len(), counted.bad), (2, 0));
+    assert_eq!(counted.good[0], counted.good[1]);
+}
+
+#[test]
+fn what_nests_deeper_than_a_record_may_is_no_schema() {
+    let nested = |levels: usize| {
+        let item = |data_type| DataType::List(Arc::new(Field::new("item", data_type, true)));
+        let data_type = (0..levels).fold(DataType::Int8, |inner, _| item(inner));
+        Decoder::new(spec(vec![Field::new("deep", data_type, true)]))
+    };
+    assert!(nested(126).is_ok());
+    let refused = nested(127).unwrap_err().to_string();
+    assert!(refused.contains("more than 126 levels"), "{refused}");
+    let deepest = format!("{{\"deep\":{}1{}}}", "[".repeat(126), "]".repeat(126));
+    assert!(nested(126).unwrap().decode(&lines(&[&deepest]), BatchTime(0)).is_ok());
+}
+
+#[test]
+fn a_type_deep_in_a_schema_that_json_has_no_form_for_is_named_by_its_path() {
+    let time = Field::new("t", DataType::Time32(TimeUnit::Second), true);
+    let item = Field::new("item", DataType::Struct(vec![time].into()), true);
+    let error = refused(spec(vec![Field::new("a", DataType::List(Arc::new(item)), true)]));
+    assert!(error.message().contains("column \"a.[].t\": expected a type that JSON"), "{error}");
+    assert!(error.to_string().contains("list<T>"), "{error}");
 }
 
 #[test]

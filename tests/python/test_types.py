@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -37,15 +39,40 @@ def test_the_usual_names_of_other_libraries_are_answered_with_ours(theirs: str, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "ours"), [(float, "float64"), (int, "int64"), (str, "string"), (dt.datetime, "timestamp[us]")]
+    ("kind", "ours"),
+    [(bool, "bool"), (int, "int64"), (float, "float64"), (str, "string"), (bytes, "binary")]
+    + [(list[str], "list<string>"), ([int], "list<int64>"), (list[list["float32"]], "list<list<float32>>")]  # type: ignore[misc]
+    + [(dict[str, float], "map<string, float64>"), (dict[str, list[int]], "map<string, list<int64>>")]
+    + [([{"a": int}], "list<struct<a: int64>>"), (list[{"a": "date32"}], "list<struct<a: date32>>")]  # type: ignore[misc]
+    + [(pa.list_(pa.float32()), "list<float32>"), (pa.struct([("a", pa.int8())]), "struct<a: int8>")]
+    + [(pl.List(pl.String), "list<string>"), (pl.Float32, "float32"), (pl.Datetime("ms"), "timestamp[ms]")]
+    + [(pl.Struct({"a": pl.List(pl.Int8)}), "struct<a: list<int8>>")],
+    ids=str,
 )
-def test_a_class_of_python_is_answered_with_the_name_of_its_type(kind: type, ours: str) -> None:
-    with pytest.raises(tm.SchemaError, match=f'pass an Arrow name such as "{re_escaped(ours)}"'):
+def test_classes_of_python_and_types_of_other_libraries_are_types(kind: Any, ours: str) -> None:
+    assert tm.Json({"a": kind}).schema == tm.Schema({"a": ours})
+
+
+def test_a_schema_of_polars_has_plain_columns() -> None:
+    theirs = pl.Schema({"a": pl.String, "b": pl.List(pl.Binary)})
+    assert tm.Json(theirs).schema == tm.Schema({"a": "string", "b": "list<binary>"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (dt.datetime, r'pass an Arrow name such as "timestamp\[us\]"'),
+        (np.float32, 'pass an Arrow name such as "float32"'),
+        (list, "a type is expected, found <class 'list'>"),
+        ([], r"a type is expected, found \[\].*list\[str\]"),
+        (tuple[int, str], r"a type is expected, found tuple\[int, str\].*list\[str\]"),
+        ({"b": {"c": "flot64"}}, r'did you mean "float64".*column "c", column "b", column "a"'),
+    ],
+)
+def test_what_is_no_type_is_told_with_its_column(kind: Any, message: str) -> None:
+    with pytest.raises(tm.SchemaError, match=message) as told:
         tm.Json({"a": kind})
-
-
-def re_escaped(text: str) -> str:
-    return text.replace("[", r"\[").replace("]", r"\]")
+    assert 'column "a"' in str(told.value)
 
 
 def test_names_that_are_understood_beside_arrows_own_still_are() -> None:
@@ -56,22 +83,35 @@ def test_json_shows_the_types_that_it_reads_and_no_others() -> None:
     with pytest.raises(tm.SchemaError) as found:
         tm.Json({"a": "quux"})
     assert "there are bool, int8 to int64" in str(found.value)
-    assert "struct" not in str(found.value)
+    assert "list<T>" in str(found.value)
     assert "month_interval" not in str(found.value)
 
 
 @pytest.mark.parametrize(
     "columns",
     [
-        {"a": "struct<x: int64>"},
-        {"a": {"x": "int64"}},
         {"a": "month_interval"},
-        pa.schema({"a": pa.list_(pa.int8())}),
+        {"a": "map<int64, string>"},
+        pa.schema({"a": pa.list_(pa.int8(), 3)}),
+        pa.schema({"a": pa.struct([("x", pa.int8()), ("x", pa.int8())])}),
     ],
 )
 def test_what_json_is_not_read_into_is_refused_at_once(columns: Any) -> None:
     with pytest.raises(tm.ConfigError, match='column "a": expected a type that JSON can be read into'):
         tm.Json(columns)
+
+
+def test_a_type_deep_in_a_schema_that_json_is_not_read_into_is_named_by_its_path() -> None:
+    with pytest.raises(
+        tm.ConfigError, match=r'column "a\.\[\]\.b": expected a type that JSON can be read into, found time32'
+    ):
+        tm.Json({"a": [{"b": "time32[s]"}]})
+
+
+@pytest.mark.parametrize("kind", ["list<int64>", {"x": "int64"}, dict[str, int]])
+def test_csv_has_no_nested_columns(kind: Any) -> None:
+    with pytest.raises(tm.ConfigError, match='column "a": expected a type that CSV can be read into'):
+        tm.Csv({"a": kind})
 
 
 def test_json_without_columns_is_refused_at_once() -> None:

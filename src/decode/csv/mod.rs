@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::raw::RawChunk;
 use crate::types::type_name;
 
-pub use crate::decode::json::columns::SUPPORTED;
+pub use crate::decode::json::columns::FLAT as SUPPORTED;
 
 /// Refuses a field that CSV cannot be read into.
 pub(super) fn check_supported(field: &Declared) -> Result<()> {

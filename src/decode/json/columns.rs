@@ -15,8 +15,8 @@ use arrow::array::{
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
-    Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use base64::Engine;
@@ -24,15 +24,26 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::decode::bad::Expected;
 use crate::decode::json::cursor::{Cursor, Escapes};
+use crate::decode::json::nested::Fault;
 use crate::decode::json::number::Number;
 use crate::decode::json::text::{LoneSurrogate, unescape};
 use crate::decode::json::timestamp::{Moment, parse_date};
 use crate::error::{Error, Result};
 use crate::types::type_name;
 
+macro_rules! flat_types {
+    () => {
+        "bool, int8 to int64, uint8 to uint64, float32, float64, string, large_string, binary, large_binary, \
+         decimal(precision, scale) up to 38 digits, date32, and timestamp[s|ms|us|ns] with or without a zone"
+    };
+}
+
+/// The flat types that JSON and CSV are read into, for errors.
+pub const FLAT: &str = flat_types!();
+
 /// The types that JSON is read into, for errors.
-pub const SUPPORTED: &str = "bool, int8 to int64, uint8 to uint64, float32, float64, string, large_string, \
-                                    binary, large_binary, decimal(precision, scale) up to 38 digits, date32, and timestamp[s|ms|us|ns] with or without a zone";
+pub const SUPPORTED: &str =
+    concat!(flat_types!(), "; and of any of these list<T>, map<string, T> and, for a struct, a dict");
 
 /// A value does not fit a column; or it is no value at all, which walking over it will tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +61,19 @@ impl From<LoneSurrogate> for Misfit {
     }
 }
 
+/// Whether a column, or the values in a list, struct or map, may be null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nulls {
+    Allowed,
+    Refused,
+}
+
+impl Nulls {
+    pub(super) fn of(field: &Field) -> Self {
+        if field.is_nullable() { Self::Allowed } else { Self::Refused }
+    }
+}
+
 /// The values of one column so far.
 pub(in crate::decode) trait Column: Debug + Send {
     /// Appends the value that `rest` starts with, which is not `null`, and says how many bytes it takes. Appends
@@ -58,8 +82,11 @@ pub(in crate::decode) trait Column: Debug + Send {
     fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit>;
 
     /// Appends the value that `text`, the start of `rest`, stands for where no quotes tell text from numbers. What
-    /// follows it in `rest` continues no number; it is there because looking at eight bytes needs eight.
-    fn text(&mut self, text: &[u8], rest: &[u8]) -> Result<(), Misfit>;
+    /// follows it in `rest` continues no number; it is there because looking at eight bytes needs eight. Lists and
+    /// structs have no such text.
+    fn text(&mut self, _text: &[u8], _rest: &[u8]) -> Result<(), Misfit> {
+        Err(Misfit)
+    }
 
     /// Appends a null.
     fn null(&mut self);
@@ -78,9 +105,14 @@ pub(in crate::decode) trait Column: Debug + Send {
 
     /// What fits, in words that follow "expected".
     fn expects(&self) -> String;
+
+    /// Where the value that `rest` starts with, which does not fit, does not: further in, where it is a nested one.
+    fn fault(&mut self, _rest: &[u8]) -> Fault {
+        Fault { path: String::new(), at: 0, expects: self.expects() }
+    }
 }
 
-/// An empty column of `data_type`; none where JSON cannot be read into it.
+/// An empty column of a flat `data_type`; none where JSON cannot be read into it, or the type is nested.
 pub(in crate::decode) fn new_column(data_type: &DataType) -> Option<Box<dyn Column>> {
     Some(match data_type {
         DataType::Boolean => Fixed::boxed(Boolean),
@@ -256,21 +288,21 @@ fn with_text<T>(input: &mut Cursor<'_>, parse: impl FnOnce(&[u8]) -> Option<T>) 
 /// The rows of a column that are null. A list, and no bitmap, until the column is finished: so a value, unlike a null,
 /// costs nothing here, and a column without a null has no bitmap, whatever was rolled back on the way.
 #[derive(Debug, Default)]
-struct NullRows(Vec<usize>);
+pub(super) struct NullRows(Vec<usize>);
 
 impl NullRows {
-    fn push(&mut self, row: usize) {
+    pub(super) fn push(&mut self, row: usize) {
         self.0.push(row);
     }
 
     /// Forgets the rows from `rows` on.
-    fn truncate(&mut self, rows: usize) {
+    pub(super) fn truncate(&mut self, rows: usize) {
         let kept = self.0.partition_point(|row| *row < rows);
         self.0.truncate(kept);
     }
 
     /// The bitmap of all `rows` rows; there is no null afterwards.
-    fn finish(&mut self, rows: usize) -> Option<NullBuffer> {
+    pub(super) fn finish(&mut self, rows: usize) -> Option<NullBuffer> {
         if self.0.is_empty() {
             return None;
         }
@@ -424,7 +456,7 @@ const SHORT: usize = 16;
 
 /// Text, each value after the last in one buffer.
 #[derive(Debug)]
-struct Strings<O> {
+pub(super) struct Strings<O> {
     text: Vec<u8>,
     /// Where each value ends in `text`.
     ends: Vec<usize>,
@@ -433,8 +465,18 @@ struct Strings<O> {
 }
 
 impl<O> Strings<O> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { text: Vec::new(), ends: Vec::new(), nulls: NullRows::default(), width: PhantomData }
+    }
+
+    /// The texts of the rows from `row` on.
+    pub(super) fn texts_from(&self, row: usize) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
+        let start = row.checked_sub(1).and_then(|row| self.ends.get(row)).copied().unwrap_or_default();
+        let ends = self.ends.get(row..).unwrap_or_default();
+        ends.iter().enumerate().map(move |(place, end)| {
+            let start = place.checked_sub(1).and_then(|place| ends.get(place)).copied().unwrap_or(start);
+            self.text.get(start..*end).unwrap_or_default()
+        })
     }
 
     /// Where the last value ends.

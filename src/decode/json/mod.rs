@@ -8,6 +8,8 @@
 
 pub(super) mod columns;
 mod cursor;
+mod infer;
+mod nested;
 mod number;
 mod prediction;
 mod text;
@@ -20,16 +22,16 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, FieldRef};
 
 use crate::decode::bad::{self, Bad, Expected};
-use crate::decode::json::columns::{Column, Misfit, new_column};
+use crate::decode::json::columns::{Column, Misfit, Nulls};
 use crate::decode::json::cursor::{Cursor, Escapes, RawString};
 use crate::decode::json::prediction::{Prediction, Progress, Target};
 use crate::decode::utf8::{self, Utf8};
 use crate::decode::{Kept, OnBad};
 use crate::error::{Error, Result};
 use crate::raw::RawChunk;
-use crate::types::type_name;
 
 pub use crate::decode::json::columns::SUPPORTED;
+pub use crate::decode::json::infer::{Inference, Inferred};
 
 /// Refuses a field that JSON cannot be read into.
 pub(super) fn check_supported(field: &Field) -> Result<()> {
@@ -37,12 +39,12 @@ pub(super) fn check_supported(field: &Field) -> Result<()> {
 }
 
 fn new_slot(place: usize, field: &Field) -> Result<Slot> {
-    let column = new_column(field.data_type()).ok_or_else(|| {
-        let (name, found) = (field.name(), type_name(field.data_type()));
-        Error::config(format!("column {name:?}: expected a type that JSON can be read into, found {found}"))
+    let column = nested::column_of(field.data_type()).map_err(|wrong| {
+        let name = wrong.place(field.name());
+        Error::config(format!("column {name:?}: expected a type that JSON can be read into, found {wrong}"))
             .help(format!("use one of {SUPPORTED}"))
     })?;
-    let nulls = if field.is_nullable() { Nulls::Allowed } else { Nulls::Refused };
+    let nulls = Nulls::of(field);
     let bit = u32::try_from(place).ok().and_then(|place| 1u64.checked_shl(place)).unwrap_or_default();
     Ok(Slot { name: field.name().clone(), nulls, column, bit })
 }
@@ -55,12 +57,6 @@ struct Slot {
     column: Box<dyn Column>,
     /// Its bit in [`Record::seen`]; none beyond the 64th column.
     bit: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Nulls {
-    Allowed,
-    Refused,
 }
 
 /// The decoder of JSON payloads.
@@ -137,19 +133,21 @@ impl JsonPayloads {
     fn refuse(&mut self, bad: Bad, chunk: &RawChunk, row: usize, kept: &mut Kept) -> Result<()> {
         self.slots.iter_mut().for_each(|slot| slot.column.truncate(kept.rows.len()));
         if self.on_bad == OnBad::Fail {
-            return Err(bad::error(chunk, row, bad.at(), &self.expected(bad)));
+            let (at, expected) = self.expected(bad, chunk.payloads.get(row).unwrap_or_default());
+            return Err(bad::error(chunk, row, at, &expected));
         }
         kept.bad += 1;
         Ok(())
     }
 
-    fn expected(&self, bad: Bad) -> String {
+    /// Where the record goes wrong, and what would have fitted there.
+    fn expected(&mut self, bad: Bad, payload: &[u8]) -> (usize, String) {
         match bad {
-            Bad::Syntax { expected, .. } => expected.0.to_owned(),
-            Bad::Misfit { column, .. } => self.slots.get(column).map_or_else(String::new, |slot| {
-                let nulls = if slot.nulls == Nulls::Refused { ", not null," } else { "" };
-                format!("{}{nulls} in column {:?}", slot.column.expects(), slot.name)
-            }),
+            Bad::Syntax { at, expected } => (at, expected.0.to_owned()),
+            Bad::Misfit { at, column } => {
+                let slot = self.slots.get_mut(column);
+                slot.map_or_else(Default::default, |slot| slot.expected(at, payload))
+            }
         }
     }
 
@@ -304,6 +302,14 @@ impl Slot {
         }
         record.misfits.push((place, start));
         walk::value(input)
+    }
+
+    /// Where the value at `at`, which does not fit, does not, and what would have.
+    fn expected(&mut self, at: usize, payload: &[u8]) -> (usize, String) {
+        let fault = self.column.fault(payload.get(at..).unwrap_or_default());
+        let nulls = if fault.path.is_empty() && self.nulls == Nulls::Refused { ", not null," } else { "" };
+        let name = nested::joined(&self.name, &fault.path);
+        (at + fault.at, format!("{}{nulls} in column {name:?}", fault.expects))
     }
 
     fn null(&mut self, place: usize, at: usize, record: &mut Record) {

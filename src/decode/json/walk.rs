@@ -21,8 +21,13 @@ pub(super) fn value(input: &mut Cursor<'_>) -> Result<(), Expected> {
     match input.peek() {
         Some(b'"') => input.string().map(|_| ()),
         Some(b'-' | b'0'..=b'9') => number::walk(input),
-        _ => input.lend(nested),
+        _ => input.lend(|input| nested(input, 0)),
     }
+}
+
+/// As [`value`], of a value that stands in `above` objects and arrays which are read, the record's own aside.
+pub(super) fn below(input: &mut Cursor<'_>, above: u32) -> Result<(), Expected> {
+    nested(input, above)
 }
 
 fn scalar(input: &mut Cursor<'_>) -> Result<(), Expected> {
@@ -47,8 +52,8 @@ fn key(input: &mut Cursor<'_>) -> Result<(), Expected> {
 }
 
 #[inline(never)]
-fn nested(input: &mut Cursor<'_>) -> Result<(), Expected> {
-    let mut open = Open::default();
+fn nested(input: &mut Cursor<'_>, above: u32) -> Result<(), Expected> {
+    let mut open = Open { above, ..Open::default() };
     input.whitespace();
     loop {
         let opened = match input.peek() {
@@ -85,13 +90,15 @@ enum Kind {
 struct Open {
     objects: u128,
     depth: u32,
+    /// How many are open around the value that is walked.
+    above: u32,
 }
 
 impl Open {
     /// Steps into an object or array, up to its first value; or over it where it is empty.
     fn enter(&mut self, kind: Kind, input: &mut Cursor<'_>) -> Result<Next, Expected> {
         // The record's own object is one level, and is not in here.
-        if self.depth + 1 == MAX_DEPTH {
+        if self.above + self.depth + 1 >= MAX_DEPTH {
             return Err(Expected("at most 128 levels of objects and arrays"));
         }
         input.skip(1);

@@ -19,7 +19,34 @@ use tidemill::time::BatchTime;
 use super::documents::{Dice, payload};
 use super::model::{Cell, Row, row};
 
-/// A column of every type.
+/// A column of every type that JSON is read into, at several depths.
+pub(crate) fn every_field() -> Vec<Field> {
+    let list = |item: Field| DataType::List(Arc::new(item));
+    let item = |data_type| Field::new("item", data_type, true);
+    let stamp = DataType::Timestamp(TimeUnit::Millisecond, None);
+    let reading = DataType::Struct(
+        vec![Field::new("value", DataType::Float64, true), Field::new("at", stamp, true)].into(),
+    );
+    let point = vec![
+        Field::new("x", DataType::Float64, true),
+        Field::new("y", DataType::Int32, false),
+        Field::new("label", DataType::Utf8, true),
+        Field::new("readings", list(Field::new("item", reading.clone(), false)), true),
+    ];
+    let entries = vec![Field::new("key", DataType::Utf8, false), Field::new("value", reading.clone(), true)];
+    let entries = Field::new("entries", DataType::Struct(entries.into()), false);
+    let mut all = fields();
+    all.extend([
+        Field::new("tags", list(item(DataType::Utf8)), true),
+        Field::new("grid", list(item(list(item(DataType::Int16)))), true),
+        Field::new("readings", list(item(reading)), true),
+        Field::new("point", DataType::Struct(point.into()), true),
+        Field::new("named", DataType::Map(Arc::new(entries), false), true),
+    ]);
+    all
+}
+
+/// A column of every flat type.
 pub(crate) fn fields() -> Vec<Field> {
     let stamp = |name, unit, zone: Option<&str>| {
         Field::new(name, DataType::Timestamp(unit, zone.map(Into::into)), true)
@@ -62,7 +89,7 @@ pub(crate) fn documents(data: &[u8]) {
 
 /// All columns, or every third, or none.
 pub(crate) fn projection(choice: usize) -> Vec<Field> {
-    let all = fields();
+    let all = every_field();
     match choice {
         0 | 1 => all,
         2 => all.into_iter().step_by(3).collect(),
@@ -99,7 +126,7 @@ pub(crate) fn chunk(payloads: &[Option<Vec<u8>>]) -> RawChunk {
 
 pub(crate) fn decoder(read: &[Field], on_bad: OnBad) -> Decoder {
     let columns = Some(read.iter().map(|field| field.name().clone()).collect());
-    let format = Format::Json(Arc::new(Schema::new(fields())));
+    let format = Format::Json(Arc::new(Schema::new(every_field())));
     Decoder::new(DecodeSpec { format, metadata: Vec::new(), on_bad, event_time: None, columns }).unwrap()
 }
 
@@ -179,6 +206,16 @@ fn column(array: &ArrayRef) -> Vec<Cell> {
         DataType::UInt64 => each(&|row| Cell::Int(array.as_primitive::<UInt64Type>().value(row).into())),
         DataType::Decimal128(..) => each(&|row| Cell::Int(array.as_primitive::<Decimal128Type>().value(row))),
         DataType::Binary => each(&|row| Cell::Bytes(array.as_binary::<i32>().value(row).to_vec())),
+        DataType::List(_) => each(&|row| Cell::List(column(&array.as_list::<i32>().value(row)))),
+        DataType::Struct(_) => {
+            let members: Vec<Vec<Cell>> = array.as_struct().columns().iter().map(column).collect();
+            each(&|row| Cell::Struct(members.iter().map(|member| member[row].clone()).collect()))
+        }
+        DataType::Map(..) => each(&|row| {
+            let entries = array.as_map().value(row);
+            let keys = column(entries.column(0)).into_iter();
+            Cell::Map(keys.zip(column(entries.column(1))).collect())
+        }),
         DataType::Date32 => {
             let days = as_type(DataType::Int32);
             let days = cast(&days, &DataType::Int64).unwrap();

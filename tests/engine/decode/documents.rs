@@ -62,7 +62,7 @@ fn hurt(dice: &mut Dice<'_>, document: &mut Vec<u8>) {
 }
 
 /// The columns of [`super::fields`], in another spelling, or keys that nobody knows.
-const KEYS: [&str; 32] = [
+const KEYS: [&str; 40] = [
     "flag",
     "tiny",
     "small",
@@ -84,6 +84,14 @@ const KEYS: [&str; 32] = [
     "price",
     "blob",
     "must",
+    "tags",
+    "grid",
+    "readings",
+    "point",
+    "point",
+    "named",
+    "\\u0070oint",
+    "x",
     "t\\u0065xt",
     "\\u006cong",
     "unknown",
@@ -126,12 +134,62 @@ fn member(dice: &mut Dice<'_>, style: usize, depth: usize) -> String {
             _ => format!("{}.{:03}", dice.below(100), dice.below(1_000)),
         },
         "blob" => format!("\"{}\"", dice.pick(&BASE64)),
+        "tags" => list(dice, string),
+        "grid" => list(dice, |dice| list(dice, |dice| dice.below(40_000).to_string())),
+        "readings" => list(dice, reading),
+        "point" | "\\u0070oint" => point(dice),
+        "named" => {
+            let entry = |dice: &mut Dice<'_>| format!("{}: {}", string(dice), reading(dice));
+            list(dice, entry).replace('[', "{").replace(']', "}")
+        }
         "tiny" | "byte" => dice.below(128).to_string(),
         "single" | "double" => number(dice),
         "small" | "int" | "long" | "word" | "uint" | "ulong" | "must" | "\\u006cong" => whole(dice),
         _ => value(dice, depth),
     };
     format!("\"{key}\"{}{value}", [":", ": ", "\t: \n"][style])
+}
+
+/// A few values, or, seldom, many.
+fn list(dice: &mut Dice<'_>, mut item: impl FnMut(&mut Dice<'_>) -> String) -> String {
+    let count = if dice.below(16) == 15 { dice.below(40) } else { dice.below(4) };
+    let items: Vec<String> = (0..count)
+        .map(|_| {
+            if dice.below(24) == 23 {
+                dice.pick(&["null", "1", "[]", "{}", ""]).to_owned()
+            } else {
+                item(dice)
+            }
+        })
+        .collect();
+    format!("[{}]", items.join(dice.pick(&[",", ", ", " \n,"])))
+}
+
+fn reading(dice: &mut Dice<'_>) -> String {
+    let members = (0..dice.below(4)).map(|_| match dice.below(5) {
+        0 | 1 => format!("\"value\":{}", number(dice)),
+        2 | 3 => format!("\"at\" : {}", moment(dice)),
+        _ => format!("\"v\\u0061lue\":{}", value(dice, 2)),
+    });
+    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+}
+
+/// With `y`, which it must have, more often than not.
+fn point(dice: &mut Dice<'_>) -> String {
+    let mut members: Vec<String> = (0..dice.below(4))
+        .map(|_| match dice.below(6) {
+            0 => format!("\"x\":{}", number(dice)),
+            1 => format!("\"label\": {}", string(dice)),
+            2 => format!("\"readings\":{}", list(dice, reading)),
+            3 => format!("\"y\":{}", whole(dice)),
+            4 => format!("\"z\":{}", value(dice, 1)),
+            _ => format!("\"x\":{}", value(dice, 2)),
+        })
+        .collect();
+    if dice.below(8) != 7 {
+        members.insert(dice.below(members.len() + 1), format!("\"y\":{}", dice.below(100)));
+    }
+    format!("{{{}}}", members.join(", "))
 }
 
 fn value(dice: &mut Dice<'_>, depth: usize) -> String {
@@ -171,7 +229,12 @@ fn value(dice: &mut Dice<'_>, depth: usize) -> String {
 fn nest(dice: &mut Dice<'_>) -> String {
     let depth = 120 + dice.below(16);
     let (open, close) = if dice.below(2) == 0 { ("[", "]") } else { ("{\"a\":", "}") };
-    format!("{{\"must\":1,\"x\":{}1{}}}", open.repeat(depth), close.repeat(depth))
+    let nested = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+    match dice.below(3) {
+        0 => format!("{{\"must\":1,\"x\":{nested}}}"),
+        1 => format!("{{\"must\":1,\"point\":{{\"y\":1,\"x\":1.5,\"q\":{nested}}}}}"),
+        _ => format!("{{\"must\":1,\"point\":{{\"y\":1,\"readings\":[{{}},{{\"q\":{nested}}}]}}}}"),
+    }
 }
 
 fn whole(dice: &mut Dice<'_>) -> String {

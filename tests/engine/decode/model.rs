@@ -17,6 +17,9 @@ pub(crate) enum Cell {
     Single(u32),
     Text(String),
     Bytes(Vec<u8>),
+    List(Vec<Cell>),
+    Struct(Vec<Cell>),
+    Map(Vec<(Cell, Cell)>),
 }
 
 /// What a record becomes.
@@ -31,14 +34,35 @@ pub(crate) enum Row {
 pub(crate) fn row(payload: Option<&[u8]>, fields: &[Field]) -> Row {
     let Some(payload) = payload else { return Row::Tombstone };
     let Some(Json::Object(members)) = parse(payload) else { return Row::Bad };
-    let cells = fields.iter().map(|field| {
-        let last = members.iter().rev().find(|(key, _)| key.as_ref() == Some(field.name()));
-        match last.map_or(Some(Cell::Null), |(_, value)| cell(value, field.data_type())) {
-            Some(Cell::Null) if !field.is_nullable() => None,
-            cell => cell,
-        }
-    });
-    cells.collect::<Option<Vec<_>>>().map_or(Row::Bad, Row::Good)
+    of_members(&members, fields.iter()).map_or(Row::Bad, Row::Good)
+}
+
+type Members = [(Option<String>, Json)];
+
+/// The cells of the fields that `members` have; of a key that comes twice the last one counts.
+fn of_members<'a>(members: &Members, fields: impl Iterator<Item = &'a Field>) -> Option<Vec<Cell>> {
+    let last = |name: &String| members.iter().rev().find(|(key, _)| key.as_ref() == Some(name));
+    fields.map(|field| within(last(field.name()).map(|(_, value)| value), field)).collect()
+}
+
+/// The cell that a value makes in `field`, where there is one.
+fn within(value: Option<&Json>, field: &Field) -> Option<Cell> {
+    match value.map_or(Some(Cell::Null), |value| cell(value, field.data_type())) {
+        Some(Cell::Null) if !field.is_nullable() => None,
+        cell => cell,
+    }
+}
+
+/// The entries of a map: each key where it first comes, with the last of its values.
+fn entries(members: &Members, value_field: &Field) -> Option<Cell> {
+    let keys = members.iter().map(|(key, _)| key.as_ref()).collect::<Option<Vec<_>>>()?;
+    let first = keys.iter().enumerate().filter(|(place, key)| !keys[..*place].contains(key));
+    let entry = |(_, key): (usize, &&String)| {
+        let last =
+            members.iter().rev().find(|(other, _)| other.as_ref() == Some(*key)).map(|(_, value)| value);
+        Some((Cell::Text((*key).clone()), within(last, value_field)?))
+    };
+    first.map(entry).collect::<Option<Vec<_>>>().map(Cell::Map)
 }
 
 enum Json {
@@ -48,7 +72,7 @@ enum Json {
     /// None where it holds half a surrogate pair.
     Text(Option<String>),
     Object(Vec<(Option<String>, Json)>),
-    Array,
+    Array(Vec<Json>),
 }
 
 fn parse(payload: &[u8]) -> Option<Json> {
@@ -117,17 +141,18 @@ impl Parser<'_> {
     }
 
     fn array(&mut self, depth: usize) -> Option<Json> {
+        let mut items = Vec::new();
         self.take("[")?;
         self.space();
         if self.take("]").is_some() {
-            return Some(Json::Array);
+            return Some(Json::Array(items));
         }
         loop {
             self.space();
-            self.value(depth + 1)?;
+            items.push(self.value(depth + 1)?);
             self.space();
             if self.take("]").is_some() {
-                return Some(Json::Array);
+                return Some(Json::Array(items));
             }
             self.take(",")?;
         }
@@ -205,11 +230,21 @@ impl Parser<'_> {
 /// The cell that `value` makes in a column of `data_type`; none where it does not fit.
 fn cell(value: &Json, data_type: &DataType) -> Option<Cell> {
     use DataType::{
-        Binary, Boolean, Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8,
-        Timestamp, UInt8, UInt16, UInt32, UInt64, Utf8,
+        Binary, Boolean, Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, List,
+        Map, Struct, Timestamp, UInt8, UInt16, UInt32, UInt64, Utf8,
     };
     match (value, data_type) {
         (Json::Null, _) => Some(Cell::Null),
+        (Json::Array(items), List(field)) => {
+            items.iter().map(|item| within(Some(item), field)).collect::<Option<Vec<_>>>().map(Cell::List)
+        }
+        (Json::Object(members), Struct(fields)) => {
+            of_members(members, fields.iter().map(AsRef::as_ref)).map(Cell::Struct)
+        }
+        (Json::Object(members), Map(of, _)) => match of.data_type() {
+            Struct(fields) => entries(members, fields.get(1)?),
+            _ => None,
+        },
         (Json::Bool(value), Boolean) => Some(Cell::Bool(*value)),
         (Json::Text(text), Utf8 | LargeUtf8) => text.clone().map(Cell::Text),
         (Json::Text(text), Timestamp(unit, _)) => timestamp(text.as_ref()?, *unit).map(Cell::Int),

@@ -1,0 +1,632 @@
+//! Columns of lists, structs and maps: each holds the columns of what stands in it, to any depth that a schema names.
+//!
+//! A value fits as a whole or leaves nothing behind, and of a key that comes twice the last one counts, at every depth.
+//! It deliberately keeps no path while it reads: where a value does not fit is found by reading it once more, which only
+//! a record that is told pays for.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, GenericListArray, MapArray, OffsetSizeTrait, StructArray};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+
+use crate::decode::json::columns::{Column, Misfit, NullRows, Nulls, Strings, new_column};
+use crate::decode::json::cursor::{Cursor, Escapes, RawString};
+use crate::decode::json::text::unescape;
+use crate::decode::json::walk;
+use crate::error::{Error, Result};
+use crate::types::type_name;
+
+/// How deep a schema may nest: a record may not nest deeper, and columns are read by recursion.
+const MAX_DEPTH: u32 = walk::MAX_DEPTH - 2;
+
+/// Up to so many keys of one object are compared with each other, more are hashed.
+const FEW_KEYS: usize = 16;
+
+/// A member of a schema that JSON cannot be read into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    /// Where in the column it is, from the outside in; empty where it is the column itself.
+    path: String,
+    found: String,
+}
+
+impl Unreadable {
+    fn of(data_type: &DataType) -> Self {
+        Self { path: String::new(), found: type_name(data_type) }
+    }
+
+    fn within(self, step: &str) -> Self {
+        Self { path: joined(step, &self.path), ..self }
+    }
+
+    /// The column `name`, and the way from there.
+    pub(super) fn place(&self, name: &str) -> String {
+        joined(name, &self.path)
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.found)
+    }
+}
+
+/// `step`, and what follows it in a path.
+pub(super) fn joined(step: &str, path: &str) -> String {
+    if path.is_empty() { step.to_owned() } else { format!("{step}.{path}") }
+}
+
+/// An empty column of `data_type`, nested or not, in a record's own object.
+pub(super) fn column_of(data_type: &DataType) -> Result<Box<dyn Column>, Unreadable> {
+    column_below(data_type, 0)
+}
+
+/// An empty column of values that stand within `above` lists and objects, the record's own aside.
+fn column_below(data_type: &DataType, above: u32) -> Result<Box<dyn Column>, Unreadable> {
+    if above > MAX_DEPTH {
+        let found = format!("more than {MAX_DEPTH} levels of lists and structs");
+        return Err(Unreadable { path: String::new(), found });
+    }
+    Ok(match data_type {
+        DataType::List(item) => Box::new(Lists::<i32>::new(item, above + 1)?),
+        DataType::LargeList(item) => Box::new(Lists::<i64>::new(item, above + 1)?),
+        DataType::Struct(fields) => Box::new(Structs::new(fields, above + 1)?),
+        DataType::Map(entries, _) => Box::new(Maps::new(data_type, entries, above + 1)?),
+        flat => new_column(flat).ok_or_else(|| Unreadable::of(flat))?,
+    })
+}
+
+/// Where a value does not fit, and what would.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::decode) struct Fault {
+    /// The way from the column's value to the value that does not fit, as in `3.value`; empty for the value itself.
+    pub(super) path: String,
+    /// The byte where that starts, counted from where the column's value does.
+    pub(super) at: usize,
+    /// What fits there, in words that follow "expected".
+    pub(super) expects: String,
+}
+
+impl Fault {
+    fn within(self, step: &str, at: usize) -> Self {
+        Self { path: joined(step, &self.path), at: self.at + at, ..self }
+    }
+}
+
+/// The values in a list, struct or map.
+#[derive(Debug)]
+struct Inner {
+    column: Box<dyn Column>,
+    nulls: Nulls,
+}
+
+impl Inner {
+    fn new(field: &Field, above: u32) -> Result<Self, Unreadable> {
+        Ok(Self { column: column_below(field.data_type(), above)?, nulls: Nulls::of(field) })
+    }
+
+    fn len(&self) -> usize {
+        self.column.len()
+    }
+
+    /// Appends the value that starts here, which may be null. Where it does not fit, the cursor stays.
+    #[inline]
+    fn read(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
+        match self.column.read(input.rest()) {
+            Ok(bytes) => input.skip(bytes),
+            Err(Misfit) if self.nulls == Nulls::Allowed => {
+                input.literal("null")?;
+                self.column.null();
+            }
+            Err(Misfit) => return Err(Misfit),
+        }
+        Ok(())
+    }
+
+    /// Appends what a value that is missing is.
+    fn missing(&mut self) -> Result<(), Misfit> {
+        if self.nulls == Nulls::Refused {
+            return Err(Misfit);
+        }
+        self.column.null();
+        Ok(())
+    }
+
+    /// Why the value that `rest` starts with does not fit; none where it does.
+    fn fault(&mut self, rest: &[u8]) -> Option<Fault> {
+        let rows = self.len();
+        let read = self.read(&mut Cursor::new(rest));
+        self.column.truncate(rows);
+        read.is_err().then(|| {
+            let mut fault = self.column.fault(rest);
+            if fault.path.is_empty() && self.nulls == Nulls::Refused {
+                fault.expects.push_str(", not null,");
+            }
+            fault
+        })
+    }
+}
+
+/// Whether another value follows in an object or array, or `close` ends it.
+fn follows(input: &mut Cursor<'_>, close: u8) -> Result<bool, Misfit> {
+    input.whitespace();
+    if input.eat(close) {
+        return Ok(false);
+    }
+    input.expect(b',', "a comma")?;
+    input.whitespace();
+    Ok(true)
+}
+
+/// Steps over the bracket that opens, and over the one that closes if nothing is between them.
+fn opens(input: &mut Cursor<'_>, open: u8, close: u8) -> Result<bool, Misfit> {
+    input.expect(open, "a bracket")?;
+    input.whitespace();
+    Ok(!input.eat(close))
+}
+
+/// Steps over a key up to its value.
+fn key<'a>(input: &mut Cursor<'a>) -> Result<RawString<'a>, Misfit> {
+    let key = input.string()?;
+    colon(input)?;
+    Ok(key)
+}
+
+fn colon(input: &mut Cursor<'_>) -> Result<(), Misfit> {
+    input.whitespace();
+    input.expect(b':', "a colon")?;
+    input.whitespace();
+    Ok(())
+}
+
+/// The text of a key; none where it holds half a surrogate pair.
+fn text_of(key: RawString<'_>) -> Option<Vec<u8>> {
+    if key.escapes == Escapes::None {
+        return Some(key.body.to_vec());
+    }
+    let mut text = Vec::new();
+    unescape(key.body, &mut text).ok()?;
+    Some(text)
+}
+
+/// A key's text, if it has one, and where its value starts.
+type KeyAt = (Option<Vec<u8>>, usize);
+
+/// Every key of the object that `rest` starts with, and where its value does; and where the object ends.
+fn members(rest: &[u8], above: u32) -> Result<(Vec<KeyAt>, usize), Misfit> {
+    let (mut input, mut found) = (Cursor::new(rest), Vec::new());
+    let mut more = opens(&mut input, b'{', b'}')?;
+    while more {
+        let key = key(&mut input)?;
+        found.push((text_of(key), input.at()));
+        walk::below(&mut input, above)?;
+        more = follows(&mut input, b'}')?;
+    }
+    Ok((found, input.at()))
+}
+
+fn offsets<O: OffsetSizeTrait>(ends: &mut Vec<usize>) -> Result<OffsetBuffer<O>> {
+    let last = ends.last().copied().unwrap_or_default(); // no end is larger
+    O::from_usize(last).ok_or_else(too_many_values)?;
+    let ends = ends.drain(..).map(O::usize_as);
+    let offsets: Vec<O> = std::iter::once(O::zero()).chain(ends).collect();
+    Ok(OffsetBuffer::new(ScalarBuffer::from(offsets)))
+}
+
+fn too_many_values() -> Error {
+    Error::data("expected less than 2 billion values in the lists of one chunk, found more")
+        .help("declare the column as a large list of pyarrow's, or ask for smaller batches")
+}
+
+/// JSON's arrays.
+#[derive(Debug)]
+struct Lists<O> {
+    field: FieldRef,
+    items: Inner,
+    /// Where each list ends among the items.
+    ends: Vec<usize>,
+    nulls: NullRows,
+    width: PhantomData<fn() -> O>,
+}
+
+impl<O> Lists<O> {
+    fn new(item: &FieldRef, above: u32) -> Result<Self, Unreadable> {
+        let items = Inner::new(item, above).map_err(|wrong| wrong.within("[]"))?;
+        let (field, ends, nulls) = (Arc::clone(item), Vec::new(), NullRows::default());
+        Ok(Self { field, items, ends, nulls, width: PhantomData })
+    }
+
+    fn end(&self) -> usize {
+        self.ends.last().copied().unwrap_or_default()
+    }
+
+    fn elements(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
+        let mut more = opens(input, b'[', b']')?;
+        while more {
+            self.items.read(input)?;
+            more = follows(input, b']')?;
+        }
+        Ok(())
+    }
+
+    /// The first item of the array that `rest` starts with which does not fit.
+    fn item_fault(&mut self, rest: &[u8]) -> Result<Option<Fault>, Misfit> {
+        let mut input = Cursor::new(rest);
+        let (mut more, mut place) = (opens(&mut input, b'[', b']')?, 0_usize);
+        while more {
+            let at = input.at();
+            if let Some(fault) = self.items.fault(input.rest()) {
+                return Ok(Some(fault.within(&place.to_string(), at)));
+            }
+            walk::value(&mut input)?;
+            more = follows(&mut input, b']')?;
+            place += 1;
+        }
+        Ok(None)
+    }
+}
+
+impl<O: OffsetSizeTrait> Column for Lists<O> {
+    fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+        let mut input = Cursor::new(rest);
+        if self.elements(&mut input).is_err() {
+            self.items.column.truncate(self.end());
+            return Err(Misfit);
+        }
+        self.ends.push(self.items.len());
+        Ok(input.at())
+    }
+
+    fn null(&mut self) {
+        self.nulls.push(self.ends.len());
+        self.ends.push(self.end());
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows);
+        self.items.column.truncate(self.end());
+        self.nulls.truncate(rows);
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        self.ends.reserve(rows);
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef> {
+        let nulls = self.nulls.finish(self.ends.len());
+        let offsets = offsets::<O>(&mut self.ends)?;
+        let items = self.items.column.finish()?;
+        Ok(Arc::new(GenericListArray::try_new(Arc::clone(&self.field), offsets, items, nulls)?))
+    }
+
+    fn expects(&self) -> String {
+        "an array".to_owned()
+    }
+
+    fn fault(&mut self, rest: &[u8]) -> Fault {
+        let inside = self.item_fault(rest).ok().flatten();
+        inside.unwrap_or_else(|| Fault { path: String::new(), at: 0, expects: self.expects() })
+    }
+}
+
+/// JSON's objects, of the members that the schema names.
+#[derive(Debug)]
+struct Structs {
+    fields: Fields,
+    members: Vec<Inner>,
+    places: HashMap<Vec<u8>, usize>,
+    rows: usize,
+    nulls: NullRows,
+    /// The members of the object under way whose value does not fit.
+    misfits: Vec<usize>,
+    /// How many lists and objects a member's value stands in, the record's own aside.
+    above: u32,
+}
+
+impl Structs {
+    fn new(fields: &Fields, above: u32) -> Result<Self, Unreadable> {
+        let inner = |field: &FieldRef| {
+            Inner::new(field, above).map_err(|wrong: Unreadable| wrong.within(field.name()))
+        };
+        let members = fields.iter().map(inner).collect::<Result<Vec<_>, _>>()?;
+        let names = fields.iter().enumerate();
+        let places: HashMap<_, _> =
+            names.map(|(place, field)| (field.name().clone().into_bytes(), place)).collect();
+        if places.len() < fields.len() {
+            return Err(Unreadable {
+                path: String::new(),
+                found: "a struct with a name that comes twice".to_owned(),
+            });
+        }
+        let (fields, nulls) = (fields.clone(), NullRows::default());
+        Ok(Self { fields, members, places, rows: 0, nulls, misfits: Vec::new(), above })
+    }
+
+    fn object(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
+        self.misfits.clear();
+        let (mut more, mut next) = (opens(input, b'{', b'}')?, 0);
+        while more {
+            let key = key(input)?;
+            match self.place_of(key, next) {
+                Some(place) => {
+                    self.member(place, input)?;
+                    next = place + 1;
+                }
+                None => walk::below(input, self.above)?,
+            }
+            more = follows(input, b'}')?;
+        }
+        self.fill()
+    }
+
+    /// The member that `key` names: mostly the one that follows the last.
+    fn place_of(&self, key: RawString<'_>, next: usize) -> Option<usize> {
+        if key.escapes == Escapes::Some {
+            return self.places.get(&text_of(key)?).copied();
+        }
+        match self.fields.get(next) {
+            Some(field) if field.name().as_bytes() == key.body => Some(next),
+            _ => self.places.get(key.body).copied(),
+        }
+    }
+
+    /// Reads a member's value, in place of an earlier one of the same key.
+    fn member(&mut self, place: usize, input: &mut Cursor<'_>) -> Result<(), Misfit> {
+        let Some(member) = self.members.get_mut(place) else { return Err(Misfit) };
+        if member.len() > self.rows {
+            member.column.truncate(self.rows);
+        }
+        if !self.misfits.is_empty() {
+            self.misfits.retain(|misfit| *misfit != place);
+        }
+        if member.read(input).is_err() {
+            self.misfits.push(place);
+            walk::below(input, self.above)?;
+        }
+        Ok(())
+    }
+
+    /// Appends nulls where the object has no value; an object with a value that does not fit is a misfit.
+    fn fill(&mut self) -> Result<(), Misfit> {
+        if !self.misfits.is_empty() {
+            return Err(Misfit);
+        }
+        let mut missing = self.members.iter_mut().filter(|member| member.len() == self.rows);
+        missing.try_for_each(Inner::missing)
+    }
+
+    /// The first member of the object that `rest` starts with whose last value does not fit, or that is missing.
+    fn member_fault(&mut self, rest: &[u8]) -> Result<Option<Fault>, Misfit> {
+        let (found, end) = members(rest, self.above)?;
+        let mut values = vec![None; self.members.len()];
+        for (key, at) in found {
+            let place = key.and_then(|key| self.places.get(&key).copied());
+            if let Some(value) = place.and_then(|place| values.get_mut(place)) {
+                *value = Some(at);
+            }
+        }
+        let members = self.members.iter_mut().zip(self.fields.iter()).zip(values);
+        let faults = members.filter_map(|((member, field), at)| {
+            let start = at.unwrap_or(end);
+            let value = if at.is_some() { rest.get(start..)? } else { b"null" };
+            Some(member.fault(value)?.within(field.name(), start))
+        });
+        Ok(faults.min_by_key(|fault| fault.at))
+    }
+}
+
+impl Column for Structs {
+    fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+        let mut input = Cursor::new(rest);
+        if self.object(&mut input).is_err() {
+            self.members.iter_mut().for_each(|member| member.column.truncate(self.rows));
+            return Err(Misfit);
+        }
+        self.rows += 1;
+        Ok(input.at())
+    }
+
+    fn null(&mut self) {
+        self.members.iter_mut().for_each(|member| member.column.null());
+        self.nulls.push(self.rows);
+        self.rows += 1;
+    }
+
+    fn len(&self) -> usize {
+        self.rows
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.rows = self.rows.min(rows);
+        self.members.iter_mut().for_each(|member| member.column.truncate(rows));
+        self.nulls.truncate(rows);
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        self.members.iter_mut().for_each(|member| member.column.reserve(rows));
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef> {
+        let rows = std::mem::take(&mut self.rows);
+        let nulls = self.nulls.finish(rows);
+        let members = self.members.iter_mut().map(|member| member.column.finish());
+        let members = members.collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(StructArray::try_new_with_length(self.fields.clone(), members, nulls, rows)?))
+    }
+
+    fn expects(&self) -> String {
+        "an object".to_owned()
+    }
+
+    fn fault(&mut self, rest: &[u8]) -> Fault {
+        let inside = self.member_fault(rest).ok().flatten();
+        inside.unwrap_or_else(|| Fault { path: String::new(), at: 0, expects: self.expects() })
+    }
+}
+
+/// JSON's objects, of members that no schema names: their keys, and values of one type.
+#[derive(Debug)]
+struct Maps {
+    entries: FieldRef,
+    inner: Fields,
+    keys: Strings<i32>,
+    values: Inner,
+    ends: Vec<usize>,
+    nulls: NullRows,
+    above: u32,
+}
+
+impl Maps {
+    fn new(whole: &DataType, entries: &FieldRef, above: u32) -> Result<Self, Unreadable> {
+        let DataType::Struct(inner) = entries.data_type() else { return Err(Unreadable::of(whole)) };
+        let (Some(key), Some(value)) = (inner.first(), inner.get(1)) else {
+            return Err(Unreadable::of(whole));
+        };
+        if *key.data_type() != DataType::Utf8 {
+            let found = format!("{}, whose keys are no strings", type_name(whole));
+            return Err(Unreadable { path: String::new(), found });
+        }
+        let values = Inner::new(value, above).map_err(|wrong| wrong.within("*"))?;
+        let (entries, inner) = (Arc::clone(entries), inner.clone());
+        let (keys, nulls) = (Strings::new(), NullRows::default());
+        Ok(Self { entries, inner, keys, values, ends: Vec::new(), nulls, above })
+    }
+
+    fn end(&self) -> usize {
+        self.ends.last().copied().unwrap_or_default()
+    }
+
+    fn forget(&mut self) {
+        let end = self.end();
+        self.keys.truncate(end);
+        self.values.column.truncate(end);
+    }
+
+    fn object(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
+        let mut more = opens(input, b'{', b'}')?;
+        while more {
+            let bytes = self.keys.read(input.rest())?;
+            input.skip(bytes);
+            colon(input)?;
+            self.values.read(input)?;
+            more = follows(input, b'}')?;
+        }
+        if all_differ(self.keys.texts_from(self.end())) { Ok(()) } else { Err(Misfit) }
+    }
+
+    /// Reads an object of which keys may come twice, or values not fit: a key stands where it came first, with the last
+    /// value that it has.
+    #[inline(never)]
+    fn unusual(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+        let (found, end) = members(rest, self.above)?;
+        let all = found.len();
+        let last = last_values(found)?;
+        if last.len() == all {
+            return Err(Misfit); // a value does not fit, and no later one counts in its place
+        }
+        for (key, at) in last {
+            self.keys.text(&key, &key)?;
+            self.values.read(&mut Cursor::new(rest.get(at..).unwrap_or_default()))?;
+        }
+        Ok(end)
+    }
+
+    fn value_fault(&mut self, rest: &[u8]) -> Result<Option<Fault>, Misfit> {
+        for (key, at) in last_values(members(rest, self.above)?.0)? {
+            if let Some(fault) = self.values.fault(rest.get(at..).unwrap_or_default()) {
+                return Ok(Some(fault.within(&String::from_utf8_lossy(&key), at)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The keys in the order in which they first come, and where the last value of each starts.
+fn last_values(found: Vec<KeyAt>) -> Result<Vec<(Vec<u8>, usize)>, Misfit> {
+    let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
+    let mut last: Vec<(Vec<u8>, usize)> = Vec::new();
+    for (key, at) in found {
+        let key = key.ok_or(Misfit)?;
+        if let Some(known) = places.get(&key).and_then(|place| last.get_mut(*place)) {
+            known.1 = at;
+            continue;
+        }
+        places.insert(key.clone(), last.len());
+        last.push((key, at));
+    }
+    Ok(last)
+}
+
+/// Whether all texts differ.
+fn all_differ<'a>(mut texts: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> bool {
+    if texts.len() > FEW_KEYS {
+        let mut known = HashSet::with_capacity(texts.len());
+        return texts.all(|text| known.insert(text));
+    }
+    let mut rest = texts.clone();
+    texts.all(|text| {
+        rest.next();
+        rest.clone().all(|other| other != text)
+    })
+}
+
+impl Column for Maps {
+    fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+        let mut input = Cursor::new(rest);
+        let mut bytes = self.object(&mut input).map(|()| input.at());
+        if bytes.is_err() && rest.first() == Some(&b'{') {
+            self.forget();
+            bytes = self.unusual(rest);
+        }
+        if bytes.is_err() {
+            self.forget();
+            return Err(Misfit);
+        }
+        self.ends.push(self.values.len());
+        bytes
+    }
+
+    fn null(&mut self) {
+        self.nulls.push(self.ends.len());
+        self.ends.push(self.end());
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows);
+        self.forget();
+        self.nulls.truncate(rows);
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        self.ends.reserve(rows);
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef> {
+        let nulls = self.nulls.finish(self.ends.len());
+        let offsets = offsets::<i32>(&mut self.ends)?;
+        let (keys, values) = (self.keys.finish()?, self.values.column.finish()?);
+        let entries = StructArray::try_new(self.inner.clone(), vec![keys, values], None)?;
+        Ok(Arc::new(MapArray::try_new(Arc::clone(&self.entries), offsets, entries, nulls, false)?))
+    }
+
+    fn expects(&self) -> String {
+        "an object".to_owned()
+    }
+
+    fn fault(&mut self, rest: &[u8]) -> Fault {
+        let inside = self.value_fault(rest).ok().flatten();
+        inside.unwrap_or_else(|| Fault { path: String::new(), at: 0, expects: self.expects() })
+    }
+}

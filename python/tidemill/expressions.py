@@ -82,24 +82,24 @@ class Expr(_native.Expr):
         )
 
     @property
-    def struct(self) -> StructNames:
-        """What can be asked of structs, by Polars' names.
+    def struct(self) -> StructMethods:
+        """What can be done with structs.
 
         >>> from tidemill import col
         >>> col("at").struct.field("lat")
         <Expr member(at, 'lat')>
         """
-        return StructNames(self)
+        return StructMethods(self)
 
     @property
-    def list(self) -> ListNames:
-        """What can be asked of lists, by Polars' names.
+    def list(self) -> ListMethods:
+        """What can be done with lists.
 
         >>> from tidemill import col
         >>> col("tags").list.len()
         <Expr item_count(tags)>
         """
-        return ListNames(self)
+        return ListMethods(self)
 
     def __add__(self, other: Expr | Literal) -> Expr:
         return _operator("+", self, other)
@@ -828,8 +828,13 @@ class DatetimeMethods:
         return _function("to_char", self._moment, pattern)
 
 
-class StructNames:
-    """What can be asked of structs, by Polars' names; made by `Expr.struct`."""
+class StructMethods:
+    """Functions of structs, reached by ``col("at").struct``.
+
+    >>> from tidemill import col
+    >>> col("at").struct.field("place").struct.field("lat")
+    <Expr member(member(at, 'place'), 'lat')>
+    """
 
     __slots__ = ("_of",)
 
@@ -846,8 +851,13 @@ class StructNames:
         return _function("member", self._of, name)
 
 
-class ListNames:
-    """What can be asked of lists, by Polars' names; made by `Expr.list`."""
+class ListMethods:
+    """Functions of lists, reached by ``col("tags").list``.
+
+    >>> from tidemill import col
+    >>> col("readings").list.last()["t"]
+    <Expr member(item(readings, -1), 't')>
+    """
 
     __slots__ = ("_of",)
 

@@ -146,7 +146,7 @@ fn a_value_deep_in_a_record_is_named_by_its_path() {
         (
             r#"{"must":1,"readings":[{"value":1},{},null,{"at":1,"value":"x"}]}"#,
             "expected a number within float64 in column \"readings.3.value\", found `\"x\"}]}`",
-            "byte 58 of 65",
+            "byte 58 of 64",
         ),
         (
             r#"{"must":1,"point":{"y":1,"readings":[{},null]}}"#,

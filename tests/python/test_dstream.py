@@ -545,7 +545,7 @@ def test_a_wrong_duration_of_a_source_is_named(
         ({"topics": "a", "ending": "committed"}, "ending is"),
         ({"topics": ["a", "b"], "starting": {0: 5}}, "a partition's number or"),
         ({"topics": "a", "max_rate_per_partition": -1.0}, "must be a positive number"),
-        ({"topics": "a", "format": tm.Json()}, "needs a schema"),
+        ({"topics": "a", "format": tm.Csv()}, "needs a schema"),
         ({"topics": "a", "format": "json"}, "format is tm.Json"),
         ({"topics": "a", "event_time": 5}, "^event_time: 'int' object"),
         ({"topics": "a", "max_rate_per_partition": "fast"}, "^max_rate_per_partition: "),

@@ -10,7 +10,12 @@ import tidemill as tm
 
 # What a class is made of. Attributes of the engine's own classes are shown by the example of their class.
 MEMBERS = (FunctionType, BuiltinFunctionType, MethodDescriptorType, property)
-REACHED_BY_ATTRIBUTES = [type(tm.col("a").str), type(tm.col("a").dt)]
+REACHED_BY_ATTRIBUTES = [
+    type(tm.col("a").str),
+    type(tm.col("a").dt),
+    type(tm.col("a").list),
+    type(tm.col("a").struct),
+]
 
 
 def public() -> Iterator[tuple[str, object]]:

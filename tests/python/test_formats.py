@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -226,3 +228,75 @@ def test_topics_of_every_codec_are_read(broker: MakeTopic, codec: str) -> None:
         producer.produce(topic, line.encode())
     assert producer.flush(30) == 0
     assert [row["value"] for row in read(servers, topic, tm.Text())] == lines
+
+
+def crc32c(content: bytes) -> int:
+    rest = 0xFFFFFFFF
+    for byte in content:
+        rest ^= byte
+        for _ in range(8):
+            rest = (rest >> 1) ^ (0x82F63B78 if rest & 1 else 0)
+    return rest ^ 0xFFFFFFFF
+
+
+def produce(servers: str, topic: str, codec: int, records: bytes, damage: int) -> None:
+    """Writes one batch of one record with a request of its own, since no client writes a batch that it cannot read."""
+    base, length, epoch, magic = 0, 49 + len(records), -1, 2
+    content = struct.pack(">hiqqqhii", codec, 0, 0, 0, -1, -1, -1, 1) + records
+    batch = struct.pack(">qiibI", base, length, epoch, magic, crc32c(content) ^ damage) + content
+    name = topic.encode()
+    body = struct.pack(">hhii", -1, 1, 10_000, 1) + struct.pack(">h", len(name)) + name
+    body += struct.pack(">iii", 1, 0, len(batch)) + batch
+    request = struct.pack(">hhih", 0, 7, 1, -1) + body
+    host, port = servers.split(",")[0].rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=10) as line:
+        line.sendall(struct.pack(">i", len(request)) + request)
+        (size,) = struct.unpack(">i", line.recv(4, socket.MSG_WAITALL))
+        answer = line.recv(size, socket.MSG_WAITALL)
+    (error,) = struct.unpack_from(">h", answer, 4 + 4 + 2 + len(name) + 4 + 4)
+    assert error == 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "records", "damage", "reason"),
+    [
+        (5, b"whatever", 0, "codec 0x5"),
+        (1, b"no gzip", 0, "codec 0x1"),
+        (3, b"no lz4 at all", 0, "codec 0x3"),
+        (0, b"\x0e\0\0\0\1\2a\0", 1, "CRC32C"),
+    ],
+    ids=["an unknown codec", "no gzip", "no lz4", "another checksum"],
+)
+def test_a_batch_that_cannot_be_taken_apart_is_an_error_that_names_it(
+    broker: MakeTopic, codec: int, records: bytes, damage: int, reason: str
+) -> None:
+    servers, topic = broker()
+    produce(servers, topic, codec, records, damage)
+    with pytest.raises(tm.SourceError, match="a batch of records cannot be read") as told:
+        read(servers, topic, tm.Raw())
+    for part in (
+        reason,
+        f"{topic}",
+        "offset 0",
+        "gzip, snappy, lz4 and zstd",
+        "starting={partition: offset}",
+    ):
+        assert part in str(told.value)
+
+
+def test_the_columns_of_a_topic_are_told_from_its_records(
+    broker: MakeTopic, capsys: pytest.CaptureFixture[str]
+) -> None:
+    servers, topic = broker()
+    producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
+    records = [
+        {"device": f"a-{number}", "t": number / 2, "tags": ["x"] * (number % 3)} for number in range(1_500)
+    ]
+    for record in records:
+        producer.produce(topic, json.dumps(record).encode())
+    assert producer.flush(30) == 0
+    assert read(servers, topic, tm.Json()) == records
+    assert (
+        "told from 1000 records; paste them to keep them:\n"
+        '    format=tm.Json({"device": "string", "t": "float64", "tags": "list<string>"})\n'
+    ) in capsys.readouterr().err

@@ -739,12 +739,23 @@ impl KafkaFetcher {
             RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
                 self.shared.out_of_range(at, *seen)
             }
+            RDKafkaErrorCode::NotImplemented
+            | RDKafkaErrorCode::BadCompression
+            | RDKafkaErrorCode::BadMessage => unreadable(&error),
             code => {
                 let what = format!("{at} at offset {seen} cannot be read");
                 self.shared.explain(&KafkaError::MessageConsumption(*code), &what)
             }
         }
     }
+}
+
+/// The error for a batch of records that librdkafka cannot take apart: `error` has its words, which name the codec.
+fn unreadable(error: &Error) -> Error {
+    Error::source(format!("a batch of records cannot be read: {}", error.message())).help(
+        "records compressed with gzip, snappy, lz4 and zstd can; this batch is damaged, or its writer has a codec of \
+         its own: have it written again, or start behind it with starting={partition: offset}",
+    )
 }
 
 /// Partitions by name, and from where on they are read.

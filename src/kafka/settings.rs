@@ -10,14 +10,16 @@ use crate::error::Error;
 use crate::kafka::security::{Insecure, Security, Tls, open_line};
 
 /// Settings that load or run what is named in them: whoever can write a configuration file could run code.
-const RUNS_CODE: [(&str, &str); 6] = [
-    ("plugin.library.paths", "it loads any library into this process"),
+const RUNS_CODE: [(&str, &str); 5] = [
     ("ssl.engine.location", "it loads any library into this process"),
     ("ssl.engine.id", "it loads any library into this process"),
     ("ssl.providers", "it loads any library into this process"),
     ("sasl.kerberos.kinit.cmd", "it is a command that a shell runs"),
     ("enable.sasl.oauthbearer.unsecure.jwt", "it makes tokens that prove nothing"),
 ];
+
+/// What the names of the settings begin with that load librdkafka's plugins.
+const PLUGINS: &str = "plugin.";
 
 /// Settings that switch a check of the broker off, with the value that does so.
 const SWITCHES_OFF: [(&str, &str); 2] =
@@ -27,7 +29,7 @@ const SWITCHES_OFF: [(&str, &str); 2] =
 pub(crate) fn mistakes(config: &BTreeMap<String, String>, security: Option<&Security>) -> Vec<Error> {
     let nul = config.iter().filter(|(_, value)| value.contains('\0'));
     let nul = nul.map(|(name, _)| Error::config(format!("{name} is text, found one with a NUL byte")));
-    let code = RUNS_CODE.iter().filter(|(name, _)| config.contains_key(*name)).map(|(name, why)| {
+    let code = config.keys().filter_map(|name| Some((name, runs_code(name)?))).map(|(name, why)| {
         Error::config(format!("config sets {name}, which is refused: {why}")).help("leave it out")
     });
     let twice = security.into_iter().flat_map(|security| twice(config, security));
@@ -35,6 +37,14 @@ pub(crate) fn mistakes(config: &BTreeMap<String, String>, security: Option<&Secu
     let insecure = security.and_then(Security::tls).map(|tls| tls.insecure).unwrap_or_default();
     let off = if insecure == Insecure::Refused { switched_off(config) } else { Vec::new() };
     nul.chain(code).chain(twice).chain(open).chain(off).chain(secret_endpoint(config)).collect()
+}
+
+/// Why a setting runs foreign code, where it does.
+fn runs_code(name: &str) -> Option<&'static str> {
+    if name.starts_with(PLUGINS) {
+        return Some("it loads any library into this process");
+    }
+    RUNS_CODE.iter().find(|(found, _)| *found == name).map(|(_, why)| *why)
 }
 
 /// Whether a setting is about who a client is and whom it talks to.

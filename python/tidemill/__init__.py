@@ -42,7 +42,7 @@ from tidemill.expressions import Expr, aggregate, col, count, functions, lit, sq
 from tidemill.formats import Json, Raw
 from tidemill.grouping import GroupedStream, GroupedWindows, WindowedStream
 from tidemill.hints import no_attribute
-from tidemill.listener import Listener
+from tidemill.listener import BatchInfo, Listener, OutputOperationInfo, ReceiverInfo, StreamingListener
 from tidemill.security import Sasl, Tls, Token
 from tidemill.sinks import AUTO
 from tidemill.table import Table
@@ -55,6 +55,7 @@ __all__ = [
     "AggregatedStream",
     "BackPressure",
     "Batch",
+    "BatchInfo",
     "CheckpointError",
     "ConfigError",
     "DStream",
@@ -69,14 +70,17 @@ __all__ = [
     "Listener",
     "MemoryLimitError",
     "OffsetRange",
+    "OutputOperationInfo",
     "Progress",
     "Raw",
+    "ReceiverInfo",
     "Sasl",
     "Schema",
     "SchemaError",
     "SinkError",
     "SourceError",
     "StreamingContext",
+    "StreamingListener",
     "Table",
     "TidemillError",
     "Tls",

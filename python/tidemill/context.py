@@ -389,7 +389,10 @@ class StreamingContext:
 
     @property
     def listeners(self) -> list[AnyListener]:
-        """Who hears of what happens: functions of one `Event`, or objects with ``on_event``; append to it.
+        """Who hears of what happens; append to it.
+
+        They are functions of one `Event`, objects with ``on_event``, or a `StreamingListener`, which has Spark's nine
+        events.
 
         It is read at each event, and so may change while the job runs. Listeners are called on a thread of their own,
         one after the other: a slow one holds no batch, and misses events where it is too slow. What one raises is

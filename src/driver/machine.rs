@@ -603,7 +603,7 @@ impl Machine {
         let silence = self.idleness.plan(draft.time, &draft.standings);
         let Draft { time, ranges, .. } = draft;
         let flat = ranges.iter().flat_map(|(_, ranges)| ranges.iter().cloned()).collect();
-        self.commands.push(Command::Emit(Event::Planned { batch, time, ranges: flat }));
+        self.commands.push(Command::Emit(Event::Planned { batch, time, ranges: flat, at: moment.now }));
         self.commands.push(Command::Record(Entry::Plan { batch, time, ranges: ranges.clone(), at_end }));
         let windows = if self.planner.has_ended() { self.settings.at_end } else { OpenWindows::Stay };
         self.pipeline.push(moment, batch, time, ranges, silence, windows);

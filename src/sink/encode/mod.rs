@@ -20,6 +20,7 @@ pub(crate) use key::KeyEncoder;
 pub use key::KeySpec;
 
 use crate::error::{Error, Result, nearest};
+use crate::types::type_name;
 use json::JsonEncoder;
 
 /// How a row becomes a record's value.
@@ -132,7 +133,7 @@ fn raw(schema: &Schema, column: usize) -> Result<ValueEncoder> {
     let message = format!(
         "format Raw writes a binary or string column, found {:?} of {}",
         field.name(),
-        field.data_type()
+        type_name(field.data_type())
     );
     Err(Error::schema(message).help("cast the column to string, or use format Json"))
 }

@@ -27,6 +27,9 @@ use crate::kafka::{Cluster, is_passing};
 /// several brokers may have one that is ill.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
+/// How long nobody is told that there is no answer: longer than a connection to the other side of the world takes.
+const SILENT: Duration = Duration::from_millis(2_500);
+
 /// How long a look at a broker's certificate may take.
 const LOOK: Duration = Duration::from_secs(3);
 const LOOKS: u32 = 30;
@@ -148,11 +151,15 @@ const CLIENT_CERTIFICATE: [&str; 6] = [
 /// of, that there will be none: librdkafka itself would wait to the end for a broker that has refused at once.
 pub(crate) fn ask_patiently<T>(
     patience: Duration,
+    address: &str,
     mut ask: impl FnMut(Duration) -> (KafkaResult<T>, Option<Complaint>),
 ) -> (KafkaResult<T>, Option<Complaint>) {
     let (mut wait, mut left) = (FIRST_WAIT.min(patience), patience);
+    let mut is_told = false;
+    let mut silent = SILENT.min(patience); // what is left of it
     loop {
         left = left.saturating_sub(wait);
+        silent = silent.saturating_sub(wait);
         let (answer, complaint) = ask(wait);
         let is_late = |error: &KafkaError| error.rdkafka_error_code().is_some_and(is_passing);
         let is_refused = complaint.as_ref().is_some_and(|complaint| complaint.is_refusal(wait));
@@ -161,7 +168,23 @@ pub(crate) fn ask_patiently<T>(
             _ => return (answer, complaint),
         }
         wait = (wait * 2).min(left);
+        if !silent.is_zero() {
+            wait = wait.min(silent);
+        } else if !is_told {
+            is_told = true;
+            tell_of_waiting(patience.saturating_sub(left), left, complaint.as_ref(), address);
+        }
     }
+}
+
+/// Who has given a wrong address would else see nothing until the patience is at its end.
+fn tell_of_waiting(waited: Duration, left: Duration, complaint: Option<&Complaint>, address: &str) {
+    let (waited, left) = (waited.as_secs_f64(), left.as_secs_f64());
+    let reason = complaint.map(|complaint| format!(" ({complaint})")).unwrap_or_default();
+    log::warn!(
+        target: "tidemill::kafka",
+        "Kafka at {address} has not answered for {waited:.1} s{reason}; it is tried for {left:.1} s more"
+    );
 }
 
 /// The error of a refusal; none where `complaint` is none.
@@ -420,7 +443,7 @@ mod tests {
     /// How long an answer that never comes is waited for, in milliseconds.
     fn waits(answer: &KafkaError, complaint: Option<&Complaint>) -> Vec<u128> {
         let mut waits = Vec::new();
-        let (answered, _) = ask_patiently(Duration::from_secs(10), |wait| {
+        let (answered, _) = ask_patiently(Duration::from_secs(10), "k:1", |wait| {
             waits.push(wait.as_millis());
             (Err::<(), _>(answer.clone()), complaint.cloned())
         });

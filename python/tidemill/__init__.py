@@ -99,6 +99,8 @@ __all__ = [
 ]
 
 _LAZY = frozenset({"ml", "testing"})
+_AGGREGATES = ("collect", "first", "last", "max", "mean", "min", "n_unique", "stddev", "sum", "var")
+"""Functions of a module in Polars and Spark."""
 
 
 def __getattr__(name: str) -> object:
@@ -107,7 +109,9 @@ def __getattr__(name: str) -> object:
         from importlib import import_module
 
         return import_module(f"tidemill.{name}")
-    raise no_attribute("module 'tidemill'", name, __all__)
+    aggregates = {one: f'col("x").{one}()' for one in _AGGREGATES}
+    called = {one: f"functions.{one}(...)" for one in dir(functions)}
+    raise no_attribute("module 'tidemill'", name, called | aggregates | {one: one for one in __all__})
 
 
 def __dir__() -> list[str]:

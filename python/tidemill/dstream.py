@@ -486,7 +486,10 @@ class DStream:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        """The stream's batches that have rows: starts the context, and stops it when the loop is left."""
+        """The stream's batches that have rows: starts the context, and stops it when the loop is left.
+
+        Ctrl-C and SIGTERM end the loop after the batches that were begun; a second Ctrl-C raises KeyboardInterrupt.
+        """
         return self._context._iterate(self._native)
 
     def __contains__(self, name: object) -> bool:

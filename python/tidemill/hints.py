@@ -79,12 +79,12 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "metrics": ("progress",),
     "read": ("kafka",),
     "readkafka": ("kafka",),
-    "readstream": ("kafka", "StreamingContext"),
+    "readstream": ("kafka",),
     "recentprogress": ("progress",),
     "shutdown": ("stop",),
     "source": ("kafka",),
     "status": ("progress",),
-    "stream": ("kafka", "DStream"),
+    "stream": ("DStream", "kafka"),
     "terminate": ("stop",),
     "wait": ("await_termination",),
     # the module
@@ -117,6 +117,7 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "function": ("fn",),
     "group": ("group_id",),
     "groupid": ("group_id",),
+    "interval": ("batch_interval",),
     "host": ("bootstrap_servers",),
     "hosts": ("bootstrap_servers",),
     "kafka.bootstrap.servers": ("bootstrap_servers",),
@@ -232,8 +233,8 @@ _NOT_YET: Mapping[str, str] = {
     "cluster numworkers ray": (
         "several machines are not offered yet: threads= and executors= share the work of this one"
     ),
-    "binaryrecords binaryrecordsstream files filestream httpreceiver httpstream mqtt queue queuestream readcsv "
-    "readjson readparquet receiver receiverstream scancsv scanparquet sockettext sockettextstream textfiles "
+    "binaryrecords binaryrecordsstream file files filestream http httpreceiver httpstream mqtt queue queuestream "
+    "readcsv readjson readparquet receiver receiverstream scancsv scanparquet sockettext sockettextstream textfiles "
     "textfilestream": (
         "Kafka is the only source so far, ctx.kafka(...); in tests it is ctx.scripted(tm.testing.ScriptedSource(), ...)"
     ),

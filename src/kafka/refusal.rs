@@ -154,25 +154,28 @@ pub(crate) fn ask_patiently<T>(
     address: &str,
     mut ask: impl FnMut(Duration) -> (KafkaResult<T>, Option<Complaint>),
 ) -> (KafkaResult<T>, Option<Complaint>) {
-    let (mut wait, mut left) = (FIRST_WAIT.min(patience), patience);
-    let mut is_told = false;
-    let mut silent = SILENT.min(patience); // what is left of it
+    let mut left = patience;
+    let mut step = FIRST_WAIT.min(patience);
+    let mut rest = step; // of a step, which is asked in two where somebody is to be told in between
+    let mut silent = SILENT.min(patience);
     loop {
-        left = left.saturating_sub(wait);
-        silent = silent.saturating_sub(wait);
+        let wait = if silent.is_zero() { rest } else { rest.min(silent) };
+        (left, rest) = (left.saturating_sub(wait), rest.saturating_sub(wait));
         let (answer, complaint) = ask(wait);
+        let waited = if rest.is_zero() { step } else { wait };
         let is_late = |error: &KafkaError| error.rdkafka_error_code().is_some_and(is_passing);
-        let is_refused = complaint.as_ref().is_some_and(|complaint| complaint.is_refusal(wait));
+        let is_refused = complaint.as_ref().is_some_and(|complaint| complaint.is_refusal(waited));
         match &answer {
             Err(error) if is_late(error) && !left.is_zero() && !is_refused => {}
             _ => return (answer, complaint),
         }
-        wait = (wait * 2).min(left);
-        if !silent.is_zero() {
-            wait = wait.min(silent);
-        } else if !is_told {
-            is_told = true;
+        if !silent.is_zero() && wait == silent {
             tell_of_waiting(patience.saturating_sub(left), left, complaint.as_ref(), address);
+        }
+        silent = silent.saturating_sub(wait);
+        if rest.is_zero() {
+            step = (step * 2).min(left);
+            rest = step;
         }
     }
 }
@@ -454,9 +457,9 @@ mod tests {
     #[test]
     fn an_answer_is_waited_for_with_growing_patience_and_no_longer_than_it_takes_to_be_refused() {
         let late = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
-        assert_eq!(waits(&late, None), [500, 1_000, 2_000, 4_000, 2_500]);
+        assert_eq!(waits(&late, None), [500, 1_000, 1_000, 1_000, 4_000, 2_500]);
         let away = complaint(RDKafkaErrorCode::BrokerTransportFailure, "Connection refused");
-        assert_eq!(waits(&late, Some(&away)).len(), 5);
+        assert_eq!(waits(&late, Some(&away)).len(), 6);
         let refused = complaint(RDKafkaErrorCode::Authentication, "invalid credentials");
         assert_eq!(waits(&late, Some(&refused)), [500, 1_000]);
         let forbidden = KafkaError::MetadataFetch(RDKafkaErrorCode::TopicAuthorizationFailed);

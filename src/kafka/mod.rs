@@ -3,6 +3,7 @@
 //! It deliberately neither reads nor writes records; it is the one place that decides how librdkafka is set up
 //! and the one place that turns its errors into this crate's.
 
+mod address;
 mod certificate;
 pub(crate) mod refusal;
 pub mod secret;
@@ -60,6 +61,21 @@ impl Cluster {
         self
     }
 
+    /// Whether one of the addresses is the other's too, so that it is the same cluster.
+    ///
+    /// ```
+    /// use tidemill::kafka::Cluster;
+    /// assert!(Cluster::at("a:9092,b:9092").shares_address(&Cluster::at("b:9092")));
+    /// assert!(!Cluster::at("a:9092").shares_address(&Cluster::at("a:9093")));
+    /// ```
+    pub fn shares_address(&self, other: &Self) -> bool {
+        let of = |cluster: &Self| -> Vec<String> {
+            cluster.bootstrap_servers.split(',').map(|one| one.trim().to_ascii_lowercase()).collect()
+        };
+        let theirs = of(other);
+        of(self).iter().any(|address| theirs.contains(address))
+    }
+
     /// The settings that every client of the cluster shares.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
@@ -108,7 +124,13 @@ impl Cluster {
     pub(crate) fn refuse(&self, reserved: &[Reserved]) -> Vec<Error> {
         let reserved = ADDRESS.iter().chain(reserved).filter_map(|setting| setting.refused(&self.config));
         let security = self.security.iter().flat_map(Security::mistakes);
-        reserved.chain(security).chain(settings::mistakes(&self.config, self.security.as_ref())).collect()
+        let addresses = address::mistakes(&self.bootstrap_servers);
+        addresses
+            .into_iter()
+            .chain(reserved)
+            .chain(security)
+            .chain(settings::mistakes(&self.config, self.security.as_ref()))
+            .collect()
     }
 }
 

@@ -73,11 +73,14 @@ fn is_decided(name: &str, tls: Option<&Tls>) -> bool {
         || (keystore && tls.is_none_or(|tls| tls.certificate.is_some()))
 }
 
-/// A login over an open line, and one by tokens that nobody gives.
+/// A login that does not say how, one over an open line, and one by tokens that nobody gives.
 fn open(config: &BTreeMap<String, String>) -> Option<Error> {
     let get = |name: &str| config.get(name).map(String::as_str);
-    let mechanism = get("sasl.mechanisms").or(get("sasl.mechanism"))?.to_ascii_uppercase();
     let protocol = get("security.protocol").unwrap_or_default().to_ascii_lowercase();
+    let Some(mechanism) = get("sasl.mechanisms").or(get("sasl.mechanism")) else {
+        return protocol.starts_with("sasl_").then(|| no_mechanism(&protocol));
+    };
+    let mechanism = mechanism.to_ascii_uppercase();
     if protocol == "sasl_plaintext" && mechanism != "GSSAPI" {
         return Some(open_line(&mechanism));
     }
@@ -86,6 +89,18 @@ fn open(config: &BTreeMap<String, String>) -> Option<Error> {
         Error::config("config sets sasl.mechanisms to OAUTHBEARER, and nobody gives the tokens")
             .help("pass security=tm.Sasl.oauth(function), or set sasl.oauthbearer.method to oidc with what it needs")
     })
+}
+
+/// librdkafka would take Kerberos, which is not built in.
+fn no_mechanism(protocol: &str) -> Error {
+    let text = format!(
+        "config sets security.protocol to {}, and no sasl.mechanism says how to log in",
+        protocol.to_ascii_uppercase()
+    );
+    Error::config(text).help(
+        "pass security=tm.Sasl(\"SCRAM-SHA-512\", username=..., password=...) in place of it, with the mechanism that the \
+         cluster offers, or set sasl.mechanism, sasl.username and sasl.password too",
+    )
 }
 
 fn switched_off(config: &BTreeMap<String, String>) -> Vec<Error> {
@@ -178,6 +193,15 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_login_that_does_not_say_how_is_refused() {
+        for protocol in ["SASL_SSL", "sasl_plaintext"] {
+            let found = texts(&[("security.protocol", protocol), ("sasl.username", "alice")], None);
+            assert!(found.len() == 1 && found[0].contains("no sasl.mechanism says how"), "{found:?}");
+        }
+        assert!(texts(&[("security.protocol", "ssl")], None).is_empty());
     }
 
     #[test]

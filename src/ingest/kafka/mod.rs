@@ -475,7 +475,8 @@ impl Shared {
 
     /// Makes sure at the start that what is to be read exists, and finds out whether the cluster tells ids.
     fn find_topics(&self, known: &mut Known) -> Result<()> {
-        let (topics, complaint) = self.client.first_topics(PATIENCE);
+        let (topics, complaint) =
+            self.client.first_topics(PATIENCE, &self.settings.cluster.bootstrap_servers);
         let topics =
             topics.map_err(|error| self.explain_as(&error, "the cluster cannot be reached", complaint))?;
         let there: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();

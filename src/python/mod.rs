@@ -51,7 +51,7 @@ mod _native {
     #[pymodule_export]
     use crate::python::pressure::BackPressure;
     #[pymodule_export]
-    use crate::python::schema::{Schema, json_schema};
+    use crate::python::schema::{Schema, json_dates, json_schema};
     #[pymodule_export]
     use crate::python::security::Security;
     #[pymodule_export]

@@ -5,6 +5,7 @@
 //! what null, missing and duplicate mean, is settled in [`Decoder::decode`].
 
 mod bad;
+mod doubts;
 mod event_time;
 mod json;
 mod metadata;
@@ -17,6 +18,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use crate::decode::doubts::Look;
 use crate::decode::event_time::EventTimes;
 use crate::decode::json::JsonPayloads;
 use crate::decode::raw::RawPayloads;
@@ -26,8 +28,9 @@ use crate::event::Counts;
 use crate::raw::{RawChunk, RawColumns};
 use crate::time::{BatchTime, EventTime};
 
+pub use crate::decode::doubts::Doubts;
 pub use crate::decode::json::SUPPORTED as JSON_TYPES;
-pub use crate::decode::schema::{full_schema, json_mistakes};
+pub use crate::decode::schema::{date_unit, full_schema, json_mistakes, with_date_unit};
 
 /// How payloads are to be read.
 #[derive(Clone, Debug)]
@@ -131,6 +134,7 @@ pub struct Decoder {
     payloads: Payloads,
     on_bad: OnBad,
     event_times: Option<EventTimes>,
+    doubts: Option<Doubts>,
 }
 
 /// The part of the work that differs by format.
@@ -163,12 +167,21 @@ impl Decoder {
     pub fn new(spec: DecodeSpec) -> Result<Self> {
         let projection = Projection::new(&spec)?;
         let payloads = match &spec.format {
-            Format::Json(_) => Payloads::Json(JsonPayloads::new(&projection.payload_fields(), spec.on_bad)?),
+            Format::Json(schema) => {
+                let (fields, unit) = (projection.payload_fields(), date_unit(schema)?);
+                Payloads::Json(JsonPayloads::new(&fields, unit, spec.on_bad)?)
+            }
             Format::Raw => Payloads::Raw(RawPayloads::new(!projection.payload_fields().is_empty())),
         };
         let event_times =
             spec.event_time.as_ref().map(|time| EventTimes::new(time, &projection)).transpose()?;
-        Ok(Self { projection, payloads, on_bad: spec.on_bad, event_times })
+        Ok(Self { projection, payloads, on_bad: spec.on_bad, event_times, doubts: None })
+    }
+
+    /// The same, which shows all that it decodes to `doubts`.
+    #[must_use]
+    pub fn doubting(self, doubts: &Doubts) -> Self {
+        Self { doubts: Some(doubts.clone()), ..self }
     }
 
     /// The columns of every batch: those asked for, in the order in which they are declared.
@@ -200,8 +213,9 @@ impl Decoder {
     ///   Unknown keys are ignored; of duplicates the last wins, whatever the earlier ones were.
     /// * A null payload is a **tombstone**: skipped, counted, never bad.
     /// * Numbers fit integers when their value is whole (`1.0`, `1e3`) and within range; a number in a timestamp or
-    ///   date counts in the column's unit. Text in a timestamp is ISO 8601, UTC where it names no zone; a fraction
-    ///   finer than the column's unit is rounded down. Nothing else is converted: a number is no string, and a
+    ///   date counts in the column's unit, or in the schema's [`date_unit`]. Text in a timestamp is ISO 8601, UTC where it
+    ///   names no zone; what is finer than the column's unit is rounded down, of text and of numbers. Only where numbers
+    ///   count seconds in a column of seconds they have to be whole. Nothing else is converted: a number is no string, and a
     ///   string no number.
     pub fn decode(&mut self, chunk: &RawChunk, time: BatchTime) -> Result<Decoded> {
         let (kept, payload_arrays) = match &mut self.payloads {
@@ -220,6 +234,11 @@ impl Decoder {
             Some(times) => times.observe(&arrays, time, &mut counts)?,
             None => None,
         };
+        if let Some(doubts) = &self.doubts {
+            let told = |times: &EventTimes| times.told(&arrays, counts.future, max_event_time);
+            let told = self.event_times.as_ref().and_then(told);
+            doubts.look(&Look { chunk, rows: &kept.rows, payload: &payload_arrays, time, told });
+        }
         let batch = self.batch(arrays, kept.rows.len())?;
         Ok(Decoded { batch, counts, max_event_time })
     }

@@ -55,6 +55,7 @@
 //! Faces: [`context`], and, with the feature `python`, `python`.
 
 pub mod cancel;
+pub mod csv;
 pub mod error;
 pub mod event;
 pub mod offset;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What every module may use: leaves without I/O.
-const WORDS: &[&str] = &["error", "types", "time", "cancel", "offset", "raw", "event"];
+const WORDS: &[&str] = &["error", "types", "csv", "time", "cancel", "offset", "raw", "event"];
 /// Pure functions over Arrow; they know words only, and not each other.
 const MEANING: &[&str] = &["aggregate", "expr", "decode", "state", "detect"];
 /// What to do, and how: an executor's ingest threads own their fetchers, and nothing else of `exec` meets I/O.
@@ -19,6 +19,7 @@ const EDGES: &[&str] = &["kafka", "ingest", "sink"];
 const TABLE: &[(&str, &[&[&str]])] = &[
     ("error", &[]),
     ("types", &[&["error"]]),
+    ("csv", &[&["error"]]),
     ("time", &[&["error"]]),
     ("cancel", &[&["time"]]),
     ("offset", &[&["error", "time"]]),

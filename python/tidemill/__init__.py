@@ -39,7 +39,7 @@ from tidemill.batch import Batch, OffsetRange
 from tidemill.context import StreamingContext, as_soon_as_possible, available_now, interval
 from tidemill.dstream import AggregatedStream, DStream
 from tidemill.expressions import Expr, aggregate, col, count, functions, lit, sql_expr, when
-from tidemill.formats import Json, Raw
+from tidemill.formats import Csv, Json, Raw, Text
 from tidemill.grouping import GroupedStream, GroupedWindows, WindowedStream
 from tidemill.hints import no_attribute
 from tidemill.listener import Listener
@@ -57,6 +57,7 @@ __all__ = [
     "Batch",
     "CheckpointError",
     "ConfigError",
+    "Csv",
     "DStream",
     "DataError",
     "DataLossError",
@@ -78,6 +79,7 @@ __all__ = [
     "SourceError",
     "StreamingContext",
     "Table",
+    "Text",
     "TidemillError",
     "Tls",
     "Token",

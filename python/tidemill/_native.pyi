@@ -18,6 +18,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "Context",
+    "CsvDialect",
     "DataError",
     "DataLossError",
     "DemoProducer",
@@ -43,6 +44,7 @@ __all__ = [
     "Trigger",
     "Window",
     "__version__",
+    "csv_schema",
     "expr_aggregate",
     "expr_aggregate_names",
     "expr_alias",
@@ -219,6 +221,10 @@ class BatchIterator:
     def close(self) -> None: ...
 
 @final
+class CsvDialect:
+    def __new__(cls, delimiter: str, quote: str, header: bool, null: str) -> Self: ...
+
+@final
 class Window:
     def __new__(
         cls, length: _Duration, slide: _Duration | None, on: str, offset: _Duration | None, emit: str
@@ -256,13 +262,20 @@ class Stream:
     def pprint(self, rows: int, name: str | None, empty: bool) -> None: ...
     def to_table(self, name: str, max_rows: int | None) -> None: ...
     def foreach_batch(self, function: Callable[[Batch], object], empty: bool, label: str) -> None: ...
+    def to_files(
+        self,
+        path: str,
+        format: str,  # noqa: A002
+        partition_by: Sequence[str],
+        max_bytes: str | int,
+    ) -> None: ...
     def to_kafka(
         self,
         topic: str,
         *,
         key: object,
         value: str | None,
-        raw: bool,
+        format: tuple[str, Schema | None, CsvDialect | None],  # noqa: A002
         headers: str | Mapping[str, str | bytes] | None,
         partitioner: str,
         timestamps: str,
@@ -466,6 +479,7 @@ class Expr:
 
 def json_dates(schema: Schema, date_unit: str) -> Schema: ...
 def json_schema(columns: object) -> Schema: ...
+def csv_schema(columns: object) -> Schema: ...
 def expr_col(name: str) -> Expr: ...
 def expr_sql(text: str) -> Expr: ...
 def expr_lit(value: object, type_name: str | None = None) -> Expr: ...

@@ -38,7 +38,7 @@ from tidemill.table import Table
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tidemill.formats import Json, Raw
+    from tidemill.formats import Format
 
 BackPressure = _native.BackPressure
 ConfigError = _native.ConfigError
@@ -165,7 +165,7 @@ class StreamingContext:
         pattern: str | None = None,
         partitions: Mapping[str, Iterable[int]] | Iterable[tuple[str, int]] | None = None,
         bootstrap_servers: str | Sequence[str],
-        format: Json | Raw,  # noqa: A002
+        format: Format,  # noqa: A002
         event_time: str | None = None,
         watermark: Duration = "0s",
         idle_timeout: Duration | None = "10s",
@@ -190,7 +190,7 @@ class StreamingContext:
             topics: one topic or several.
             partitions: instead of `topics`, some partitions: ``{"readings": [0, 1]}`` or ``[("readings", 0)]``.
             bootstrap_servers: ``"host:port"``, several as a list or separated by commas.
-            format: `Json` with a schema, or `Raw`.
+            format: `Json` or `Csv` with a schema, `Text` or `Raw`.
             event_time: the column that says when a record happened, or ``"kafka_timestamp"``.
             watermark: how far the watermark stays behind the largest event time.
             idle_timeout: a partition that has been read to its end for so long holds the watermark no more; None
@@ -250,7 +250,7 @@ class StreamingContext:
         self,
         source: _native.ScriptedSource,
         *,
-        format: Json | Raw,  # noqa: A002
+        format: Format,  # noqa: A002
         event_time: str | None = None,
         watermark: Duration = "0s",
         idle_timeout: Duration | None = "10s",
@@ -639,7 +639,7 @@ def _reading(
     topics: list[str],
     *,
     name: str,
-    format: Json | Raw,  # noqa: A002
+    format: Format,  # noqa: A002
     event_time: str | None,
     watermark: Duration,
     idle_timeout: Duration | None,
@@ -652,9 +652,11 @@ def _reading(
     starting_fallback: Literal["earliest", "latest"] | datetime = "latest",
 ) -> dict[str, Any]:
     """What every source is told of how to read, in the core's words."""
+    from tidemill.formats import _arguments
+
     return {
         "name": name,
-        "schema": _schema_of(format),
+        "format": _arguments(format),
         "event_time": event_time,
         "watermark": watermark,
         "idle_timeout": idle_timeout,
@@ -665,18 +667,3 @@ def _reading(
         "metadata": list(metadata),
         "max_rate_per_partition": max_rate_per_partition,
     }
-
-
-def _schema_of(given: Json | Raw) -> _native.Schema | None:
-    """The columns of JSON records; None for raw ones."""
-    from tidemill.formats import Json, Raw
-
-    if isinstance(given, Raw):
-        return None
-    if not isinstance(given, Json):
-        raise ConfigError(f"format is tm.Json(schema) or tm.Raw(), found {given!r}")
-    if given.schema is None:
-        raise ConfigError(
-            'reading JSON needs a schema; pass, say, tm.Json({"device": "string", "ts": "timestamp[ms]"})'
-        )
-    return given.schema

@@ -7,14 +7,16 @@ Rust; Python functions get whole batches, never single rows.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import tidemill._native as _native
 from tidemill.batch import Batch
 from tidemill.expressions import Expr
-from tidemill.formats import Json, Raw, SchemaLike, _schema
+from tidemill.formats import Format, SchemaLike, _schema, _written_as
 from tidemill.grouping import GroupedStream, WindowedStream, _keys
 from tidemill.hints import no_attribute
 from tidemill.models import _name_of, _scorer
@@ -418,7 +420,7 @@ class DStream:
         *,
         key: str | AutoType | None = AUTO,
         value: str | None = None,
-        format: Json | Raw | None = None,  # noqa: A002
+        format: Format | None = None,  # noqa: A002
         headers: str | Mapping[str, str | bytes] | None = None,
         partitioner: Literal["murmur2"] = "murmur2",
         timestamps: Literal["batch", "sending"] = "batch",
@@ -432,8 +434,9 @@ class DStream:
             topic: the topic, which must exist.
             key: the column that is the record's key, as text; by default the column of `key_by` (several: a JSON
                 array), none where the stream is not keyed; None for records without key.
-            value: with `Raw`, the column that is the payload.
-            format: ``tm.Json()`` (the default) or ``tm.Raw()``. A schema is for reading: JSON has all columns here.
+            value: with `Raw` and `Text`, the column that is the payload.
+            format: ``tm.Json()`` (the default), ``tm.Csv()``, ``tm.Text()`` or ``tm.Raw()``. A schema is for reading:
+                JSON and CSV have all columns here, CSV in their order.
             headers: a column of headers, as ``metadata=["headers"]`` reads them, or a dict of constant ones.
             partitioner: ``"murmur2"``, as in the Java client, so that topics stay co-partitioned.
             timestamps: which time the records carry: that of their ``"batch"``, the same however often it is delivered,
@@ -462,7 +465,7 @@ class DStream:
             topic,
             key=key,
             value=value,
-            raw=_is_raw(format),
+            format=_written_as(format),
             headers=headers,
             partitioner=partitioner,
             timestamps=timestamps,
@@ -470,6 +473,53 @@ class DStream:
             security=_protection(security),
             config=_settings(config),
         )
+
+    def to_files(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: Literal["parquet", "json", "csv"] = "parquet",  # noqa: A002
+        partition_by: str | Sequence[str] = (),
+        max_bytes: str | int = "128MiB",
+    ) -> None:
+        """Writes every batch as files of its own into a directory, at least once.
+
+        A batch counts as written when all its rows are on the disk: each of its files is written under a hidden name,
+        made durable and renamed, so that it appears whole or not at all. Its name says the batch's time and number and
+        what the batch read, as in ``20231114T221320000Z-00000042-9f3a64d2c1b07e58-0000.parquet``: a batch that is
+        written again replaces its files, and a later run never those of an earlier one. Files of one batch appear one
+        after the other. No file is held open for the next batch: a longer interval makes fewer and larger files.
+
+        Args:
+            path: a directory on this machine, made where it is not there; no other stream may write to it meanwhile.
+            format: ``"parquet"`` (compressed with Zstandard), ``"json"`` (one object a line, as `to_kafka` writes it)
+                or ``"csv"`` (a line of names, then one a row, as `to_kafka` writes it: null and NaN are empty,
+                empty text is ``""``, binary is base64; no lists and structs).
+            partition_by: columns whose values become directories, as in ``day=2026-11-21/device=pump/``, and are not in
+                the files; null and empty text are ``__HIVE_DEFAULT_PARTITION__``, other signs than letters, digits,
+                ``-``, ``_`` and ``.`` are ``%`` and their code. Each value makes a file a batch.
+            max_bytes: when a file has about so many bytes (they are looked at every 4,096 rows), the rest of the batch
+                goes to the next one.
+
+        Raises:
+            ConfigError: another format, or a URL for `path`; at start: the path is a file, or another stream writes
+                there.
+            SchemaError: at start: no such column, or one that the format or a directory has no form for.
+            SinkError: a directory that cannot be written (told at start), or a full disk.
+
+        >>> import tempfile, polars, tidemill as tm
+        >>> folder = tempfile.mkdtemp()
+        >>> source = tm.testing.ScriptedSource()
+        >>> source.push(0, [b'{"device": "pump", "t": 20.5}', b'{"device": "press", "t": 99.0}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> s = ctx.scripted(source, format=tm.Json({"device": "string", "t": "float64"}))
+        >>> s.to_files(folder, partition_by="device")
+        >>> ctx.run()
+        >>> polars.read_parquet(f"{folder}/**/*.parquet", hive_partitioning=True).sort("t").rows()
+        [(20.5, 'pump'), (99.0, 'press')]
+        """
+        names = [partition_by] if isinstance(partition_by, str) else list(partition_by)
+        self._native.to_files(_folder(path), format, names, max_bytes)
 
     def __iter__(self) -> Iterator[Batch]:
         """The stream's batches that have rows: starts the context, and stops it when the loop is left."""
@@ -585,18 +635,15 @@ def _wrapped(fn: Callable[[Batch], Any]) -> Callable[[_native.Batch], Any]:
     return lambda native: fn(Batch(native))
 
 
-def _is_raw(given: object) -> bool:
-    """Whether records are payloads as they are, else JSON."""
-    if isinstance(given, Raw):
-        return True
-    if given is not None and not isinstance(given, Json):
-        raise ConfigError(f"to_kafka() takes format=tm.Json() or format=tm.Raw(), found {given!r}")
-    if given is not None and given.schema is not None:
+def _folder(path: str | os.PathLike[str]) -> str:
+    """Where the path leads now: a later change of the working directory moves no files."""
+    text = os.fspath(path)
+    if "://" in text:
         raise ConfigError(
-            f"to_kafka() writes all columns of the stream, found a schema in {given!r}; pass tm.Json(), and select() "
-            "the columns before"
+            f"to_files() writes to a directory on this machine, found the URL {text!r}; "
+            "mount it, or upload finished files from there"
         )
-    return False
+    return str(Path(text).expanduser().absolute())
 
 
 _NOT_CALLED_BUT_MADE: dict[str, Callable[[object], bool]] = {

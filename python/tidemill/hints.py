@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-_OUTPUTS = ("to_kafka", "to_table", "foreach_batch", "pprint")
+_OUTPUTS = ("to_kafka", "to_files", "to_table", "foreach_batch", "pprint")
 
 _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     # streams
@@ -40,11 +40,17 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "to": _OUTPUTS,
     "topandas": ("to_table",),
     "topolars": ("to_table",),
+    "tocsv": ("to_files",),
+    "tojson": ("to_files",),
+    "toparquet": ("to_files",),
     "transform": ("map_batches",),
     "where": ("filter",),
     "withcolumn": ("with_columns",),
     "withcolumnrenamed": ("rename",),
     "write": _OUTPUTS,
+    "writecsv": ("to_files",),
+    "writejson": ("to_files",),
+    "writeparquet": ("to_files",),
     "writestream": _OUTPUTS,
     # aggregates and expressions
     "astype": ("cast",),

@@ -5,38 +5,50 @@
 //! what null, missing and duplicate mean, is settled in [`Decoder::decode`].
 
 mod bad;
+mod csv;
 mod doubts;
+mod each;
 mod event_time;
 mod json;
 mod metadata;
 mod raw;
 mod schema;
+mod text;
+mod utf8;
 
 use std::time::Duration;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use crate::csv::Dialect;
+use crate::decode::csv::CsvPayloads;
 use crate::decode::doubts::Look;
 use crate::decode::event_time::EventTimes;
 use crate::decode::json::JsonPayloads;
 use crate::decode::raw::RawPayloads;
 use crate::decode::schema::{Origin, Projection};
+use crate::decode::text::TextPayloads;
 use crate::error::{Error, Result};
 use crate::event::Counts;
 use crate::raw::{RawChunk, RawColumns};
 use crate::time::{BatchTime, EventTime};
 
+pub use crate::decode::csv::SUPPORTED as CSV_TYPES;
 pub use crate::decode::doubts::Doubts;
 pub use crate::decode::json::SUPPORTED as JSON_TYPES;
-pub use crate::decode::schema::{date_unit, full_schema, json_mistakes, with_date_unit};
+pub use crate::decode::schema::{csv_mistakes, date_unit, full_schema, json_mistakes, with_date_unit};
 
 /// How payloads are to be read.
 #[derive(Clone, Debug)]
 pub enum Format {
     /// One JSON object a record, with these fields.
     Json(SchemaRef),
+    /// One record of CSV, with these fields, in this spelling.
+    Csv(SchemaRef, Dialect),
+    /// The payload as text, in one string column called `value`.
+    Text,
     /// The payload as it is, in one binary column called `value`.
     Raw,
 }
@@ -141,6 +153,8 @@ pub struct Decoder {
 #[derive(Debug)]
 enum Payloads {
     Json(JsonPayloads),
+    Csv(CsvPayloads),
+    Text(TextPayloads),
     Raw(RawPayloads),
 }
 
@@ -158,6 +172,20 @@ impl Kept {
     }
 }
 
+impl Payloads {
+    /// What reads `fields`, some of those of the format.
+    fn new(spec: &DecodeSpec, fields: &[FieldRef]) -> Result<Self> {
+        Ok(match &spec.format {
+            Format::Json(schema) => Self::Json(JsonPayloads::new(fields, date_unit(schema)?, spec.on_bad)?),
+            Format::Csv(schema, dialect) => {
+                Self::Csv(CsvPayloads::new(schema, fields, dialect, spec.on_bad)?)
+            }
+            Format::Text => Self::Text(TextPayloads::new(!fields.is_empty(), spec.on_bad)?),
+            Format::Raw => Self::Raw(RawPayloads::new(!fields.is_empty())),
+        })
+    }
+}
+
 impl Decoder {
     /// A decoder; refuses unknown columns, types that it cannot decode, and names that clash.
     #[expect(
@@ -166,13 +194,7 @@ impl Decoder {
     )]
     pub fn new(spec: DecodeSpec) -> Result<Self> {
         let projection = Projection::new(&spec)?;
-        let payloads = match &spec.format {
-            Format::Json(schema) => {
-                let (fields, unit) = (projection.payload_fields(), date_unit(schema)?);
-                Payloads::Json(JsonPayloads::new(&fields, unit, spec.on_bad)?)
-            }
-            Format::Raw => Payloads::Raw(RawPayloads::new(!projection.payload_fields().is_empty())),
-        };
+        let payloads = Payloads::new(&spec, &projection.payload_fields())?;
         let event_times =
             spec.event_time.as_ref().map(|time| EventTimes::new(time, &projection)).transpose()?;
         Ok(Self { projection, payloads, on_bad: spec.on_bad, event_times, doubts: None })
@@ -215,11 +237,17 @@ impl Decoder {
     /// * Numbers fit integers when their value is whole (`1.0`, `1e3`) and within range; a number in a timestamp or
     ///   date counts in the column's unit, or in the schema's [`date_unit`]. Text in a timestamp is ISO 8601, UTC where it
     ///   names no zone; what is finer than the column's unit is rounded down, of text and of numbers. Only where numbers
-    ///   count seconds in a column of seconds they have to be whole. Nothing else is converted: a number is no string, and a
+    ///   count seconds in a column of seconds they have to be whole. A decimal takes numbers that it holds without rounding,
+    ///   and binary is base64 text with its padding. Nothing else is converted: a number is no string, and a
     ///   string no number.
+    /// * CSV: a record is one line, its fields in the order of the schema, as many as that has, or in that of a line
+    ///   of names before it. A bare field that is the dialect's null is null, a quoted one never; others are read as
+    ///   JSON's, but that text needs no quotes. Text: what is no valid UTF-8 is bad.
     pub fn decode(&mut self, chunk: &RawChunk, time: BatchTime) -> Result<Decoded> {
         let (kept, payload_arrays) = match &mut self.payloads {
             Payloads::Json(json) => json.decode(chunk)?,
+            Payloads::Csv(csv) => csv.decode(chunk)?,
+            Payloads::Text(text) => text.decode(chunk)?,
             Payloads::Raw(raw) => raw.decode(chunk),
         };
         let arrays = self.arrange(chunk, &kept, &payload_arrays)?;

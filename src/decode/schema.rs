@@ -8,8 +8,8 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
-use crate::decode::json;
 use crate::decode::{DecodeSpec, Format, Metadata};
+use crate::decode::{csv, json};
 use crate::error::{Error, Result, nearest};
 
 /// Every column that a source can have: the format's fields, then those of `metadata` as `kafka_…`.
@@ -23,12 +23,16 @@ use crate::error::{Error, Result, nearest};
 /// ```
 pub fn full_schema(format: &Format, metadata: &[Metadata]) -> Result<SchemaRef> {
     let mut fields = match format {
-        Format::Json(schema) => schema.fields().to_vec(),
+        Format::Json(schema) | Format::Csv(schema, _) => schema.fields().to_vec(),
+        Format::Text => vec![Arc::new(Field::new("value", DataType::Utf8, true))],
         Format::Raw => vec![Arc::new(Field::new("value", DataType::Binary, true))],
     };
-    if let Format::Json(schema) = format {
-        json_mistakes(schema).into_iter().next().map_or(Ok(()), Err)?;
-    }
+    let mistakes = match format {
+        Format::Json(schema) => json_mistakes(schema),
+        Format::Csv(schema, _) => csv_mistakes(schema),
+        Format::Text | Format::Raw => Vec::new(),
+    };
+    mistakes.into_iter().next().map_or(Ok(()), Err)?;
     fields.extend(metadata.iter().map(|metadata| Arc::new(metadata.field())));
     check_unique(&fields)?;
     Ok(Arc::new(Schema::new(fields)))
@@ -37,6 +41,11 @@ pub fn full_schema(format: &Format, metadata: &[Metadata]) -> Result<SchemaRef> 
 /// Why JSON records cannot be read as these columns, a mistake for each that is none.
 pub fn json_mistakes(schema: &Schema) -> Vec<Error> {
     schema.fields().iter().filter_map(|field| json::check_supported(field).err()).collect()
+}
+
+/// Why records of CSV cannot be read as these columns, a mistake for each that is none.
+pub fn csv_mistakes(schema: &Schema) -> Vec<Error> {
+    schema.fields().iter().filter_map(|field| csv::check_supported(field).err()).collect()
 }
 
 /// The key under which a JSON schema's metadata says what numbers in its timestamps count. It is a matter of how records

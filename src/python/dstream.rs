@@ -8,7 +8,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,15 +23,17 @@ use crate::kafka::settings::is_security;
 use crate::plan::{AggregateSpec, Emit, FunctionSchema, Named, NodeId, Operator, WindowSpec};
 use crate::python::context::{Context, call_site};
 use crate::python::expressions::Expr;
+use crate::python::formats::FormatArguments;
 use crate::python::functions::PythonFunction;
 use crate::python::ml::Detector;
 use crate::python::schema::Schema;
 use crate::python::security::Security;
 use crate::python::sinks::{
-    KafkaOutput, OutputKey, PrintOutput, Title, empty_batches, headers_of, open_foreach, open_kafka,
-    open_pprint, open_table, record_time_of,
+    KafkaOutput, OutputKey, PrintOutput, Title, empty_batches, headers_of, open_files, open_foreach,
+    open_kafka, open_pprint, open_table, record_time_of,
 };
-use crate::python::units::Span;
+use crate::python::units::{Size, Span};
+use crate::sink::files::{FileFormat, FileSinkSettings};
 use crate::sink::table::{Keep, Table};
 use crate::state::window::WindowShape;
 
@@ -240,15 +242,28 @@ impl Stream {
         self.output(py, open_foreach(callable, empty, label))
     }
 
+    #[pyo3(signature = (path, format, partition_by, max_bytes))]
+    fn to_files(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        format: &str,
+        partition_by: Vec<String>,
+        max_bytes: Size,
+    ) -> PyResult<()> {
+        let (format, max_bytes) = (FileFormat::named(format)?, file_size(max_bytes)?);
+        self.output(py, open_files(FileSinkSettings { path, format, partition_by, max_bytes }))
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the arguments, as Python names them")]
-    #[pyo3(signature = (topic, *, key, value, raw, headers, partitioner, timestamps, bootstrap_servers, security, config))]
+    #[pyo3(signature = (topic, *, key, value, format, headers, partitioner, timestamps, bootstrap_servers, security, config))]
     fn to_kafka(
         &self,
         py: Python<'_>,
         topic: String,
         key: OutputKey,
         value: Option<String>,
-        raw: bool,
+        format: FormatArguments<'_>,
         headers: &Bound<'_, PyAny>,
         partitioner: &str,
         timestamps: &str,
@@ -259,7 +274,8 @@ impl Stream {
         let security = security.map(|security| security.core(py, self.context.get()));
         let cluster = self.cluster(&topic, bootstrap_servers, security, config)?;
         let (headers, time) = (headers_of(headers)?, record_time_of(timestamps)?);
-        let output = KafkaOutput { topic, cluster, key, value, raw, headers, time };
+        let format = format.writing(value)?;
+        let output = KafkaOutput { topic, cluster, key, format, headers, time };
         self.output(py, open_kafka(output, partitioner)?)
     }
 
@@ -331,6 +347,14 @@ fn keep_of(max_rows: Option<i64>) -> Result<Keep> {
         Error::config(format!("to_table() takes max_rows=1 or more, found {rows}"))
             .help("None keeps all rows")
     })
+}
+
+fn file_size(size: Size) -> Result<u64> {
+    match size {
+        Size::Bytes(bytes) => Ok(bytes),
+        Size::Part(_) => Err(Error::config("to_files() takes max_bytes as a size, found a percentage")
+            .help("pass text such as \"128MiB\", or a number of bytes")),
+    }
 }
 
 /// Positional columns (names and expressions), then the named ones.

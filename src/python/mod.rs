@@ -10,6 +10,7 @@ mod dstream;
 mod error;
 mod event;
 mod expressions;
+mod formats;
 mod functions;
 mod gil;
 mod logging;
@@ -45,13 +46,15 @@ mod _native {
     #[pymodule_export]
     use crate::python::event::{Event, Progress, Totals};
     #[pymodule_export]
+    use crate::python::formats::CsvDialect;
+    #[pymodule_export]
     use crate::python::ml::{Detector, Ewma, Scores};
     #[pymodule_export]
     use crate::python::mock::{DemoProducer, MockBroker};
     #[pymodule_export]
     use crate::python::pressure::BackPressure;
     #[pymodule_export]
-    use crate::python::schema::{Schema, json_dates, json_schema};
+    use crate::python::schema::{Schema, csv_schema, json_dates, json_schema};
     #[pymodule_export]
     use crate::python::security::Security;
     #[pymodule_export]

@@ -13,7 +13,7 @@ use pyo3::types::{PyCapsule, PyDict};
 use pyo3_arrow::PySchema;
 use pyo3_arrow::ffi::to_schema_pycapsule;
 
-use crate::decode::{JSON_TYPES, json_mistakes, with_date_unit};
+use crate::decode::{CSV_TYPES, JSON_TYPES, csv_mistakes, json_mistakes, with_date_unit};
 use crate::error::{Error, nearest};
 use crate::python::error::from_user;
 use crate::types::{our_name, parse_type, parse_type_among, type_name};
@@ -102,14 +102,29 @@ pub(crate) fn unknown_column(schema: &ArrowSchema, name: &str) -> Error {
 /// The columns that JSON records are read as; all that cannot be among them is told at once.
 #[pyfunction]
 pub(crate) fn json_schema(columns: &Bound<'_, PyAny>) -> PyResult<Schema> {
-    let schema = in_one(schema_from(columns, Some(JSON_TYPES)))?;
+    payload_schema("Json", columns, JSON_TYPES, json_mistakes)
+}
+
+/// The columns that records of CSV are read as; all that cannot be among them is told at once.
+#[pyfunction]
+pub(crate) fn csv_schema(columns: &Bound<'_, PyAny>) -> PyResult<Schema> {
+    payload_schema("Csv", columns, CSV_TYPES, csv_mistakes)
+}
+
+fn payload_schema(
+    format: &str,
+    columns: &Bound<'_, PyAny>,
+    types: &str,
+    mistakes: fn(&ArrowSchema) -> Vec<Error>,
+) -> PyResult<Schema> {
+    let schema = in_one(schema_from(columns, Some(types)))?;
     if schema.fields().is_empty() {
-        let error = Error::config("Json needs at least one column to read, found none");
+        let error = Error::config(format!("{format} needs at least one column to read, found none"));
         return Err(error
             .help("name them, say {\"device\": \"string\"}, or read records as they are with Raw()")
             .into());
     }
-    in_one(match json_mistakes(&schema) {
+    in_one(match mistakes(&schema) {
         mistakes if mistakes.is_empty() => Ok(Schema(schema)),
         mistakes => Err(mistakes),
     })

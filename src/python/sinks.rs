@@ -23,6 +23,7 @@ use crate::python::gil;
 use crate::sink::callback::{CallbackSink, EmptyBatches};
 use crate::sink::channel::{Batches, Next, channel};
 use crate::sink::encode::{HeaderSpec, KeySpec, OutputFormat};
+use crate::sink::files::{FileSink, FileSinkSettings};
 use crate::sink::kafka::{KafkaSink, KafkaSinkSettings, RecordTime};
 use crate::sink::pprint::PrintSink;
 use crate::sink::table::{Table, TableSink};
@@ -166,6 +167,30 @@ pub(crate) fn open_table(name: &str, table: Table) -> Output {
     labelled(shown, open)
 }
 
+/// What `to_files` was told.
+#[derive(Debug)]
+struct FilesOutput(FileSinkSettings);
+
+/// A sink that writes files, and what it asks of its rows.
+pub(crate) fn open_files(settings: FileSinkSettings) -> Output {
+    let demand: Arc<dyn Demand> = Arc::new(FilesOutput(settings.clone()));
+    let open: OpenSink = Arc::new(move |_| Ok(Box::new(FileSink::new(settings.clone()))));
+    Output { open, demand: Some(demand) }
+}
+
+impl Demand for FilesOutput {
+    fn check(&self, schema: &Schema, _keys: Option<&[String]>) -> Vec<Error> {
+        self.0.check(schema)
+    }
+
+    fn label(&self, _keys: Option<&[String]>) -> String {
+        let FileSinkSettings { path, format, partition_by, .. } = &self.0;
+        let by =
+            if partition_by.is_empty() { String::new() } else { format!(" by {}", partition_by.join(", ")) };
+        format!("to_files({}), {format}{by}", path.display())
+    }
+}
+
 /// Python's own standard output, as it is at each write: notebooks and tests put another in its place.
 struct PythonStdout;
 
@@ -200,8 +225,7 @@ pub(crate) struct KafkaOutput {
     pub(crate) topic: String,
     pub(crate) cluster: Cluster,
     pub(crate) key: OutputKey,
-    pub(crate) value: Option<String>,
-    pub(crate) raw: bool,
+    pub(crate) format: OutputFormat,
     pub(crate) headers: HeaderSpec,
     pub(crate) time: RecordTime,
 }
@@ -263,10 +287,6 @@ pub(crate) fn open_kafka(output: KafkaOutput, partitioner: &str) -> Result<Outpu
     if partitioner != "murmur2" {
         return Err(Error::config(format!("partitioner is \"murmur2\", found {partitioner:?}")));
     }
-    if output.value.is_some() && !output.raw {
-        return Err(Error::config("value= names the payload's column for tm.Raw(); JSON has all columns")
-            .help("pass format=tm.Raw() too, or select() the columns before"));
-    }
     let output = Arc::new(output);
     let demand: Arc<dyn Demand> = Arc::<KafkaOutput>::clone(&output);
     let open: OpenSink = Arc::new(move |keys| Ok(Box::new(KafkaSink::new(output.settings(keys)))));
@@ -293,9 +313,7 @@ impl KafkaOutput {
         settings.key = self.key.spec(keys);
         settings.headers = self.headers.clone();
         settings.time = self.time;
-        if self.raw {
-            settings.value = OutputFormat::Raw { column: self.value.clone() };
-        }
+        settings.value = self.format.clone();
         settings
     }
 }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::context::{OpenSource, Reading};
-use crate::decode::{EventTimeSpec, Format, Metadata, OnBad};
+use crate::decode::{EventTimeSpec, Metadata, OnBad};
 use crate::error::{Error, Result, nearest};
 use crate::event::Positions;
 use crate::ingest::Bound;
@@ -18,7 +18,7 @@ use crate::kafka::Cluster;
 use crate::kafka::security::Security;
 use crate::offset::{Offset, TopicPartition};
 use crate::plan::SourceSpec;
-use crate::python::schema::Schema;
+use crate::python::formats::FormatArguments;
 use crate::python::units::Span;
 use crate::time::Clock;
 
@@ -66,7 +66,7 @@ impl Edge {
 /// What all sources are told of how to read.
 pub(crate) struct ReadingArguments<'py> {
     pub(crate) name: String,
-    schema: Option<pyo3::Bound<'py, Schema>>,
+    format: FormatArguments<'py>,
     metadata: Vec<String>,
     on_bad: String,
     event_time: Option<String>,
@@ -83,7 +83,7 @@ impl<'py> ReadingArguments<'py> {
         let keywords = keywords.ok_or_else(|| Error::internal("a source has no arguments"))?;
         Ok(Self {
             name: argument(keywords, "name")?,
-            schema: argument(keywords, "schema")?,
+            format: argument(keywords, "format")?,
             metadata: argument(keywords, "metadata")?,
             on_bad: argument(keywords, "on_bad")?,
             event_time: argument(keywords, "event_time")?,
@@ -98,8 +98,6 @@ impl<'py> ReadingArguments<'py> {
 
     /// What the plan must know of the source.
     pub(crate) fn spec(&self) -> Result<SourceSpec> {
-        let format =
-            self.schema.as_ref().map_or(Format::Raw, |schema| Format::Json(Arc::clone(&schema.get().0)));
         let mut metadata = self.metadata.iter().map(|name| metadata_of(name)).collect::<Result<Vec<_>>>()?;
         if self.event_time.as_deref() == Some(KAFKA_TIMESTAMP) && !metadata.contains(&Metadata::Timestamp) {
             metadata.push(Metadata::Timestamp);
@@ -108,7 +106,7 @@ impl<'py> ReadingArguments<'py> {
         let event_time = self.event_time.clone().map(|column| EventTimeSpec { column, max_future });
         Ok(SourceSpec {
             name: self.name.clone(),
-            format,
+            format: self.format.reading()?,
             metadata,
             on_bad: on_bad_of(&self.on_bad)?,
             event_time,

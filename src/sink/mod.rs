@@ -8,6 +8,7 @@ pub mod callback;
 pub mod channel;
 pub mod contract;
 pub mod encode;
+pub mod files;
 pub mod kafka;
 pub mod pprint;
 pub mod table;

@@ -13,6 +13,8 @@
 mod check;
 #[path = "decode/documents.rs"]
 mod documents;
+#[path = "decode/lines.rs"]
+mod lines;
 #[path = "decode/model.rs"]
 mod model;
 
@@ -336,7 +338,7 @@ fn floats_keep_every_bit() {
 
 #[test]
 fn what_cannot_be_decoded_is_refused_before_anything_runs() {
-    let nested = refused(spec(vec![Field::new("a", DataType::Binary, true)]));
+    let nested = refused(spec(vec![Field::new("a", DataType::Date64, true)]));
     assert!(
         nested.message().contains("column \"a\"") && nested.message().contains("timestamp[s|ms|us|ns]"),
         "{nested}"

@@ -1,5 +1,6 @@
 //! Sinks: the contract suite over each of them, and what each alone promises.
 
+mod files;
 mod kafka;
 mod support;
 

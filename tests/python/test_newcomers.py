@@ -232,7 +232,7 @@ def test_scikit_learn_has_nothing_to_warn_of(numbers: Numbers) -> None:
         ("groupby", "group_by"),
         ("groupBy", "group_by"),
         ("map", "map_batches"),
-        ("writeStream", "to_kafka or to_table or foreach_batch or pprint"),
+        ("writeStream", "to_kafka or to_files or to_table or foreach_batch or pprint"),
         ("withColumn", "with_columns"),
         ("fliter", "filter"),
     ],

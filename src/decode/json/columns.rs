@@ -10,14 +10,17 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, BooleanBufferBuilder, GenericStringArray, OffsetSizeTrait, PrimitiveArray,
+    ArrayRef, BooleanArray, BooleanBufferBuilder, GenericBinaryArray, GenericStringArray, OffsetSizeTrait,
+    PrimitiveArray,
 };
-use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::decode::bad::Expected;
 use crate::decode::json::cursor::{Cursor, Escapes};
@@ -29,11 +32,11 @@ use crate::types::type_name;
 
 /// The types that JSON is read into, for errors.
 pub const SUPPORTED: &str = "bool, int8 to int64, uint8 to uint64, float32, float64, string, large_string, \
-                                    date32, and timestamp[s|ms|us|ns] with or without a zone";
+                                    binary, large_binary, decimal(precision, scale) up to 38 digits, date32, and timestamp[s|ms|us|ns] with or without a zone";
 
 /// A value does not fit a column; or it is no value at all, which walking over it will tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Misfit;
+pub(in crate::decode) struct Misfit;
 
 impl From<Expected> for Misfit {
     fn from(_: Expected) -> Self {
@@ -48,11 +51,15 @@ impl From<LoneSurrogate> for Misfit {
 }
 
 /// The values of one column so far.
-pub(super) trait Column: Debug + Send {
+pub(in crate::decode) trait Column: Debug + Send {
     /// Appends the value that `rest` starts with, which is not `null`, and says how many bytes it takes. Appends
     /// nothing where it does not fit. No cursor is passed, but what fits registers: by way of memory it cost as much
     /// as the reading.
     fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit>;
+
+    /// Appends the value that `text`, the start of `rest`, stands for where no quotes tell text from numbers. What
+    /// follows it in `rest` continues no number; it is there because looking at eight bytes needs eight.
+    fn text(&mut self, text: &[u8], rest: &[u8]) -> Result<(), Misfit>;
 
     /// Appends a null.
     fn null(&mut self);
@@ -74,7 +81,7 @@ pub(super) trait Column: Debug + Send {
 }
 
 /// An empty column of `data_type`; none where JSON cannot be read into it.
-pub(super) fn new_column(data_type: &DataType) -> Option<Box<dyn Column>> {
+pub(in crate::decode) fn new_column(data_type: &DataType) -> Option<Box<dyn Column>> {
     Some(match data_type {
         DataType::Boolean => Fixed::boxed(Boolean),
         DataType::Utf8 => Box::new(Strings::<i32>::new()),
@@ -89,6 +96,11 @@ pub(super) fn new_column(data_type: &DataType) -> Option<Box<dyn Column>> {
         DataType::UInt64 => primitive::<UInt64Type, _>(data_type, Whole),
         DataType::Float32 => primitive::<Float32Type, _>(data_type, Float),
         DataType::Float64 => primitive::<Float64Type, _>(data_type, Float),
+        DataType::Decimal128(precision, scale) => {
+            primitive::<Decimal128Type, _>(data_type, Decimal { precision: *precision, scale: *scale })
+        }
+        DataType::Binary => Box::new(Base64::<i32>(Strings::new())),
+        DataType::LargeBinary => Box::new(Base64::<i64>(Strings::new())),
         DataType::Date32 => primitive::<Date32Type, _>(data_type, Days),
         DataType::Timestamp(unit, _) => timestamps(data_type, *unit, *unit),
         _ => return None,
@@ -109,6 +121,13 @@ pub(super) fn timestamps(data_type: &DataType, unit: TimeUnit, numbers: TimeUnit
 /// How one kind of values is read from JSON.
 trait Read<N>: Debug + Send {
     fn read(&self, input: &mut Cursor<'_>) -> Result<N, Misfit>;
+
+    /// Reads what stands there without quotes; how far tells whether it is all.
+    #[inline(always)]
+    fn bare(&self, _text: &[u8], input: &mut Cursor<'_>) -> Result<N, Misfit> {
+        self.read(input)
+    }
+
     fn expects(&self, data_type: &DataType) -> String;
 }
 
@@ -151,6 +170,23 @@ impl Read<f32> for Float {
     }
 }
 
+/// A number that fits without rounding.
+#[derive(Debug)]
+struct Decimal {
+    precision: u8,
+    scale: i8,
+}
+
+impl Read<i128> for Decimal {
+    fn read(&self, input: &mut Cursor<'_>) -> Result<i128, Misfit> {
+        Number::read(input)?.scaled(self.precision, self.scale).ok_or(Misfit)
+    }
+
+    fn expects(&self, data_type: &DataType) -> String {
+        format!("a number that {} holds without rounding", type_name(data_type))
+    }
+}
+
 #[derive(Debug)]
 struct Days;
 
@@ -161,6 +197,10 @@ impl Read<i32> for Days {
             Some(b'"') => input.lend(|input| with_text(input, parse_date)),
             _ => Whole.read(input),
         }
+    }
+
+    fn bare(&self, text: &[u8], input: &mut Cursor<'_>) -> Result<i32, Misfit> {
+        written(parse_date(text), text, input)
     }
 
     fn expects(&self, _: &DataType) -> String {
@@ -218,6 +258,14 @@ impl Read<i64> for Instants {
         }
     }
 
+    fn bare(&self, text: &[u8], input: &mut Cursor<'_>) -> Result<i64, Misfit> {
+        let Some(value) = Moment::parse(text).and_then(|moment| moment.to_unit(self.unit)) else {
+            return self.number(Number::read(input)?);
+        };
+        input.skip(text.len());
+        Ok(value)
+    }
+
     fn expects(&self, data_type: &DataType) -> String {
         let text = "ISO 8601 text such as \"2024-02-29T12:00:00Z\"";
         let name = type_name(data_type);
@@ -240,6 +288,17 @@ fn plural(unit: TimeUnit) -> &'static str {
         TimeUnit::Microsecond => "microseconds",
         TimeUnit::Nanosecond => "nanoseconds",
     }
+}
+
+/// A value that was parsed from all of `text`, or else the whole number that stands there: no text is both.
+fn written<N: TryFrom<u64> + TryFrom<i64>>(
+    parsed: Option<N>,
+    text: &[u8],
+    input: &mut Cursor<'_>,
+) -> Result<N, Misfit> {
+    let Some(value) = parsed else { return Whole.read(input) };
+    input.skip(text.len());
+    Ok(value)
 }
 
 /// What `parse` makes of the text of the string that starts here.
@@ -297,6 +356,12 @@ trait Kind: Debug + Send {
     /// Reads a value, which is not `null`.
     fn read(&self, input: &mut Cursor<'_>) -> Result<Self::Value, Misfit>;
 
+    /// Reads what stands there without quotes; how far tells whether it is all.
+    #[inline(always)]
+    fn bare(&self, _text: &[u8], input: &mut Cursor<'_>) -> Result<Self::Value, Misfit> {
+        self.read(input)
+    }
+
     fn array(&self, values: Vec<Self::Value>, nulls: Option<NullBuffer>) -> Result<ArrayRef>;
 
     /// What fits, in words that follow "expected".
@@ -314,6 +379,16 @@ impl<K: Kind> Column for Fixed<K> {
         let mut input = Cursor::new(rest);
         self.values.push(self.kind.read(&mut input)?);
         Ok(input.at())
+    }
+
+    fn text(&mut self, text: &[u8], rest: &[u8]) -> Result<(), Misfit> {
+        let mut input = Cursor::new(rest);
+        let value = self.kind.bare(text, &mut input)?;
+        if input.at() != text.len() {
+            return Err(Misfit);
+        }
+        self.values.push(value);
+        Ok(())
     }
 
     fn null(&mut self) {
@@ -365,6 +440,11 @@ impl<T: ArrowPrimitiveType + Debug, R: Read<T::Native>> Kind for Primitive<T, R>
     #[inline(always)]
     fn read(&self, input: &mut Cursor<'_>) -> Result<T::Native, Misfit> {
         self.read.read(input)
+    }
+
+    #[inline(always)]
+    fn bare(&self, text: &[u8], input: &mut Cursor<'_>) -> Result<T::Native, Misfit> {
+        self.read.bare(text, input)
     }
 
     fn array(&self, values: Vec<T::Native>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
@@ -436,6 +516,21 @@ impl<O> Strings<O> {
         }
     }
 
+    /// What an array of all values is made of; the column is empty afterwards.
+    fn parts(&mut self) -> Result<(OffsetBuffer<O>, Buffer, Option<NullBuffer>)>
+    where
+        O: OffsetSizeTrait,
+    {
+        O::from_usize(self.end()).ok_or_else(too_much_text)?; // no end is larger than the last
+        let nulls = self.nulls.finish(self.ends.len());
+        let ends = self.ends.drain(..).map(O::usize_as);
+        let offsets: Vec<O> = std::iter::once(O::zero()).chain(ends).collect();
+        // The next chunk will hold about as much.
+        let room = Vec::with_capacity(self.text.len());
+        let text = std::mem::replace(&mut self.text, room);
+        Ok((OffsetBuffer::new(ScalarBuffer::from(offsets)), text.into(), nulls))
+    }
+
     #[inline(never)]
     fn unescape(&mut self, body: &[u8]) -> Result<(), Misfit> {
         let done = unescape(body, &mut self.text);
@@ -458,6 +553,12 @@ impl<O: OffsetSizeTrait> Column for Strings<O> {
         Ok(input.at())
     }
 
+    fn text(&mut self, text: &[u8], rest: &[u8]) -> Result<(), Misfit> {
+        self.append(text, rest);
+        self.ends.push(self.text.len());
+        Ok(())
+    }
+
     fn null(&mut self) {
         self.nulls.push(self.ends.len());
         self.ends.push(self.text.len());
@@ -478,16 +579,8 @@ impl<O: OffsetSizeTrait> Column for Strings<O> {
     }
 
     fn finish(&mut self) -> Result<ArrayRef> {
-        O::from_usize(self.end()).ok_or_else(too_much_text)?; // no end is larger than the last
-        let nulls = self.nulls.finish(self.ends.len());
-        let ends = self.ends.drain(..).map(O::usize_as);
-        let offsets: Vec<O> = std::iter::once(O::zero()).chain(ends).collect();
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        // The next chunk will hold about as much.
-        let room = Vec::with_capacity(self.text.len());
-        let text = std::mem::replace(&mut self.text, room);
-        let array = GenericStringArray::try_new(offsets, text.into(), nulls)?;
-        Ok(Arc::new(array))
+        let (offsets, text, nulls) = self.parts()?;
+        Ok(Arc::new(GenericStringArray::try_new(offsets, text, nulls)?))
     }
 
     fn expects(&self) -> String {
@@ -495,7 +588,61 @@ impl<O: OffsetSizeTrait> Column for Strings<O> {
     }
 }
 
+/// Bytes, which JSON and CSV have as base64 with its padding (RFC 4648).
+#[derive(Debug)]
+struct Base64<O>(Strings<O>);
+
+impl<O: OffsetSizeTrait> Column for Base64<O> {
+    fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+        let mut input = Cursor::new(rest);
+        let string = input.string()?;
+        if string.escapes == Escapes::None {
+            self.text(string.body, string.body)?;
+        } else {
+            let mut text = Vec::new();
+            unescape(string.body, &mut text)?;
+            self.text(&text, &text)?;
+        }
+        Ok(input.at())
+    }
+
+    fn text(&mut self, text: &[u8], _: &[u8]) -> Result<(), Misfit> {
+        let Self(values) = self;
+        if STANDARD.decode_vec(text, &mut values.text).is_err() {
+            values.text.truncate(values.end()); // what it has appended before it found the mistake
+            return Err(Misfit);
+        }
+        values.ends.push(values.text.len());
+        Ok(())
+    }
+
+    fn null(&mut self) {
+        self.0.null();
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.0.truncate(rows);
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        self.0.reserve(rows);
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef> {
+        let (offsets, bytes, nulls) = self.0.parts()?;
+        Ok(Arc::new(GenericBinaryArray::try_new(offsets, bytes, nulls)?))
+    }
+
+    fn expects(&self) -> String {
+        "base64 text with its padding".to_owned()
+    }
+}
+
 fn too_much_text() -> Error {
-    Error::data("expected less than 2 GiB of text in a string column of one chunk, found more")
-        .help("declare the column as large_string")
+    Error::data("expected less than 2 GiB of text or bytes in a column of one chunk, found more")
+        .help("declare the column as large_string or large_binary")
 }

@@ -6,7 +6,7 @@
 //! eight at a time, and columns that nobody reads are walked over but not built. There is deliberately no second
 //! parser to fall back to, which could answer differently.
 
-mod columns;
+pub(super) mod columns;
 mod cursor;
 mod members;
 mod number;
@@ -18,16 +18,16 @@ mod walk;
 use std::collections::HashMap;
 
 use arrow::array::ArrayRef;
-use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 
 use crate::decode::bad::{self, Bad, Expected};
 use crate::decode::json::columns::{Column, Misfit, new_column, timestamps};
 use crate::decode::json::cursor::{Cursor, Escapes, RawString};
 use crate::decode::json::prediction::{Prediction, Progress, Target};
+use crate::decode::utf8::{self, Utf8};
 use crate::decode::{Kept, OnBad};
 use crate::error::{Error, Result};
-use crate::raw::{Bytes, RawChunk};
+use crate::raw::RawChunk;
 use crate::types::type_name;
 
 pub use crate::decode::json::columns::SUPPORTED;
@@ -73,13 +73,6 @@ struct Slot {
 enum Nulls {
     Allowed,
     Refused,
-}
-
-/// Whether a payload is known to be UTF-8 before it is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Utf8 {
-    Checked,
-    Unchecked,
 }
 
 /// The decoder of JSON payloads.
@@ -138,7 +131,8 @@ impl JsonPayloads {
             slot.column.truncate(0); // what a chunk that failed has left
             slot.column.reserve(chunk.len());
         }
-        let utf8 = check_together(&chunk.payloads);
+        // No record with half a character at either end is a JSON object.
+        let utf8 = utf8::check_together(&chunk.payloads);
         let mut kept = Kept::with_capacity(chunk.len());
         for (row, payload) in chunk.payloads.iter().enumerate() {
             match payload.map(|payload| self.record(payload, utf8, kept.rows.len())) {
@@ -176,7 +170,7 @@ impl JsonPayloads {
     #[inline]
     fn record(&mut self, payload: &[u8], utf8: Utf8, row: usize) -> Result<(), Bad> {
         if utf8 == Utf8::Unchecked {
-            check_utf8(payload)?;
+            utf8::check(payload).map_err(|(at, expected)| Bad::Syntax { at, expected })?;
         }
         self.record.begin(row);
         let mut input = Cursor::new(payload);
@@ -372,22 +366,4 @@ fn empty_object(input: &mut Cursor<'_>) -> bool {
         input.move_to(start);
     }
     empty
-}
-
-/// Checks all payloads at once, where they fill most of their buffers. A character that spans two payloads passes
-/// here, but no record with half a character at either end is a JSON object.
-fn check_together(payloads: &Bytes) -> Utf8 {
-    let buffers = payloads.buffers();
-    let held: usize = buffers.iter().map(Buffer::len).sum();
-    let worthwhile = held / 2 <= payloads.value_bytes();
-    let valid = || buffers.iter().all(|buffer| simdutf8::basic::from_utf8(buffer).is_ok());
-    if worthwhile && valid() { Utf8::Checked } else { Utf8::Unchecked }
-}
-
-#[inline(never)]
-fn check_utf8(payload: &[u8]) -> Result<(), Bad> {
-    match simdutf8::compat::from_utf8(payload) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Bad::Syntax { at: error.valid_up_to(), expected: Expected("valid UTF-8") }),
-    }
 }

@@ -96,6 +96,26 @@ impl<'a> Number<'a> {
         Some((whole, has_rest))
     }
 
+    /// The value times ten to the power of `scale`, if that is whole and has at most `precision` digits: what a decimal
+    /// holds. It is never rounded.
+    #[inline(never)]
+    pub(super) fn scaled(&self, precision: u8, scale: i8) -> Option<i128> {
+        let mantissa = self.text.split(|byte| matches!(byte, b'e' | b'E')).next()?;
+        let digits =
+            || mantissa.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| i128::from(byte - b'0'));
+        let written = digits().count();
+        let zeros = digits().rev().take_while(|digit| *digit == 0).count();
+        if zeros == written {
+            return Some(0);
+        }
+        let shift = self.exponent.saturating_add_unsigned(zeros as u64).saturating_add(scale.into());
+        let power = 10i128.checked_pow(u32::try_from(shift).ok()?)?;
+        let mut significant = digits().take(written - zeros);
+        let value = significant.try_fold(0i128, |value, digit| value.checked_mul(10)?.checked_add(digit))?;
+        let value = value.checked_mul(power).filter(|value| *value < 10i128.pow(precision.into()))?;
+        Some(if self.negative { -value } else { value })
+    }
+
     /// The nearest `f64`, if the number is within its range.
     #[inline]
     pub(super) fn to_f64(self) -> Option<f64> {

@@ -43,10 +43,7 @@ impl JsonEncoder {
     }
 
     fn new(schema: &Schema, columns: Vec<usize>, mode: StructMode) -> Result<Self> {
-        let options = EncoderOptions::default()
-            .with_explicit_nulls(true)
-            .with_struct_mode(mode)
-            .with_encoder_factory(Arc::new(OurTypes));
+        let options = options(mode);
         let fields: Fields = schema.project(&columns)?.fields;
         fields.iter().try_for_each(|field| check(schema, field, &options))?;
         let field = Arc::new(Field::new_struct("row", fields, false));
@@ -74,6 +71,14 @@ impl JsonEncoder {
         }
         Ok(())
     }
+}
+
+/// How arrow-json writes for us.
+pub(super) fn options(mode: StructMode) -> EncoderOptions {
+    EncoderOptions::default()
+        .with_explicit_nulls(true)
+        .with_struct_mode(mode)
+        .with_encoder_factory(Arc::new(OurTypes))
 }
 
 /// Whether arrow-json has an encoder for the column: asked before the stream starts, with no rows.

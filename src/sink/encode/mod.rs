@@ -3,6 +3,7 @@
 //! It deliberately knows no sink: what it fills are columns of byte strings, each one contiguous buffer. Schemas are
 //! checked when an encoder is made, so that encoding meets no surprise.
 
+mod csv;
 mod headers;
 mod json;
 mod key;
@@ -19,7 +20,9 @@ pub(crate) use headers::{HeaderReader, HeaderRows};
 pub(crate) use key::KeyEncoder;
 pub use key::KeySpec;
 
+use crate::csv::{Dialect, Header};
 use crate::error::{Error, Result, nearest};
+use csv::CsvEncoder;
 use json::JsonEncoder;
 
 /// How a row becomes a record's value.
@@ -28,6 +31,13 @@ pub enum OutputFormat {
     /// One JSON object a row: all columns by name, timestamps ISO 8601, binary as base64, NaN and null as null.
     #[default]
     Json,
+    /// One record of CSV a row: all columns in their order, in this spelling.
+    Csv(Dialect),
+    /// The text of one column as it is; null is a tombstone.
+    Text {
+        /// The column; may be left out where there is only one.
+        column: Option<String>,
+    },
     /// The bytes of one column as they are; null is a tombstone.
     Raw {
         /// The column; may be left out where there is only one.
@@ -88,10 +98,20 @@ pub fn json_rows(rows: &RecordBatch) -> Result<Vec<u8>> {
     Ok(lines.bytes)
 }
 
+/// The rows as lines of CSV, the first one the columns' names where `header` says so.
+pub(crate) fn csv_rows(rows: &RecordBatch, header: Header) -> Result<Vec<u8>> {
+    let dialect = Dialect::default().with_header(header);
+    let columns: Vec<usize> = (0..rows.num_columns()).collect();
+    let mut lines = Vec::new();
+    CsvEncoder::new(&rows.schema(), &columns, &dialect)?.encode_lines(rows, &mut lines)?;
+    Ok(lines)
+}
+
 /// Rows to values.
 #[derive(Debug)]
 pub(crate) enum ValueEncoder {
     Json(JsonEncoder),
+    Csv(CsvEncoder),
     Raw(usize),
 }
 
@@ -102,16 +122,9 @@ impl ValueEncoder {
             || (0..schema.fields().len()).filter(|column| Some(*column) != left_out).collect::<Vec<_>>();
         match format {
             OutputFormat::Json => JsonEncoder::objects(schema, columns()).map(Self::Json),
-            OutputFormat::Raw { column: Some(name) } => raw(schema, column(schema, name)?),
-            OutputFormat::Raw { column: None } => match columns().as_slice() {
-                [only] => raw(schema, *only),
-                several => Err(Error::schema(format!(
-                    "format Raw writes one column, found {}: {}",
-                    several.len(),
-                    names(schema)
-                ))
-                .help("name it with value=, or select it")),
-            },
+            OutputFormat::Csv(dialect) => CsvEncoder::new(schema, &columns(), dialect).map(Self::Csv),
+            OutputFormat::Text { column } => raw(schema, column.as_deref(), &columns(), Payload::Text),
+            OutputFormat::Raw { column } => raw(schema, column.as_deref(), &columns(), Payload::Bytes),
         }
     }
 
@@ -119,26 +132,52 @@ impl ValueEncoder {
     pub(crate) fn encode(&self, rows: &RecordBatch, out: &mut ByteRows) -> Result<()> {
         match self {
             Self::Json(encoder) => encoder.encode(rows, out),
+            Self::Csv(encoder) => encoder.encode(rows, out),
             Self::Raw(column) => push_bytes(rows.column(*column), out),
         }
     }
 }
 
-fn raw(schema: &Schema, column: usize) -> Result<ValueEncoder> {
-    let field = schema.field(column);
-    if is_bytes(field.data_type()) {
-        return Ok(ValueEncoder::Raw(column));
+/// What a column that is the whole payload holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Payload {
+    Text,
+    Bytes,
+}
+
+impl Payload {
+    /// The format's name, the columns that it takes, and what to do with another.
+    fn words(self) -> [&'static str; 3] {
+        match self {
+            Self::Text => ["Text", "string", "use format Raw for bytes, or format Json"],
+            Self::Bytes => ["Raw", "binary or string", "cast the column to string, or use format Json"],
+        }
     }
-    let message = format!(
-        "format Raw writes a binary or string column, found {:?} of {}",
-        field.name(),
-        field.data_type()
-    );
-    Err(Error::schema(message).help("cast the column to string, or use format Json"))
+}
+
+/// The column called `name`, or the only one of `columns`, is the payload.
+fn raw(schema: &Schema, name: Option<&str>, columns: &[usize], payload: Payload) -> Result<ValueEncoder> {
+    let [format, takes, help] = payload.words();
+    let place = match (name, columns) {
+        (Some(name), _) => column(schema, name)?,
+        (None, [only]) => *only,
+        (None, several) => {
+            let found = several.len();
+            let message = format!("format {format} writes one column, found {found}: {}", names(schema));
+            return Err(Error::schema(message).help("name it with value=, or select it"));
+        }
+    };
+    let field = schema.field(place);
+    if is_payload(field.data_type(), payload) {
+        return Ok(ValueEncoder::Raw(place));
+    }
+    let (name, found) = (field.name(), field.data_type());
+    Err(Error::schema(format!("format {format} writes a {takes} column, found {name:?} of {found}"))
+        .help(help))
 }
 
 /// The place of the column called `name`.
-fn column(schema: &Schema, name: &str) -> Result<usize> {
+pub(crate) fn column(schema: &Schema, name: &str) -> Result<usize> {
     schema.fields().iter().position(|field| field.name() == name).ok_or_else(|| {
         let error = Error::schema(format!("there is no column {name:?}; there are {}", names(schema)));
         match nearest(name, schema.fields().iter().map(|field| field.name().as_str())) {
@@ -150,6 +189,22 @@ fn column(schema: &Schema, name: &str) -> Result<usize> {
 
 fn names(schema: &Schema) -> String {
     schema.fields().iter().map(|field| format!("{:?}", field.name())).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a column of `data_type` can be such a payload.
+fn is_payload(data_type: &DataType, payload: Payload) -> bool {
+    match payload {
+        Payload::Text => is_text(data_type),
+        Payload::Bytes => is_bytes(data_type),
+    }
+}
+
+/// Whether values of `data_type` are text, also behind a dictionary.
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_text(values),
+        other => other.is_string(),
+    }
 }
 
 /// Whether values of `data_type` are byte strings, also behind a dictionary.

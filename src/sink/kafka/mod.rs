@@ -121,7 +121,9 @@ impl KafkaSinkSettings {
         let headers = HeaderReader::new(schema, &self.headers);
         let beside = headers.as_ref().ok().and_then(HeaderReader::column);
         // Without its column of headers it is not known which columns are left for the value.
-        let known = headers.is_ok() || !matches!(self.value, OutputFormat::Raw { column: None });
+        let only =
+            matches!(self.value, OutputFormat::Raw { column: None } | OutputFormat::Text { column: None });
+        let known = headers.is_ok() || !only;
         let value = known.then(|| ValueEncoder::new(schema, &self.value, beside)).transpose();
         let key = KeyEncoder::new(schema, &self.key);
         let found = [("key", key.err()), ("value", value.err()), ("headers", headers.err())];

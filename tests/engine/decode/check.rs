@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, TimeUnit, UInt64Type};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Field, Float32Type, Float64Type, Int64Type, Schema, TimeUnit, UInt64Type,
+};
 use arrow::record_batch::RecordBatch;
 use tidemill::decode::{DecodeSpec, Decoded, Decoder, Format, OnBad};
 use tidemill::error::Result;
@@ -41,6 +43,8 @@ pub(crate) fn fields() -> Vec<Field> {
         stamp("milli", TimeUnit::Millisecond, Some("UTC")),
         stamp("micro", TimeUnit::Microsecond, Some("+02:00")),
         stamp("nano", TimeUnit::Nanosecond, None),
+        Field::new("price", DataType::Decimal128(20, 3), true),
+        Field::new("blob", DataType::Binary, true),
         Field::new("must", DataType::Int64, false),
     ]
 }
@@ -144,7 +148,7 @@ impl Expectation {
     }
 }
 
-fn shown(payloads: &[Option<Vec<u8>>]) -> String {
+pub(crate) fn shown(payloads: &[Option<Vec<u8>>]) -> String {
     let lines = payloads.iter().enumerate().map(|(row, payload)| match payload {
         None => format!("{row}: tombstone\n"),
         Some(payload) => format!("{row}: {}\n", payload[..payload.len().min(2_000)].escape_ascii()),
@@ -152,7 +156,7 @@ fn shown(payloads: &[Option<Vec<u8>>]) -> String {
     lines.collect()
 }
 
-fn cells(batch: &RecordBatch) -> Vec<Vec<Cell>> {
+pub(crate) fn cells(batch: &RecordBatch) -> Vec<Vec<Cell>> {
     let columns: Vec<Vec<Cell>> = batch.columns().iter().map(column).collect();
     (0..batch.num_rows()).map(|row| columns.iter().map(|column| column[row].clone()).collect()).collect()
 }
@@ -173,6 +177,8 @@ fn column(array: &ArrayRef) -> Vec<Cell> {
         DataType::Utf8 => each(&|row| Cell::Text(array.as_string::<i32>().value(row).to_owned())),
         DataType::LargeUtf8 => each(&|row| Cell::Text(array.as_string::<i64>().value(row).to_owned())),
         DataType::UInt64 => each(&|row| Cell::Int(array.as_primitive::<UInt64Type>().value(row).into())),
+        DataType::Decimal128(..) => each(&|row| Cell::Int(array.as_primitive::<Decimal128Type>().value(row))),
+        DataType::Binary => each(&|row| Cell::Bytes(array.as_binary::<i32>().value(row).to_vec())),
         DataType::Date32 => {
             let days = as_type(DataType::Int32);
             let days = cast(&days, &DataType::Int64).unwrap();

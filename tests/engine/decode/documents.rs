@@ -62,7 +62,7 @@ fn hurt(dice: &mut Dice<'_>, document: &mut Vec<u8>) {
 }
 
 /// The columns of [`super::fields`], in another spelling, or keys that nobody knows.
-const KEYS: [&str; 30] = [
+const KEYS: [&str; 32] = [
     "flag",
     "tiny",
     "small",
@@ -81,6 +81,8 @@ const KEYS: [&str; 30] = [
     "milli",
     "micro",
     "nano",
+    "price",
+    "blob",
     "must",
     "t\\u0065xt",
     "\\u006cong",
@@ -94,6 +96,9 @@ const KEYS: [&str; 30] = [
     "a key that is longer than any word",
     "\\\"",
 ];
+
+/// Base64, and what only looks like it.
+const BASE64: [&str; 10] = ["", "YQ==", "YWI=", "YWJj", "\\/+8=", "/+8=", "YQ", "YR==", "Y Q==", "YQ==\\n"];
 
 fn object(dice: &mut Dice<'_>, depth: usize) -> String {
     let style = dice.below(3);
@@ -115,6 +120,12 @@ fn member(dice: &mut Dice<'_>, style: usize, depth: usize) -> String {
         "text" | "wide" | "t\\u0065xt" => string(dice),
         "day" => format!("\"{}\"", date(dice)),
         "sec" | "milli" | "micro" | "nano" => moment(dice),
+        "price" => match dice.below(3) {
+            0 => whole(dice),
+            1 => number(dice),
+            _ => format!("{}.{:03}", dice.below(100), dice.below(1_000)),
+        },
+        "blob" => format!("\"{}\"", dice.pick(&BASE64)),
         "tiny" | "byte" => dice.below(128).to_string(),
         "single" | "double" => number(dice),
         "small" | "int" | "long" | "word" | "uint" | "ulong" | "must" | "\\u006cong" => whole(dice),

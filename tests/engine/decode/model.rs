@@ -16,6 +16,7 @@ pub(crate) enum Cell {
     /// The bits of an `f32`.
     Single(u32),
     Text(String),
+    Bytes(Vec<u8>),
 }
 
 /// What a record becomes.
@@ -204,14 +205,23 @@ impl Parser<'_> {
 /// The cell that `value` makes in a column of `data_type`; none where it does not fit.
 fn cell(value: &Json, data_type: &DataType) -> Option<Cell> {
     use DataType::{
-        Boolean, Date32, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Timestamp, UInt8, UInt16,
-        UInt32, UInt64, Utf8,
+        Binary, Boolean, Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8,
+        Timestamp, UInt8, UInt16, UInt32, UInt64, Utf8,
     };
     match (value, data_type) {
         (Json::Null, _) => Some(Cell::Null),
         (Json::Bool(value), Boolean) => Some(Cell::Bool(*value)),
         (Json::Text(text), Utf8 | LargeUtf8) => text.clone().map(Cell::Text),
         (Json::Text(text), Timestamp(unit, _)) => timestamp(text.as_ref()?, *unit).map(Cell::Int),
+        (Json::Text(text), Binary) => base64(text.as_ref()?).map(Cell::Bytes),
+        (Json::Number(text), Decimal128(precision, scale)) => {
+            let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+            // An exponent that overflows decides alone, whatever the scale.
+            let scaled = exponent.parse::<i64>().map(|exponent| exponent.saturating_add(i64::from(*scale)));
+            let exponent = scaled.map_or(exponent.to_owned(), |exponent| exponent.to_string());
+            let value = whole(&format!("{mantissa}e{exponent}"))?;
+            (value.abs() < 10i128.pow((*precision).into())).then_some(Cell::Int(value))
+        }
         (Json::Text(text), Date32) => date(text.as_ref()?).map(Cell::Int),
         (Json::Number(text), Float32) => finite(f64::from(text.parse::<f32>().ok()?))
             .and_then(|()| Some(Cell::Single(text.parse::<f32>().ok()?.to_bits()))),
@@ -241,6 +251,18 @@ fn cell(value: &Json, data_type: &DataType) -> Option<Cell> {
         }
         _ => None,
     }
+}
+
+/// The bytes of base64 with its padding, six bits at a time; bits that stand for none must be zero.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let body = text.trim_end_matches('=');
+    (text.len().is_multiple_of(4) && text.len() - body.len() < 3).then_some(())?;
+    let bits: String =
+        body.chars().map(|c| Some(format!("{:06b}", LETTERS.find(c)?))).collect::<Option<_>>()?;
+    let (whole, rest) = bits.split_at(bits.len() / 8 * 8);
+    (rest.bytes().all(|bit| bit == b'0') && rest.len() < 6).then_some(())?;
+    (0..whole.len()).step_by(8).map(|at| u8::from_str_radix(&whole[at..at + 8], 2).ok()).collect()
 }
 
 fn finite(value: f64) -> Option<()> {
@@ -367,4 +389,14 @@ fn shape(text: &str) -> String {
 
 fn number(digits: &str) -> i128 {
     digits.parse().unwrap()
+}
+
+/// The cell that text without quotes around it makes: text where that fits, else the number or the word that it spells.
+pub(crate) fn bare(text: &str, data_type: &DataType) -> Option<Cell> {
+    let spelled = || {
+        let scalar = text.starts_with(|c: char| c == '-' || c.is_ascii_digit() || c == 't' || c == 'f');
+        let whole = !text.ends_with(|c: char| c.is_ascii_whitespace());
+        cell(&parse(text.as_bytes()).filter(|_| scalar && whole)?, data_type)
+    };
+    cell(&Json::Text(Some(text.to_owned())), data_type).or_else(spelled)
 }

@@ -1,0 +1,231 @@
+//! Files: whole or not there, replaced by the same batch and by no other, and swept up after a crash.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, IntervalUnit, Schema, SchemaRef, UnionFields, UnionMode};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use tidemill::cancel::Cancel;
+use tidemill::error::ErrorKind;
+use tidemill::sink::contract::{self, Breakable, Broken, Fixture, delivery};
+use tidemill::sink::files::{FileFormat, FileSink, FileSinkSettings};
+use tidemill::sink::{Delivery, Sink};
+use tidemill::time::BatchTime;
+
+/// A directory of its own, removed at the end.
+struct Place {
+    settings: FileSinkSettings,
+}
+
+impl Place {
+    fn new(format: FileFormat) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("tidemill-files-{}-{number}", std::process::id()));
+        Self { settings: FileSinkSettings { format, ..FileSinkSettings::new(path) } }
+    }
+
+    fn path(&self) -> &Path {
+        &self.settings.path
+    }
+
+    fn opened(&self) -> FileSink {
+        let mut sink = FileSink::new(self.settings.clone());
+        sink.open(&contract::schema(), &Cancel::default()).unwrap();
+        sink
+    }
+
+    /// What is in the directory, hidden files too, by name.
+    fn files(&self) -> Vec<PathBuf> {
+        files_below(self.path())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.path());
+    }
+}
+
+fn files_below(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// The column `row` of a file.
+fn rows_of(path: &Path) -> Vec<i64> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("parquet") => parquet_rows(path).iter().flat_map(numbers).collect(),
+        Some("json") => lines(path).iter().map(|line| number(&line["{\"row\":".len()..])).collect(),
+        Some("csv") => lines(path).iter().skip(1).map(|line| number(line)).collect(),
+        _ => panic!("{} is no finished file", path.display()),
+    }
+}
+
+fn parquet_rows(path: &Path) -> Vec<RecordBatch> {
+    let file = fs::File::open(path).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    reader.map(|rows| rows.unwrap()).collect()
+}
+
+fn numbers(rows: &RecordBatch) -> Vec<i64> {
+    rows.column(0).as_primitive::<Int64Type>().values().to_vec()
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn number(text: &str) -> i64 {
+    text.split(',').next().unwrap().parse().unwrap()
+}
+
+impl Fixture for Place {
+    fn sink(&mut self) -> Box<dyn Sink> {
+        Box::new(FileSink::new(self.settings.clone()))
+    }
+
+    fn arrived(&mut self) -> Vec<i64> {
+        self.files().iter().flat_map(|path| rows_of(path)).collect()
+    }
+
+    fn refused(&self) -> Option<SchemaRef> {
+        let interval = Field::new("i", DataType::Interval(IntervalUnit::DayTime), true);
+        let union = DataType::Union(UnionFields::try_new([0], [interval]).unwrap(), UnionMode::Dense);
+        let odd = match self.settings.format {
+            FileFormat::Parquet => DataType::Interval(IntervalUnit::MonthDayNano),
+            FileFormat::Json | FileFormat::Csv => union,
+        };
+        Some(Schema::new(vec![Field::new("odd", odd, true)]).into())
+    }
+
+    /// The directory is somewhere else, and a file in its place: that stops the superuser too, as rights would not.
+    fn set_broken(&mut self, broken: Broken) -> Breakable {
+        let away = self.path().with_extension("away");
+        match broken {
+            Broken::Yes => {
+                fs::rename(self.path(), &away).unwrap();
+                fs::write(self.path(), "in the way").unwrap();
+            }
+            Broken::No => {
+                fs::remove_file(self.path()).unwrap();
+                fs::rename(&away, self.path()).unwrap();
+            }
+        }
+        Breakable::Yes
+    }
+}
+
+#[test]
+fn the_file_sink_keeps_the_contract() {
+    for format in [FileFormat::Parquet, FileFormat::Json, FileFormat::Csv] {
+        contract::check(&mut Place::new(format));
+    }
+}
+
+#[test]
+fn a_batch_that_comes_again_replaces_its_files_and_no_other_batch_does() {
+    let place = Place::new(FileFormat::Json);
+    let mut sink = place.opened();
+    sink.deliver(&delivery(1, 0..10)).unwrap();
+    sink.deliver(&delivery(1, 0..10)).unwrap();
+    assert_eq!(place.files().len(), 1);
+    // The same number and time, as after a restart within a tick, but other records.
+    sink.deliver(&delivery(1, 10..20)).unwrap();
+    sink.deliver(&Delivery { time: BatchTime(5), ..delivery(1, 20..30) }).unwrap();
+    let mut rows: Vec<i64> = place.files().iter().flat_map(|path| rows_of(path)).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, (0..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_large_batch_is_cut_into_files_of_the_size_that_was_asked_for() {
+    for format in [FileFormat::Parquet, FileFormat::Json, FileFormat::Csv] {
+        let mut place = Place::new(format);
+        place.settings.max_bytes = 20_000;
+        place.opened().deliver(&delivery(1, 0..20_000)).unwrap();
+        let files = place.files();
+        assert!(files.len() > 2, "{format}: {} files", files.len());
+        assert_eq!(place.arrived(), (0..20_000).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_delivery_that_is_given_up_or_fails_leaves_nothing() {
+    let mut place = Place::new(FileFormat::Csv);
+    let mut sink = place.opened();
+    let batch = delivery(1, 0..5_000);
+    batch.cancel.cancel();
+    let error = sink.deliver(&batch).unwrap_err();
+    assert!(error.is_cancelled() && error.to_string().contains("0 of 5000 rows"), "{error}");
+    assert!(place.files().is_empty());
+    place.set_broken(Broken::Yes);
+    let error = sink.deliver(&delivery(2, 0..10)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Sink);
+    for part in ["could not create ", "a part of the path is a file", "to_files(", "batch 2"] {
+        assert!(error.to_string().contains(part), "{part} is not in {error}");
+    }
+    place.set_broken(Broken::No);
+    assert!(place.files().is_empty());
+}
+
+#[test]
+fn what_a_crash_left_half_written_is_swept_up_and_nothing_else() {
+    let place = Place::new(FileFormat::Csv);
+    fs::create_dir_all(place.path()).unwrap();
+    for name in [".tidemill-x.csv.tmp", ".notes", "kept.csv", "other.tmp"] {
+        fs::write(place.path().join(name), "row,text\n").unwrap();
+    }
+    place.opened().close().unwrap();
+    let names: Vec<_> = place.files().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+    assert_eq!(names, [".notes", "kept.csv", "other.tmp"]);
+}
+
+#[test]
+fn a_directory_has_one_writer_at_a_time() {
+    let place = Place::new(FileFormat::Csv);
+    let mut first = place.opened();
+    let mut second = FileSink::new(place.settings.clone());
+    let error = second.open(&contract::schema(), &Cancel::default()).unwrap_err();
+    assert!(error.is_config() && error.to_string().contains("no other stream writes to"), "{error}");
+    first.close().unwrap();
+    second.open(&contract::schema(), &Cancel::default()).unwrap();
+}
+
+#[test]
+fn a_file_in_the_directorys_place_is_refused() {
+    let place = Place::new(FileFormat::Csv);
+    fs::write(place.path(), "mine").unwrap();
+    for path in [place.path().to_owned(), place.path().join("below")] {
+        let mut sink = FileSink::new(FileSinkSettings::new(path));
+        let error = sink.open(&contract::schema(), &Cancel::default()).unwrap_err();
+        assert!(error.to_string().contains("file"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(place.path()).unwrap(), "mine");
+    fs::remove_file(place.path()).unwrap();
+}
+
+#[test]
+fn rows_are_in_the_directory_of_their_values_and_the_column_is_not_in_the_file() {
+    let mut place = Place::new(FileFormat::Parquet);
+    place.settings.partition_by = vec!["text".to_owned()];
+    place.opened().deliver(&delivery(1, 0..7)).unwrap();
+    let mut found: Vec<(String, Vec<i64>)> = Vec::new();
+    for path in place.files() {
+        let directory = path.parent().unwrap().strip_prefix(place.path()).unwrap();
+        assert_eq!(parquet_rows(&path)[0].num_columns(), 1);
+        found.push((directory.to_str().unwrap().to_owned(), rows_of(&path)));
+    }
+    let expected = [
+        ("text=__HIVE_DEFAULT_PARTITION__", vec![0, 3, 6]),
+        ("text=row%201", vec![1]),
+        ("text=row%202", vec![2]),
+        ("text=row%204", vec![4]),
+        ("text=row%205", vec![5]),
+    ];
+    assert_eq!(found, expected.map(|(name, rows)| (name.to_owned(), rows)));
+}

@@ -104,7 +104,8 @@ class Expr(_native.Expr):
 
     Operators are Python's: ``+ - * / // % **``, comparisons, and ``& | ~`` for and, or, not. Nulls stay null, ``/``
     is true division, ``//`` and ``%`` round down as in Python, and integers that overflow or are divided by zero
-    (``//``, ``%``) fail the batch with a :class:`~tidemill.DataError`.
+    (``//``, ``%``) fail the batch with a :class:`~tidemill.DataError`. ``== None`` asks :meth:`is_null`; any other
+    comparison with null is true for no row, and is refused.
 
     >>> from tidemill import col
     >>> (col("celsius") * 1.8 + 32).alias("fahrenheit")

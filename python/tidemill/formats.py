@@ -6,7 +6,7 @@ A format deliberately knows nothing of sources: the same one reads Kafka and a t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import tidemill._native as _native
 from tidemill._native import ConfigError
@@ -32,27 +32,46 @@ class Json:
 
     Reading, the schema says which keys become columns, and as what. A missing key or JSON's null is null, other keys
     are ignored, of a key that comes twice the last one counts. A timestamp is ISO 8601 text, UTC where it has no
-    zone, or a number in the column's unit; binary is base64, and a decimal takes numbers that fit without rounding.
-    Writing, no schema is needed: each row becomes an object of all columns, timestamps as ISO 8601 text, NaN and null
-    as null.
+    zone, or a number in the column's unit or in `date_unit`; what is finer than the column's unit is rounded down.
+    Binary is base64, and a decimal takes numbers that fit without rounding. Writing, no schema is needed: each row
+    becomes an object of all columns, timestamps as ISO 8601 text, NaN and null as null.
 
     Args:
         schema: the columns to read; None where the format is for writing.
+        date_unit: what numbers in timestamp columns count, ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``; by default each
+            column's own unit. Records with ``time.time()``, seconds with a fraction, are read exactly as
+            ``tm.Json({"t": "timestamp[us]"}, date_unit="s")``.
 
     Raises:
         SchemaError: a type's name is unknown; the message shows the nearest.
-        ConfigError: a type that JSON is not read into, or no column at all.
+        ConfigError: a type that JSON is not read into, no column at all, or `date_unit` without a schema.
 
     >>> import tidemill as tm
     >>> tm.Json({"device": "string", "temperature": "float64"})
     Json({"device": "string", "temperature": "float64"})
     """
 
-    def __init__(self, schema: SchemaLike | None = None) -> None:
+    def __init__(
+        self,
+        schema: SchemaLike | None = None,
+        *,
+        date_unit: Literal["s", "ms", "us", "ns"] | None = None,
+    ) -> None:
+        if schema is None and date_unit is not None:
+            raise ConfigError(
+                "date_unit says how numbers are read, and needs a schema: timestamps are written as text"
+            )
         self.schema = None if schema is None else _native.json_schema(schema)
+        self._date_unit = date_unit
+        if self.schema is not None and date_unit is not None:
+            self.schema = _native.json_dates(self.schema, date_unit)
 
     def __repr__(self) -> str:
-        return "Json()" if self.schema is None else f"Json({repr(self.schema).removeprefix('Schema(')}"
+        if self.schema is None:
+            return "Json()"
+        columns = repr(self.schema).removeprefix("Schema(").removesuffix(")")
+        unit = f', date_unit="{self._date_unit}"' if self._date_unit else ""
+        return f"Json({columns}{unit})"
 
 
 class Csv:

@@ -404,7 +404,8 @@ impl Machine {
             Input::Recorded(batch, kind) => self.pipeline.recorded(batch, kind),
             Input::Mapped { batch, partitions, counts } => {
                 self.planner.learn(&partitions);
-                self.pipeline.mapped(moment, batch, &partitions, counts);
+                let warning = self.pipeline.mapped(moment, batch, &partitions, counts);
+                self.commands.extend(warning.map(|error| Command::Emit(Event::Warning(error))));
             }
             Input::Reduced { batch, state, counts } => self.pipeline.reduced(moment, batch, state, counts),
             Input::Delivered(batch) => self.pipeline.delivered(moment, batch),

@@ -194,13 +194,15 @@ impl Loop {
     fn keep(&mut self, answer: Answer) -> Input {
         match answer {
             Answer::Input(input) => input,
-            Answer::Mapped(batch, mapped) => {
+            Answer::Mapped(batch, mut mapped) => {
+                self.warn(mapped.warnings.drain(..));
                 let input =
                     Input::Mapped { batch, partitions: mapped.partitions.clone(), counts: mapped.counts };
                 self.mapped.insert(batch, mapped);
                 input
             }
-            Answer::Reduced(batch, reduced) => {
+            Answer::Reduced(batch, mut reduced) => {
+                self.warn(reduced.warnings.drain(..));
                 let input = Input::Reduced { batch, state: reduced.state, counts: reduced.counts };
                 self.reduced.insert(batch, reduced);
                 input
@@ -264,6 +266,11 @@ impl Loop {
         // The sinks first: whoever sees the engine cancelled may count on no further delivery.
         self.workers.cancel.cancel();
         self.engine.cancel();
+    }
+
+    /// Tells what the engine warns of: it is about records, and nothing that the machine decides by.
+    fn warn(&self, warnings: impl Iterator<Item = Error>) {
+        warnings.for_each(|warning| self.emit(&Event::Warning(warning)));
     }
 
     /// What it tells is there to be looked at before a listener hears of it.

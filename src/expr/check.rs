@@ -83,6 +83,19 @@ impl Family {
     }
 }
 
+/// Refuses a comparison with null: it is null itself, whatever the other side, and so a filter by it keeps no row.
+fn no_null(side: &Expr, written: &Expr) -> Result<()> {
+    match side {
+        Expr::Literal(value, _) if value.is_null() => {
+            let text =
+                format!("nothing equals null, nor is it more or less: {} is true for no row", Text(written));
+            Err(Error::schema(text)
+                .help("ask with .is_null() or .is_not_null(), in SQL with IS NULL or IS NOT NULL"))
+        }
+        _ => Ok(()),
+    }
+}
+
 struct Checker<'a> {
     schema: &'a DFSchema,
     mistakes: Vec<Error>,
@@ -174,6 +187,9 @@ impl Checker<'_> {
     }
 
     fn comparison(&self, left: Expr, op: Operator, right: Expr, written: &Expr) -> Result<Expr> {
+        if !matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) {
+            [&left, &right].into_iter().try_for_each(|side| no_null(side, written))?;
+        }
         let rounding = if matches!(left, Expr::Literal(..)) {
             op.swap().map(rounding_for)
         } else {
@@ -235,6 +251,7 @@ impl Checker<'_> {
     }
 
     fn between(&self, between: Between, written: &Expr) -> Result<Expr> {
+        [&between.low, &between.high].into_iter().try_for_each(|side| no_null(side, written))?;
         let (value, low) = self.fitted(
             *between.expr,
             *between.low,
@@ -249,6 +266,7 @@ impl Checker<'_> {
     }
 
     fn in_list(&self, list: InList, written: &Expr) -> Result<Expr> {
+        list.list.iter().try_for_each(|item| no_null(item, written))?;
         let target = self.type_of(&list.expr)?;
         let mut items = Vec::with_capacity(list.list.len());
         for item in list.list {

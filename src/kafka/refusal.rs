@@ -21,6 +21,7 @@ use rdkafka::types::{RDKafka, RDKafkaType};
 
 use crate::error::{Error, ErrorKind};
 use crate::kafka::certificate::Certificate;
+use crate::kafka::settings::Role;
 use crate::kafka::{Cluster, is_passing};
 
 /// The first wait for an answer; each further one is twice as long. A refusal counts from the second on: a cluster of
@@ -321,7 +322,7 @@ fn look(cluster: &Cluster) -> Option<Seen> {
     let mut config = ClientConfig::new();
     config.set_log_level(RDKafkaLogLevel::Emerg);
     config.set("bootstrap.servers", &cluster.bootstrap_servers).set("security.protocol", "ssl");
-    let given = cluster.client();
+    let given = cluster.client(Role::Consumer);
     for name in ["ssl.ca.location", "ssl.ca.pem", "ssl.crl.location", "broker.address.family"] {
         if let Some(value) = given.get(name) {
             config.set(name, value);

@@ -25,6 +25,89 @@ const PLUGINS: &str = "plugin.";
 const SWITCHES_OFF: [(&str, &str); 2] =
     [("enable.ssl.certificate.verification", "false"), ("ssl.endpoint.identification.algorithm", "none")];
 
+/// What a client does with records: librdkafka warns of each setting that is the other kind's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It reads them.
+    Consumer,
+    /// It writes them.
+    Producer,
+}
+
+/// librdkafka's settings that consumers alone take, as its CONFIGURATION.md lists them.
+const CONSUMERS: [&str; 31] = [
+    "auto.commit.enable",
+    "auto.commit.interval.ms",
+    "auto.offset.reset",
+    "check.crcs",
+    "consume.callback.max.messages",
+    "coordinator.query.interval.ms",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "group.protocol.type",
+    "group.remote.assignor",
+    "heartbeat.interval.ms",
+    "isolation.level",
+    "max.partition.fetch.bytes",
+    "max.poll.interval.ms",
+    "offset.store.method",
+    "offset.store.path",
+    "offset.store.sync.interval.ms",
+    "partition.assignment.strategy",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+    "session.timeout.ms",
+];
+
+/// Those that producers alone take.
+const PRODUCERS: [&str; 26] = [
+    "acks",
+    "batch.num.messages",
+    "batch.size",
+    "compression.codec",
+    "compression.level",
+    "compression.type",
+    "delivery.report.only.error",
+    "delivery.timeout.ms",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "linger.ms",
+    "message.send.max.retries",
+    "message.timeout.ms",
+    "partitioner",
+    "produce.offset.report",
+    "queue.buffering.backpressure.threshold",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.ms",
+    "queuing.strategy",
+    "request.required.acks",
+    "request.timeout.ms",
+    "retries",
+    "sticky.partitioning.linger.ms",
+    "transaction.timeout.ms",
+    "transactional.id",
+];
+
+/// Whether a client of this role takes a setting: a source's are its sink's too, and each client is given its own.
+pub(crate) fn is_for(role: Role, name: &str) -> bool {
+    let others: &[&str] = match role {
+        Role::Consumer => &PRODUCERS,
+        Role::Producer => &CONSUMERS,
+    };
+    !others.contains(&name)
+}
+
 /// Every mistake in `config`, beside `security` where that is given. No value that may be a secret is shown.
 pub(crate) fn mistakes(config: &BTreeMap<String, String>, security: Option<&Security>) -> Vec<Error> {
     let nul = config.iter().filter(|(_, value)| value.contains('\0'));
@@ -152,6 +235,16 @@ mod tests {
         let (username, password) = ("alice".to_owned(), Secret::new("hunter2"));
         let login = Login::Password { mechanism: Mechanism::Plain, username, password };
         Security::Sasl(Sasl { login, tls: Some(Tls::default()), insecure: Insecure::Refused })
+    }
+
+    #[test]
+    fn a_client_is_given_the_settings_of_its_kind_and_those_of_both() {
+        assert!(is_for(Role::Consumer, "fetch.wait.max.ms") && !is_for(Role::Producer, "fetch.wait.max.ms"));
+        assert!(is_for(Role::Producer, "linger.ms") && !is_for(Role::Consumer, "linger.ms"));
+        for both in ["bootstrap.servers", "sasl.password", "message.max.bytes", "no.such.setting"] {
+            assert!(is_for(Role::Consumer, both) && is_for(Role::Producer, both), "{both}");
+        }
+        assert!(!CONSUMERS.iter().any(|name| PRODUCERS.contains(name)));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 pub(super) mod columns;
 mod cursor;
+mod members;
 mod number;
 mod prediction;
 mod text;
@@ -17,10 +18,10 @@ mod walk;
 use std::collections::HashMap;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::{Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 
 use crate::decode::bad::{self, Bad, Expected};
-use crate::decode::json::columns::{Column, Misfit, new_column};
+use crate::decode::json::columns::{Column, Misfit, new_column, timestamps};
 use crate::decode::json::cursor::{Cursor, Escapes, RawString};
 use crate::decode::json::prediction::{Prediction, Progress, Target};
 use crate::decode::utf8::{self, Utf8};
@@ -30,14 +31,25 @@ use crate::raw::RawChunk;
 use crate::types::type_name;
 
 pub use crate::decode::json::columns::SUPPORTED;
+pub(super) use crate::decode::json::members::members;
 
 /// Refuses a field that JSON cannot be read into.
 pub(super) fn check_supported(field: &Field) -> Result<()> {
-    new_slot(0, field).map(|_| ())
+    new_slot(0, field, None).map(|_| ())
 }
 
-fn new_slot(place: usize, field: &Field) -> Result<Slot> {
-    let column = new_column(field.data_type()).ok_or_else(|| {
+/// The column of a field; in one of timestamps numbers count `numbers`, or else its own unit.
+fn column_of(field: &Field, numbers: Option<TimeUnit>) -> Option<Box<dyn Column>> {
+    match (field.data_type(), numbers) {
+        (data_type @ DataType::Timestamp(unit, _), Some(numbers)) => {
+            Some(timestamps(data_type, *unit, numbers))
+        }
+        (data_type, _) => new_column(data_type),
+    }
+}
+
+fn new_slot(place: usize, field: &Field, numbers: Option<TimeUnit>) -> Result<Slot> {
+    let column = column_of(field, numbers).ok_or_else(|| {
         let (name, found) = (field.name(), type_name(field.data_type()));
         Error::config(format!("column {name:?}: expected a type that JSON can be read into, found {found}"))
             .help(format!("use one of {SUPPORTED}"))
@@ -103,8 +115,9 @@ impl Record {
 }
 
 impl JsonPayloads {
-    pub(super) fn new(fields: &[FieldRef], on_bad: OnBad) -> Result<Self> {
-        let slots = fields.iter().enumerate().map(|(place, field)| new_slot(place, field));
+    /// A decoder of `fields`; numbers in timestamps count `numbers`, or else each column's own unit.
+    pub(super) fn new(fields: &[FieldRef], numbers: Option<TimeUnit>, on_bad: OnBad) -> Result<Self> {
+        let slots = fields.iter().enumerate().map(|(place, field)| new_slot(place, field, numbers));
         let slots = slots.collect::<Result<Vec<_>>>()?;
         let complete = slots.iter().try_fold(0, |seen, slot| (slot.bit != 0).then_some(seen | slot.bit));
         let places = slots.iter().enumerate().map(|(place, slot)| (slot.name.clone().into_bytes(), place));

@@ -255,7 +255,9 @@ impl Context {
 
     /// Marks the start as begun; a copy of the plan to open, and where it is heard that the start was called off.
     fn begin(&self, extra: Option<(NodeId, OpenSink)>) -> Result<(State, Receiver<()>)> {
-        let mut state = self.growing()?;
+        let mut state = self.growing().map_err(|error| {
+            error.help("it was started before: wait for its end with await_termination(), or stop it first")
+        })?;
         let mut run = State { plan: state.plan.clone(), ..State::default() };
         run.readings.clone_from(&state.readings);
         run.sinks.clone_from(&state.sinks);

@@ -24,9 +24,28 @@ pub enum Event {
         time: BatchTime,
         /// What it reads.
         ranges: Vec<OffsetRange>,
+        /// The time of day.
+        at: BatchTime,
     },
+    /// The work on a batch has begun.
+    BatchStarted {
+        /// The batch.
+        batch: BatchId,
+        /// The time of day.
+        at: BatchTime,
+    },
+    /// An output is given a batch.
+    OutputStarted(Output),
+    /// An output has taken a batch, or has failed to.
+    OutputCompleted(Output, OutputEnd),
     /// A batch has been delivered to every output.
     Completed(Arc<Progress>),
+    /// A source, by its name, is read.
+    SourceStarted(String),
+    /// Something went wrong with a source; a warning or a failure tells of it too.
+    SourceFailed(String, Error),
+    /// A source is read no more.
+    SourceStopped(String),
     /// Something went wrong that does not stop the stream.
     Warning(Error),
     /// The stream has failed; nothing more will be planned.
@@ -35,6 +54,30 @@ pub enum Event {
     Missed(u64),
     /// The stream has ended.
     Stopped,
+}
+
+/// A batch as it goes to one of the outputs.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// The batch.
+    pub batch: BatchId,
+    /// The number of the output, in the order in which they were made.
+    pub id: usize,
+    /// The name of the output, for people.
+    pub name: String,
+    /// How many rows it is given.
+    pub rows: u64,
+    /// When, by the time of day.
+    pub at: BatchTime,
+}
+
+/// How an output has ended with a batch.
+#[derive(Clone, Debug)]
+pub struct OutputEnd {
+    /// How long it took.
+    pub took: Duration,
+    /// Why it failed, if it did.
+    pub error: Option<Error>,
 }
 
 /// What one batch did, in figures.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arrow::datatypes::TimeUnit;
+use arrow::temporal_conversions::timestamp_us_to_datetime;
 
 use crate::error::{Error, Result};
 
@@ -64,6 +65,16 @@ impl EventTime {
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl fmt::Display for EventTime {
+    /// As ISO 8601 text in UTC, as people read it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match timestamp_us_to_datetime(self.0) {
+            Some(date) => write!(f, "{date} UTC"),
+            None => f.write_str("a time beyond every calendar"),
+        }
     }
 }
 

@@ -153,6 +153,35 @@ pub fn type_name(data_type: &DataType) -> String {
     }
 }
 
+/// `text` of Arrow's own, such as the cause of an error, with the names of types as users write them; what stands in
+/// single quotes is a value and left as it is.
+///
+/// ```
+/// use tidemill::types::in_our_words;
+/// assert_eq!(in_our_words("Cannot cast 'Int64' to Int64"), "Cannot cast 'Int64' to int64");
+/// ```
+pub fn in_our_words(text: &str) -> String {
+    let named =
+        |part: &str| part.split_inclusive(|c: char| !c.is_alphanumeric()).map(renamed).collect::<String>();
+    let text = text.replace("Can't ", "cannot "); // no quotation mark
+    let parts = text.split('\'').enumerate();
+    let parts = parts.map(|(place, part)| if place % 2 == 0 { named(part) } else { part.to_owned() });
+    parts.collect::<Vec<_>>().join("'")
+}
+
+/// A word and what ends it.
+fn renamed(piece: &str) -> String {
+    let word = piece.trim_end_matches(|c: char| !c.is_alphanumeric());
+    let ours = match word {
+        "Decimal128" | "Decimal256" => Some("decimal"),
+        _ => SIMPLE.iter().find(|(_, simple)| simple.to_string() == word).map(|(name, _)| *name),
+    };
+    match (ours, piece.strip_prefix(word)) {
+        (Some(name), Some(end)) => name.to_owned() + end,
+        _ => piece.to_owned(),
+    }
+}
+
 fn map_name(entries: &FieldRef) -> String {
     match entries.data_type() {
         DataType::Struct(fields) => {
@@ -196,14 +225,16 @@ impl<'a> Reader<'a> {
     fn data_type(&mut self) -> Result<DataType> {
         let word = self.word();
         match word.to_ascii_lowercase().as_str() {
-            "timestamp" => self.bracketed('[', ']', Self::timestamp),
-            "duration" => self.bracketed('[', ']', |reader| Ok(DataType::Duration(reader.unit()?))),
-            "time32" => self.bracketed('[', ']', Self::time32),
-            "time64" => self.bracketed('[', ']', Self::time64),
-            "decimal" | "decimal128" => self.bracketed('(', ')', Self::decimal),
-            "list" => self.bracketed('<', '>', Self::list),
-            "map" => self.bracketed('<', '>', Self::map),
-            "struct" => self.bracketed('<', '>', Self::structure),
+            "timestamp" => self.bracketed("timestamp[ms]", '[', ']', Self::timestamp),
+            "duration" => {
+                self.bracketed("duration[ms]", '[', ']', |reader| Ok(DataType::Duration(reader.unit()?)))
+            }
+            "time32" => self.bracketed("time32[ms]", '[', ']', Self::time32),
+            "time64" => self.bracketed("time64[us]", '[', ']', Self::time64),
+            "decimal" | "decimal128" => self.bracketed("decimal(10, 2)", '(', ')', Self::decimal),
+            "list" => self.bracketed("list<int64>", '<', '>', Self::list),
+            "map" => self.bracketed("map<string, int64>", '<', '>', Self::map),
+            "struct" => self.bracketed("struct<x: int64>", '<', '>', Self::structure),
             simple => self.simple(word, simple),
         }
     }
@@ -304,11 +335,12 @@ impl<'a> Reader<'a> {
 
     fn bracketed(
         &mut self,
+        example: &str,
         open: char,
         close: char,
         inner: impl FnOnce(&mut Self) -> Result<DataType>,
     ) -> Result<DataType> {
-        self.expect(open)?;
+        self.expect(open).map_err(|error| error.help(format!("write it as, say, \"{example}\"")))?;
         let parsed = inner(self)?;
         self.expect(close)?;
         Ok(parsed)

@@ -42,7 +42,7 @@ from tidemill.expressions import Expr, aggregate, col, count, functions, lit, sq
 from tidemill.formats import Csv, Json, Raw, Text
 from tidemill.grouping import GroupedStream, GroupedWindows, WindowedStream
 from tidemill.hints import no_attribute
-from tidemill.listener import Listener
+from tidemill.listener import BatchInfo, Listener, OutputOperationInfo, ReceiverInfo, StreamingListener
 from tidemill.security import Sasl, Tls, Token
 from tidemill.sinks import AUTO
 from tidemill.table import Table
@@ -55,6 +55,7 @@ __all__ = [
     "AggregatedStream",
     "BackPressure",
     "Batch",
+    "BatchInfo",
     "CheckpointError",
     "ConfigError",
     "Csv",
@@ -70,14 +71,17 @@ __all__ = [
     "Listener",
     "MemoryLimitError",
     "OffsetRange",
+    "OutputOperationInfo",
     "Progress",
     "Raw",
+    "ReceiverInfo",
     "Sasl",
     "Schema",
     "SchemaError",
     "SinkError",
     "SourceError",
     "StreamingContext",
+    "StreamingListener",
     "Table",
     "Text",
     "TidemillError",
@@ -101,6 +105,8 @@ __all__ = [
 ]
 
 _LAZY = frozenset({"ml", "testing"})
+_AGGREGATES = ("collect", "first", "last", "max", "mean", "min", "n_unique", "stddev", "sum", "var")
+"""Functions of a module in Polars and Spark."""
 
 
 def __getattr__(name: str) -> object:
@@ -109,8 +115,19 @@ def __getattr__(name: str) -> object:
         from importlib import import_module
 
         return import_module(f"tidemill.{name}")
-    raise no_attribute("module 'tidemill'", name, __all__)
+    raise no_attribute("module 'tidemill'", name, _written())
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _written() -> dict[str, str]:
+    """All names, as they are written: those of the module, and those that other libraries have in theirs."""
+    elsewhere = {one: f"functions.{one}(...)" for one in dir(functions)}
+    elsewhere |= {one: f"stream.{one}" for one in dir(DStream)}
+    elsewhere |= {
+        one: f"StreamingContext(...).{one}" for one in ("kafka", "progress", "run", "start", "stop")
+    }
+    elsewhere |= {one: f'col("x").{one}()' for one in _AGGREGATES}
+    return elsewhere | {one: one for one in __all__}

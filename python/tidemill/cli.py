@@ -33,6 +33,9 @@ A job of your own is a Python script:
 help(tidemill.StreamingContext) and help(tidemill.DStream) say the rest.
 """
 
+MOST = 1_000_000
+"""Readings a second: a fleet of fifty thousand machines, and more than any one machine sends."""
+
 DEMO = """\
 A simulated fleet of machines reports temperatures to a Kafka topic, and some of
 the machines fail on purpose. The job of the README reads the topic, finds the
@@ -80,7 +83,11 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=seconds, default=30.0, help="how long the fleet reports (default: 30)"
     )
     demo.add_argument(
-        "--rate", type=count, default=2000, help="readings a second, of the whole fleet (default: 2000)"
+        "--rate",
+        type=rate,
+        default=2000,
+        help="readings a second, of the whole fleet (default: 2000, at most 1,000,000); where this machine makes "
+        "fewer, it is said at the end",
     )
     demo.add_argument(
         "--bootstrap-servers", metavar="HOST:PORT", help="a real Kafka instead of the embedded broker"
@@ -88,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--topic",
         default="tidemill-demo",
-        help="the topic of the readings (default: tidemill-demo); the alarms go to TOPIC-alerts",
+        help="where the made-up readings are written to (default: tidemill-demo); the alarms go to TOPIC-alerts. Both "
+        "are created; topics that are there already are refused, but for those that begin with tidemill-demo",
     )
     demo.add_argument("--seed", type=int, default=0, help="another fleet with other faults (default: 0)")
     return parser
@@ -114,11 +122,11 @@ def seconds(text: str) -> float:
     return value
 
 
-def count(text: str) -> int:
-    """How many, from the command line."""
+def rate(text: str) -> int:
+    """How many a second, from the command line."""
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"a whole number above 0 is expected, found {text!r}")
+    if not 0 < value <= MOST:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 to {MOST:,} is expected, found {text!r}")
     return value
 
 

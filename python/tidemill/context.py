@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import tidemill._native as _native
 from tidemill.batch import Batch
 from tidemill.dstream import DStream, Duration, _settings
+from tidemill.hints import hinted, no_attribute, today
 from tidemill.listener import AnyListener, _check, _Dispatcher
 from tidemill.security import Sasl, Tls, _protection
 from tidemill.sources import (
     Metadata,
     Position,
     _bound,
+    _metadata,
     _partitions,
     _refuse,
     _servers,
@@ -46,6 +48,8 @@ Trigger = _native.Trigger
 
 _DEFAULT_INTERVAL = "1s"
 _PATIENCE_S = 3.0
+_QUIET_S = 5.0
+"""After so long without a row at any output, whoever waits for the job is told what it waits for."""
 _logger = logging.getLogger("tidemill")
 
 
@@ -80,6 +84,7 @@ def available_now(max_records: int | None = None, close_windows: bool | None = N
     return Trigger.available_now(max_records, close_windows)
 
 
+@hinted
 class StreamingContext:
     """A streaming job. Sources make streams, streams have outputs, `run` runs it all.
 
@@ -92,13 +97,15 @@ class StreamingContext:
     of its events. Lines come through a queue: one that logging's handlers are too slow for is left out, and counted.
 
     Args:
-        batch_interval: the time between batches: ``"500ms"``, a ``timedelta`` or seconds, in whole milliseconds.
+        batch_interval: the time between batches: ``"500ms"``, a ``timedelta`` or seconds, in whole milliseconds; by
+            default ``"1s"``.
         trigger: another rule than the interval: `interval`, `as_soon_as_possible` or `available_now`.
         name: the job's name in errors and logs; by default the script's.
         checkpoint: not offered yet.
         guarantee: ``"at_least_once"``, which None means too; ``"exactly_once"`` is not offered yet.
-        executors: how many executors share the work, in this process; results never depend on it.
-        threads: how many threads ingest, and how many reduce, of all executors together; by default one a core.
+        executors: how many executors share the work, in this process, up to 1,024; results never depend on it.
+        threads: how many threads ingest, and how many reduce, of all executors together, up to 1,024; by default one a
+            core.
         max_memory: what the Kafka clients have read ahead, the chunks at hand (up to 4 MiB a partition) and the rows
             of the batches in flight may take: ``"25%"`` of the memory that the process may use, ``"2GiB"``, or bytes.
             One batch that needs more by itself fails the job with a `MemoryLimitError` that names partition and size.
@@ -123,7 +130,7 @@ class StreamingContext:
 
     def __init__(
         self,
-        batch_interval: Duration = _DEFAULT_INTERVAL,
+        batch_interval: Duration | None = None,
         *,
         trigger: Trigger | None = None,
         name: str | None = None,
@@ -137,18 +144,18 @@ class StreamingContext:
         clock: _native.ManualClock | None = None,
     ) -> None:
         _refuse({"checkpoint": (checkpoint, None)})
-        if guarantee not in (None, "at_least_once"):
-            _refuse({"guarantee": (guarantee, None)})
+        _guaranteed(guarantee)
+        due = _trigger(batch_interval, trigger)
         self._impatience: threading.Timer | None = None
         self._listeners: list[AnyListener] = []
         self._native = _native.Context(
             name or _script_name(),
-            _trigger(batch_interval, trigger),
+            due,
             executors=executors,
             threads=threads,
             max_memory=max_memory,
             max_state_bytes=max_state_bytes,
-            back_pressure=_back_pressure(backpressure),
+            back_pressure=_back_pressure(backpressure, due),
             clock=clock,
             dispatch=_Dispatcher(self._listeners),
         )
@@ -156,7 +163,7 @@ class StreamingContext:
         self._start_asked = False
         # At the end of the script: a thread that calls Python after that would hang. By a weak reference, since a
         # strong one would keep a context alive that only its own functions refer to.
-        weakref.finalize(self, _abandon, weakref.ref(self._native))
+        weakref.finalize(self, _abandon, weakref.ref(self), weakref.ref(self._native))
 
     def kafka(
         self,
@@ -304,7 +311,7 @@ class StreamingContext:
         """Starts the job and waits for its end.
 
         Ctrl-C or SIGTERM ends it gracefully: batches that have been planned are finished, and `run` returns. A
-        second Ctrl-C raises KeyboardInterrupt.
+        second Ctrl-C raises KeyboardInterrupt. The same holds in `await_termination` and in ``for batch in stream``.
 
         Raises:
             Exception: what ended the job: the user's own exception, or a `TidemillError`.
@@ -318,7 +325,7 @@ class StreamingContext:
         2 rows
         """
         self._starting()
-        with self._graceful_signals():
+        with self._graceful_signals(), self._told_of_quiet():
             self._native.start()
             if self._stop_asked:  # heard before there was anything to stop
                 self._native.request_stop(graceful=True)
@@ -330,6 +337,7 @@ class StreamingContext:
         In the main thread, Ctrl-C and SIGTERM end the job gracefully meanwhile, as in `run`.
 
         Raises:
+            ConfigError: the job has never been started.
             Exception: what ended the job, if that was an error: the very object that a user's function raised.
 
         >>> import tidemill as tm
@@ -342,7 +350,12 @@ class StreamingContext:
         >>> ctx.await_termination()
         True
         """
-        with self._graceful_signals():
+        if not self._start_asked:
+            raise ConfigError(
+                f"the context {self.name!r} has never been started, and so has no end to wait for; call start() "
+                "before, or run() in place of both"
+            )
+        with self._graceful_signals(), self._told_of_quiet():
             return self._native.wait(timeout)
 
     def stop(self, graceful: bool = True) -> None:
@@ -390,7 +403,10 @@ class StreamingContext:
 
     @property
     def listeners(self) -> list[AnyListener]:
-        """Who hears of what happens: functions of one `Event`, or objects with ``on_event``; append to it.
+        """Who hears of what happens; append to it.
+
+        They are functions of one `Event`, objects with ``on_event``, or a `StreamingListener`, which has Spark's nine
+        events.
 
         It is read at each event, and so may change while the job runs. Listeners are called on a thread of their own,
         one after the other: a slow one holds no batch, and misses events where it is too slow. What one raises is
@@ -512,6 +528,11 @@ class StreamingContext:
     def __repr__(self) -> str:
         return f"<StreamingContext {self.name!r}: {self._condition()}>"
 
+    if not TYPE_CHECKING:  # a checker knows by itself what is not there
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(f"{type(self).__name__!r} object", name, dir(type(self)))
+
     def _condition(self) -> str:
         if self.is_running:
             return "running"
@@ -528,8 +549,10 @@ class StreamingContext:
     def _iterate(self, stream: _native.Stream) -> Iterator[Batch]:
         """The batches of a stream; the job runs while they are asked for."""
         self._starting()
-        with self._graceful_sigterm():
+        with self._graceful_loop(), self._told_of_quiet():
             batches = self._native.iterate(stream)
+            if self._stop_asked:  # heard before there was anything to stop
+                self._native.request_stop(graceful=True)
             try:
                 while (batch := batches.next()) is not None:
                     yield Batch(batch)
@@ -540,24 +563,25 @@ class StreamingContext:
                 self.stop()
 
     @contextmanager
-    def _graceful_sigterm(self) -> Iterator[None]:
-        """SIGTERM ends a loop after its batch; Ctrl-C is the loop's own, as is a handler that the script has set."""
-        ours = threading.current_thread() is threading.main_thread()
-        if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    def _graceful_loop(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end a loop after the batches that were begun; a handler of the script's own stays."""
+        if threading.current_thread() is not threading.main_thread():
             yield
             return
-        handler = self._on_sigterm
-        signal.signal(signal.SIGTERM, handler)
+        ours = {number: usual for number, usual in _USUAL.items() if signal.getsignal(number) is usual}
+        handler = self._on_signal
+        for number in ours:
+            signal.signal(number, handler)
         try:
             yield
         finally:
+            if self._impatience is not None:
+                self._impatience.cancel()
             # A loop that was left behind may be collected later, on any thread and under another handler.
             in_main = threading.current_thread() is threading.main_thread()
-            if in_main and signal.getsignal(signal.SIGTERM) == handler:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        self._native.request_stop(graceful=True)
+            for number, usual in ours.items():
+                if in_main and signal.getsignal(number) == handler:
+                    signal.signal(number, usual)
 
     @contextmanager
     def _graceful_signals(self) -> Iterator[None]:
@@ -595,33 +619,89 @@ class StreamingContext:
                 self.name,
             )
 
+    @contextmanager
+    def _told_of_quiet(self) -> Iterator[None]:
+        """Who waits for a job that shows nothing does not know whether it works: it is said once what it waits for."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        timer = threading.Timer(_QUIET_S, _tell_of_quiet, [weakref.ref(self)])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
-def _abandon(native: weakref.ref[_native.Context]) -> None:
-    if (context := native()) is not None:
-        context.abandon()
+
+_USUAL: Mapping[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+"""What Python itself does at the signals that end a job gracefully."""
+
+
+def _tell_of_quiet(waiting: weakref.ref[StreamingContext]) -> None:
+    """A warning to somebody at a terminal; a service that has nothing to do has nothing to be warned of."""
+    context = waiting()
+    if context is None or not context.is_running:
+        return
+    totals = context.progress.totals if context.progress is not None else None
+    if totals is not None and totals.output_rows:
+        return
+    read = (
+        "nothing has come to an output yet: what is written from now on is read, unless starting= says otherwise"
+        if totals is None or not totals.records
+        else f"{totals.records:,} records read, and none has come to an output yet"
+    )
+    level = logging.WARNING if sys.stderr is not None and sys.stderr.isatty() else logging.INFO
+    _logger.log(level, "%s is running; %s; Ctrl-C ends it", context.name, read)
+
+
+def _abandon(context: weakref.ref[StreamingContext], native: weakref.ref[_native.Context]) -> None:
+    """Nobody can reach the context any more, or the interpreter ends round it: then it is still there."""
+    left = context()
+    if left is not None and left.is_running and not hasattr(sys, "ps1"):
+        _logger.warning(
+            "%s: the script has ended, and the job with it, though it was running; call ctx.await_termination() at the "
+            "end, or ctx.run() in place of start(), or use a with block",
+            left.name,
+        )
+    if (abandoned := native()) is not None:
+        abandoned.abandon()
 
 
 def _script_name() -> str:
     return os.path.basename(sys.argv[0] if sys.argv else "") or "tidemill"
 
 
-def _back_pressure(setting: object) -> BackPressure | None:
+def _guaranteed(guarantee: object) -> None:
+    if guarantee in (None, "at_least_once"):
+        return
+    if guarantee == "exactly_once":
+        raise ConfigError(f'guarantee="exactly_once": {today("exactly_once")}')
+    raise ConfigError(f'guarantee is "at_least_once", which None means too, found {guarantee!r}')
+
+
+def _back_pressure(setting: object, trigger: Trigger) -> BackPressure | None:
     if isinstance(setting, BackPressure):
+        if not trigger.has_ticks:
+            raise ConfigError(
+                f"a BackPressure counts with an interval, whose batches may take too long, found {trigger!r}; leave "
+                "backpressure= out, or set max_rate_per_partition= at the source"
+            )
         return setting
     if not isinstance(setting, bool):
         raise ConfigError(f"backpressure: True, False or a BackPressure is expected, found {setting!r}")
     return BackPressure() if setting else None
 
 
-def _trigger(batch_interval: Duration, trigger: Trigger | None) -> Trigger:
+def _trigger(batch_interval: Duration | None, trigger: Trigger | None) -> Trigger:
     if trigger is None:
-        return interval(batch_interval)
+        return interval(_DEFAULT_INTERVAL if batch_interval is None else batch_interval)
     if not isinstance(trigger, Trigger):
         raise ConfigError(
             "trigger is tm.interval(...), tm.as_soon_as_possible() or tm.available_now(), found "
             + repr(trigger)
         )
-    if batch_interval != _DEFAULT_INTERVAL:
+    if batch_interval is not None:
         raise ConfigError(
             f"either batch_interval or trigger is expected, found {batch_interval!r} and {trigger!r}"
         )
@@ -665,6 +745,6 @@ def _reading(
         "starting": _starting(starting, starting_fallback, topics),
         "ending": _bound("ending", ending, topics),
         "on_bad": on_bad,
-        "metadata": list(metadata),
+        "metadata": _metadata(metadata),
         "max_rate_per_partition": max_rate_per_partition,
     }

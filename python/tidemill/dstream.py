@@ -11,14 +11,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 import tidemill._native as _native
 from tidemill.batch import Batch
 from tidemill.expressions import Expr
 from tidemill.formats import Format, SchemaLike, _schema, _written_as
-from tidemill.grouping import GroupedStream, WindowedStream, _keys
-from tidemill.hints import no_attribute
+from tidemill.grouping import GroupedStream, WindowedStream, _flat, _keys, _tell
+from tidemill.hints import hinted, no_attribute
 from tidemill.models import _name_of, _scorer
 from tidemill.security import Sasl, Tls, _protection
 from tidemill.sinks import AUTO, AutoType
@@ -39,6 +39,7 @@ class _Context(Protocol):
     def _iterate(self, stream: _native.Stream) -> Iterator[Batch]: ...
 
 
+@hinted
 class DStream:
     """A stream of micro-batches with fixed columns.
 
@@ -82,27 +83,32 @@ class DStream:
             )
         return self._next(self._native.filter(predicate))
 
-    def select(self, *columns: str | Expr, **named: Expr | str) -> DStream:
+    def select(self, *columns: str | Expr | Sequence[str | Expr], **named: Expr | str) -> DStream:
         """Exactly these columns: names, expressions (``.alias`` names them) and named expressions.
+
+        Text is the name of a column, as in Polars: an expression in SQL is ``tm.sql_expr("t > 80")``, and text as it is
+        ``tm.lit("ok")``.
 
         >>> import tidemill as tm
         >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"f": "float64"}))
         >>> s.select("f", c=(tm.col("f") - 32) / 1.8).columns
         ['f', 'c']
         """
-        return self._next(self._native.select(list(columns), named))
+        return self._next(self._native.select(_flat(columns), named))
 
-    def with_columns(self, *columns: Expr, **named: Expr | str) -> DStream:
+    def with_columns(self, *columns: Expr | Sequence[Expr], **named: Expr | str) -> DStream:
         """The columns as they are, and these: in place where the name exists, else behind.
+
+        Text is the name of a column, as in `select`.
 
         >>> import tidemill as tm
         >>> s = tm.StreamingContext().scripted(tm.testing.ScriptedSource(), format=tm.Json({"f": "float64"}))
         >>> s.with_columns(c=(tm.col("f") - 32) / 1.8).columns
         ['f', 'c']
         """
-        return self._next(self._native.with_columns(list(columns), named))
+        return self._next(self._native.with_columns(_flat(columns), named))
 
-    def drop(self, *names: str) -> DStream:
+    def drop(self, *names: str | Sequence[str]) -> DStream:
         """All columns but these.
 
         >>> import tidemill as tm
@@ -111,7 +117,13 @@ class DStream:
         >>> s.drop("a").columns
         ['b']
         """
-        return self._next(self._native.drop(list(names)))
+        flat = _flat(names)
+        _tell(
+            f'drop() takes the names of columns, found {name!r}; write, say, "{_bare(name)}"'
+            for name in flat
+            if not isinstance(name, str)
+        )
+        return self._next(self._native.drop(flat))
 
     def rename(self, names: Mapping[str, str]) -> DStream:
         """The columns under other names, as ``{old: new}``.
@@ -121,6 +133,8 @@ class DStream:
         >>> s.rename({"a": "b"}).columns
         ['b']
         """
+        if not isinstance(names, Mapping):
+            raise ConfigError(f'rename() takes {{"old": "new"}}, found {names!r}')
         return self._next(self._native.rename(list(names.items())))
 
     def union(self, *others: DStream) -> DStream:
@@ -522,8 +536,26 @@ class DStream:
         self._native.to_files(_folder(path), format, names, max_bytes)
 
     def __iter__(self) -> Iterator[Batch]:
-        """The stream's batches that have rows: starts the context, and stops it when the loop is left."""
+        """The stream's batches that have rows: starts the context, and stops it when the loop is left.
+
+        Ctrl-C and SIGTERM end the loop after the batches that were begun; a second Ctrl-C raises KeyboardInterrupt.
+        """
         return self._context._iterate(self._native)
+
+    def __contains__(self, name: object) -> bool:
+        return (
+            name in self.columns
+        )  # else Python would look for it in all batches, and start the job for that
+
+    def __getitem__(self, key: object) -> NoReturn:
+        raise TypeError(f"a stream has no values before it runs, found [{key!r}]; {_picked(key)}")
+
+    def __setitem__(self, key: object, value: object) -> NoReturn:
+        shown = key if isinstance(key, str) and key.isidentifier() else "x"
+        text = (
+            f"a stream is not changed, found [{key!r}] = ...; stream.with_columns({shown}=...) is a new one"
+        )
+        raise TypeError(text)
 
     # -- looking ------------------------------------------------------------------------------------------------
 
@@ -577,7 +609,16 @@ class DStream:
     if not TYPE_CHECKING:  # a checker knows by itself what is not there
 
         def __getattr__(self, name: str) -> Any:
+            if not name.startswith("_") and self._has_column(name):
+                text = f"{type(self).__name__!r} object has no attribute {name!r}; {_picked(name)}"
+                raise AttributeError(text, name=name)
             raise no_attribute(f"{type(self).__name__!r} object", name, dir(type(self)))
+
+    def _has_column(self, name: str) -> bool:
+        try:
+            return name in self._native.schema
+        except _native.TidemillError:
+            return False
 
     def _next(self, native: _native.Stream) -> DStream:
         return DStream(self._context, native)
@@ -629,6 +670,24 @@ class AggregatedStream(DStream):
         ['late', 'null']
         """
         return self._windows.late
+
+
+def _bare(name: object) -> str:
+    """The name that is meant by a column's expression, or some name."""
+    return (name.output_name if isinstance(name, Expr) else None) or "device"
+
+
+def _picked(key: object) -> str:
+    """How a stream's columns and rows are picked, in place of what other libraries' frames take in brackets."""
+    match key:
+        case str():
+            return f'tm.col("{key}") stands for the column in expressions, select("{key}") is the stream of it alone'
+        case Expr():
+            return f"filter({key}) keeps the rows for which it is true"
+        case [*names]:
+            return f"select({', '.join(map(repr, names))}) is the stream of these columns"
+        case _:
+            return "foreach_batch(fn) gets its rows, a batch at a time"
 
 
 def _wrapped(fn: Callable[[Batch], Any]) -> Callable[[_native.Batch], Any]:

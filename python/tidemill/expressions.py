@@ -34,6 +34,67 @@ Literal: TypeAlias = (
 )
 """A Python value that may stand where an expression is expected; NumPy scalars too."""
 
+_PYTHON_TYPES: dict[object, builtins.str] = {
+    bool: "bool",
+    bytes: "binary",
+    dt.date: "date32",
+    dt.datetime: "timestamp[us]",
+    dt.timedelta: "duration[us]",
+    float: "float64",
+    int: "int64",
+    builtins.str: "string",
+}
+"""As Polars reads them."""
+
+_UFUNC_OPERATORS = {
+    "add": "+",
+    "bitwise_and": "&",
+    "bitwise_or": "|",
+    "divide": "/",
+    "equal": "==",
+    "floor_divide": "//",
+    "greater": ">",
+    "greater_equal": ">=",
+    "less": "<",
+    "less_equal": "<=",
+    "logical_and": "&",
+    "logical_or": "|",
+    "multiply": "*",
+    "not_equal": "!=",
+    "power": "**",
+    "remainder": "%",
+    "subtract": "-",
+}
+"""What NumPy calls for an operator between one of its numbers and an expression."""
+
+_UFUNC_FUNCTIONS = {
+    "absolute": "abs",
+    "arccos": "acos",
+    "arccosh": "acosh",
+    "arcsin": "asin",
+    "arcsinh": "asinh",
+    "arctan": "atan",
+    "arctan2": "atan2",
+    "arctanh": "atanh",
+    "ceil": "ceil",
+    "cos": "cos",
+    "cosh": "cosh",
+    "exp": "exp",
+    "floor": "floor",
+    "isnan": "isnan",
+    "log": "ln",
+    "log10": "log10",
+    "log2": "log2",
+    "sign": "signum",
+    "sin": "sin",
+    "sinh": "sinh",
+    "sqrt": "sqrt",
+    "tan": "tan",
+    "tanh": "tanh",
+    "trunc": "trunc",
+}
+"""Functions that NumPy means as the engine does."""
+
 _EPOCH = dt.datetime(1970, 1, 1)
 _MICROSECOND = dt.timedelta(microseconds=1)
 
@@ -43,7 +104,8 @@ class Expr(_native.Expr):
 
     Operators are Python's: ``+ - * / // % **``, comparisons, and ``& | ~`` for and, or, not. Nulls stay null, ``/``
     is true division, ``//`` and ``%`` round down as in Python, and integers that overflow or are divided by zero
-    (``//``, ``%``) fail the batch with a :class:`~tidemill.DataError`.
+    (``//``, ``%``) fail the batch with a :class:`~tidemill.DataError`. ``== None`` asks :meth:`is_null`; any other
+    comparison with null is true for no row, and is refused.
 
     >>> from tidemill import col
     >>> (col("celsius") * 1.8 + 32).alias("fahrenheit")
@@ -62,7 +124,45 @@ class Expr(_native.Expr):
             "use & for and, | for or, ~ for not (with parentheses), and between(low, high) for low <= x <= high"
         )
 
-    __iter__ = None  # it has items by place, but says of no row how many
+    def __array_ufunc__(self, ufunc: Any, method: builtins.str, *inputs: Any, **options: Any) -> Expr:
+        """NumPy's functions of a number, ``np.log(col("x"))``: those that there are here too."""
+        name = ufunc.__name__
+        if method == "__call__" and not options:
+            if name in _UFUNC_OPERATORS:
+                return _operator(_UFUNC_OPERATORS[name], *inputs)
+            if name in _UFUNC_FUNCTIONS:
+                return _function(_UFUNC_FUNCTIONS[name], *inputs)
+        raise TypeError(
+            f"np.{name} takes numbers, found the expression {self}, which has none before it meets rows; "
+            "dir(tm.functions) lists the functions of expressions, and map_batches(fn) calls NumPy with a whole batch"
+        )
+
+    def __round__(self, digits: int = 0) -> Expr:
+        return self.round(digits)
+
+    def __floor__(self) -> Expr:
+        return self.floor()
+
+    def __ceil__(self) -> Expr:
+        return self.ceil()
+
+    def __trunc__(self) -> Expr:
+        return _function("trunc", self)
+
+    def __float__(self) -> NoReturn:
+        raise TypeError(
+            f"the expression {self} is no number before it meets rows; functions of math are methods of it here, as in "
+            'col("x").sqrt(), or in tm.functions, as in tm.functions.sin(col("x")); cast(float) converts'
+        )
+
+    def __int__(self) -> NoReturn:
+        raise TypeError(f"the expression {self} is no number before it meets rows; cast(int) converts")
+
+    def __iter__(self) -> NoReturn:
+        text = (
+            f"the expression {self} has no rows to go through; foreach_batch(fn) gets them, a batch at a time"
+        )
+        raise TypeError(text)
 
     def __getitem__(self, key: builtins.str | int) -> Expr:
         """The member of a struct or map with this name, or the item of a list in this place (-1 is the last).
@@ -78,7 +178,8 @@ class Expr(_native.Expr):
         if type(key) is int:
             return _function("item", self, key)
         raise TypeError(
-            f"a member's name or an item's place is expected, found {key!r}; write col('x')['name'] or [0]"
+            f"a member's name or an item's place is expected, found {key!r}; the expression {self} has no rows: "
+            "stream.filter(...) picks rows, and .str.slice(start, length) characters"
         )
 
     @property
@@ -191,8 +292,11 @@ class Expr(_native.Expr):
         """
         return Expr(_native.expr_alias(self, name))
 
-    def cast(self, type: builtins.str, *, strict: bool = True) -> Expr:  # noqa: A002
+    def cast(self, type: builtins.str | type[Any], *, strict: bool = True) -> Expr:  # noqa: A002
         """Converted to a type by Arrow's name: ``"int64"``, ``"timestamp[us, Europe/Rome]"``, ``"decimal(10, 2)"``.
+
+        Python's types stand for Arrow's as in Polars: ``int`` for int64, ``float`` for float64, ``str``, ``bool``,
+        ``bytes``, ``date``, ``datetime`` and ``timedelta``.
 
         A value that cannot be converted fails the batch with a :class:`~tidemill.DataError`; with ``strict=False`` it
         becomes null. An unknown type is a :class:`~tidemill.SchemaError` at once.
@@ -201,7 +305,7 @@ class Expr(_native.Expr):
         >>> col("x").cast("int64", strict=False)
         <Expr TRY_CAST(x AS int64)>
         """
-        return Expr(_native.expr_cast(self, type, strict))
+        return Expr(_native.expr_cast(self, _type_name("cast", type), strict))
 
     def is_null(self) -> Expr:
         """Whether it is null.
@@ -906,6 +1010,17 @@ class When:
 
     __slots__ = ("_branches", "_condition")
 
+    def __repr__(self) -> str:
+        return f"<when({self._condition}), which waits for .then(value)>"
+
+    if not TYPE_CHECKING:  # a checker knows by itself what is not there
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_") or not hasattr(Then, name):
+                raise no_attribute(f"{type(self).__name__!r} object", name, dir(type(self)))
+            text = f"{name} comes after a value: when({self._condition}).then(value).{name}(...)"
+            raise AttributeError(text, name=name)
+
     def __init__(self, condition: Expr, branches: tuple[tuple[Expr, Expr], ...] = ()) -> None:
         self._condition = condition
         self._branches = branches
@@ -931,14 +1046,14 @@ class Then(Expr):
         made._branches = branches
         return made
 
-    def when(self, condition: Expr) -> When:
+    def when(self, condition: Expr | str, *more: object) -> When:
         """A further condition, looked at where none before is true.
 
         >>> from tidemill import col, when
         >>> when(col("t") > 80).then("hot").when(col("t") < 0).then("cold")
         <Expr CASE WHEN t > 80 THEN 'hot' WHEN t < 0 THEN 'cold' END>
         """
-        return When(_expression(condition), self._branches)
+        return When(_condition(condition, more), self._branches)
 
     def otherwise(self, value: Expr | Literal) -> Expr:
         """The value where no condition is true.
@@ -1013,7 +1128,7 @@ def col(name: str) -> Expr:
     return Expr(_native.expr_col(name))
 
 
-def lit(value: Literal, type: str | None = None) -> Expr:  # noqa: A002
+def lit(value: Literal, type: str | type[Any] | None = None) -> Expr:  # noqa: A002
     """The same value in every row, of ``type`` if one is given.
 
     Datetimes without a zone are UTC where they meet a column with one.
@@ -1023,7 +1138,7 @@ def lit(value: Literal, type: str | None = None) -> Expr:  # noqa: A002
     <Expr 'ok'>
     """
     literal = _literal(value)
-    return literal if type is None else literal.cast(type)
+    return literal if type is None else Expr(_native.expr_cast(literal, _type_name("lit", type), True))
 
 
 def count(column: str | Expr | None = None) -> Expr:
@@ -1061,14 +1176,44 @@ def sql_expr(text: str) -> Expr:
     return Expr(_native.expr_sql(text))
 
 
-def when(condition: Expr) -> When:
+def when(condition: Expr | str, *more: object) -> When:
     """A value that depends on conditions: the first that is true decides, and only its value is computed.
+
+    Args:
+        condition: an expression, or SQL text.
+        more: nothing: a value goes into ``.then(value)``, and conditions are joined with ``&``.
 
     >>> from tidemill.expressions import col, when
     >>> when(col("t") > 80).then("hot").otherwise("fine")
     <Expr CASE WHEN t > 80 THEN 'hot' ELSE 'fine' END>
     """
-    return When(_expression(condition))
+    return When(_condition(condition, more))
+
+
+def _condition(condition: Expr | str, more: tuple[object, ...]) -> Expr:
+    """Of `when`: other libraries take the value beside it, or several of which all must be true."""
+    shown = sql_expr(condition) if isinstance(condition, str) else _expression(condition)
+    if more:
+        values = [one for one in more if not isinstance(one, Expr)] or list(more)
+        raise TypeError(
+            f"when() takes one condition, found {1 + len(more)} arguments; write when({shown}).then({values[0]!r}), "
+            "and join conditions with &"
+        )
+    return shown
+
+
+def _type_name(function: str, given: object) -> str:
+    """Arrow's name of a type that may be Python's, or another library's of Arrow's types."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, type) and given in _PYTHON_TYPES:
+        return _PYTHON_TYPES[given]
+    if hasattr(given, "__arrow_c_schema__"):
+        return _native.Schema({"x": given}).types[0]
+    raise _native.SchemaError(
+        f'{function}() takes a type by its Arrow name, such as "float64" or "timestamp[ms]", or int, float, str or '
+        f"bool, found {given!r}"
+    )
 
 
 def _operator(operator: str, *operands: Expr | Literal) -> Expr:

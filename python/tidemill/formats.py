@@ -6,7 +6,7 @@ A format deliberately knows nothing of sources: the same one reads Kafka and a t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import tidemill._native as _native
 from tidemill._native import ConfigError
@@ -34,9 +34,10 @@ class Json:
 
     Reading, the schema says which keys become columns, and as what. A missing key or JSON's null is null, other keys
     are ignored, of a key that comes twice the last one counts. A timestamp is ISO 8601 text, UTC where it has no
-    zone, or a number in the column's unit; binary is base64, and a decimal takes numbers that fit without rounding.
-    Arrays are lists, objects are structs, whose members follow the same rules, or maps, with any keys. A value that
-    does not fit makes its record a bad one, which is told with its path: ``readings.3.value``.
+    zone, or a number in the column's unit or in `date_unit`; what is finer than the column's unit is rounded down.
+    Binary is base64, and a decimal takes numbers that fit without rounding. Arrays are lists, objects are structs,
+    whose members follow the same rules, or maps, with any keys. A value that does not fit makes its record a bad one,
+    which is told with its path: ``readings.3.value``.
 
     Without a schema, reading tells the columns from the last 1,000 records of each partition, once, when the stream is
     made, and prints them to be pasted: another start might find others. Numbers of the event time become timestamps in
@@ -47,10 +48,14 @@ class Json:
 
     Args:
         schema: the columns to read; None where the format is for writing, or the columns are to be told from records.
+        date_unit: what numbers in timestamp columns count, ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``; by default each
+            column's own unit. Records with ``time.time()``, seconds with a fraction, are read exactly as
+            ``tm.Json({"t": "timestamp[us]"}, date_unit="s")``.
 
     Raises:
         SchemaError: a type's name is unknown; the message shows the nearest.
-        ConfigError: a type that JSON is not read into, no column at all, or no records to tell the columns from.
+        ConfigError: a type that JSON is not read into, no column at all, no records to tell the columns from, or
+            `date_unit` without a schema.
 
     >>> import tidemill as tm
     >>> tm.Json({"device": "string", "temperature": "float64"})
@@ -66,11 +71,27 @@ class Json:
     [[{'lat': 45.5, 'limit': 80.0, 'last': 'b'}]]
     """
 
-    def __init__(self, schema: SchemaLike | None = None) -> None:
+    def __init__(
+        self,
+        schema: SchemaLike | None = None,
+        *,
+        date_unit: Literal["s", "ms", "us", "ns"] | None = None,
+    ) -> None:
+        if schema is None and date_unit is not None:
+            raise ConfigError(
+                "date_unit says how numbers are read, and needs a schema: timestamps are written as text"
+            )
         self.schema = None if schema is None else _native.json_schema(schema)
+        self._date_unit = date_unit
+        if self.schema is not None and date_unit is not None:
+            self.schema = _native.json_dates(self.schema, date_unit)
 
     def __repr__(self) -> str:
-        return "Json()" if self.schema is None else f"Json({repr(self.schema).removeprefix('Schema(')}"
+        if self.schema is None:
+            return "Json()"
+        columns = repr(self.schema).removeprefix("Schema(").removesuffix(")")
+        unit = f', date_unit="{self._date_unit}"' if self._date_unit else ""
+        return f"Json({columns}{unit})"
 
 
 class Csv:

@@ -6,7 +6,7 @@ nothing and check nothing: the plan does, at start, all mistakes at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,7 @@ class GroupedStream(_HalfSentence):
     def _half(self) -> str:
         return _by(self._keys, self._named)
 
-    def agg(self, *columns: Expr, **named: Expr) -> DStream:
+    def agg(self, *columns: Expr | Sequence[Expr], **named: Expr) -> DStream:
         """One row a group: the keys, and a column for each aggregate.
 
         What is made of aggregates and keys is an expression like any other, say
@@ -83,8 +83,9 @@ class GroupedStream(_HalfSentence):
         >>> s.group_by("site").agg(mean=tm.col("t").mean(), spread=tm.col("t").max() - tm.col("t").min()).columns
         ['site', 'mean', 'spread']
         """
-        _check(columns, named)
-        native = self._stream._native.aggregate(list(self._keys), self._named, list(columns), named, None)
+        listed = _flat(columns)
+        _check(listed, named)
+        native = self._stream._native.aggregate(list(self._keys), self._named, listed, named, None)
         return self._stream._next(native)
 
 
@@ -127,7 +128,7 @@ class WindowedStream(_HalfSentence):
         """
         return GroupedWindows(self, _keys(keys), named)
 
-    def agg(self, *columns: Expr, **named: Expr) -> AggregatedStream:
+    def agg(self, *columns: Expr | Sequence[Expr], **named: Expr) -> AggregatedStream:
         """One row a window: its start and end, and a column for each aggregate.
 
         >>> import tidemill as tm
@@ -180,7 +181,7 @@ class GroupedWindows(_HalfSentence):
     def _half(self) -> str:
         return f"{self._windowed._half()}, {_by(self._keys, self._named)}"
 
-    def agg(self, *columns: Expr, **named: Expr) -> AggregatedStream:
+    def agg(self, *columns: Expr | Sequence[Expr], **named: Expr) -> AggregatedStream:
         """One row a key and window: ``window_start``, ``window_end``, the keys, and a column for each aggregate.
 
         See `GroupedStream.agg` for what a column may be. Within a batch the rows leave by shard, which is a part of the
@@ -194,11 +195,10 @@ class GroupedWindows(_HalfSentence):
         >>> s.window("1m", on="ts").group_by("device").agg(mean=tm.col("t").mean(), n=tm.count()).columns
         ['window_start', 'window_end', 'device', 'mean', 'n']
         """
-        _check(columns, named)
+        listed = _flat(columns)
+        _check(listed, named)
         windowed, stream = self._windowed, self._stream
-        native = stream._native.aggregate(
-            list(self._keys), self._named, list(columns), named, windowed._window
-        )
+        native = stream._native.aggregate(list(self._keys), self._named, listed, named, windowed._window)
         return stream._windowed(native, windowed)
 
 
@@ -209,29 +209,43 @@ def _by(keys: Sequence[str | Expr], named: Mapping[str, Expr]) -> str:
 
 def _keys(keys: Sequence[str | Expr | Sequence[str | Expr]]) -> list[str | Expr]:
     """The keys one by one: other libraries take a list."""
-    flat: list[str | Expr] = []
-    for key in keys:
-        if isinstance(key, str | Expr):
-            flat.append(key)
-        elif isinstance(key, list | tuple):
-            flat += _keys(key)
-        else:
-            raise ConfigError(
-                f'a key is a column\'s name or an expression, found {key!r}; write, say, "device"'
-            )
+    flat = _flat(keys)
+    _tell(
+        f'a key is a column\'s name or an expression, found {key!r}; write, say, "device"'
+        for key in flat
+        if not isinstance(key, str | Expr)
+    )
     return flat
+
+
+def _flat(columns: Iterable[Any]) -> list[Any]:
+    """One by one what may stand in lists: other libraries take them."""
+    flat: list[Any] = []
+    for column in columns:
+        flat += _flat(column) if isinstance(column, list | tuple) else [column]
+    return flat
+
+
+def _tell(mistakes: Iterable[str]) -> None:
+    """Raises all mistakes at once, as the plan does."""
+    found = list(mistakes)
+    if len(found) == 1:
+        raise ConfigError(found[0])
+    if found:
+        listed = "".join(f"\n  {number}. {mistake}" for number, mistake in enumerate(found, 1))
+        raise ConfigError(f"{len(found)} mistakes, found before start:{listed}")
 
 
 def _check(columns: Sequence[object], named: Mapping[str, object]) -> None:
     """Refuses what is no column: the engine's own hint for an expression is not one for an aggregate."""
-    for column in (*columns, *named.values()):
-        if isinstance(column, _native.Expr | str):
-            continue
-        if callable(column):
-            raise ConfigError(
-                f"agg() takes aggregates, found the function {_call(column)[:-2]}; call it: {_call(column)}"
-            )
-        raise ConfigError(f"agg() takes aggregates, found {column!r}; write it as, say, {_example(column)}")
+    given = (*columns, *named.values())
+    _tell(_no_column(column) for column in given if not isinstance(column, _native.Expr | str))
+
+
+def _no_column(column: object) -> str:
+    if callable(column):
+        return f"agg() takes aggregates, found the function {_call(column)[:-2]}; call it: {_call(column)}"
+    return f"agg() takes aggregates, found {column!r}; write it as, say, {_example(column)}"
 
 
 def _call(function: object) -> str:

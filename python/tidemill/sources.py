@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import tidemill._native as _native
+from tidemill.hints import today
 
 ConfigError = _native.ConfigError
 
@@ -82,7 +83,7 @@ def _bound(what: str, position: Position | None, topics: list[str]) -> _native.B
         return _native.Bound.at(_millis(what, position))
     if isinstance(position, Mapping):
         return _native.Bound.offsets(
-            [(*_place(what, key, topics), offset) for key, offset in position.items()]
+            [(*_place(what, key, topics), _offset(what, key, offset)) for key, offset in position.items()]
         )
     raise ConfigError(f"{what} is text, a datetime or a dict of offsets, found {position!r}")
 
@@ -97,16 +98,34 @@ def _millis(what: str, moment: datetime) -> int:
 
 def _place(what: str, key: object, topics: list[str]) -> tuple[str, int]:
     match key:
-        case int(partition) if len(topics) == 1:
+        case int(partition) if len(topics) == 1 and partition >= 0:
             return topics[0], partition
-        case (str(topic), int(partition)):
+        case (str(topic), int(partition)) if partition >= 0:
             return topic, partition
         case _:
             raise ConfigError(f"{what}: a partition's number or (topic, number) is expected, found {key!r}")
 
 
+def _offset(what: str, key: object, offset: object) -> int:
+    """Kafka's own clients have negative numbers for the ends of a log."""
+    if isinstance(offset, int) and not isinstance(offset, bool) and offset >= 0:
+        return offset
+    raise ConfigError(
+        f'{what}: an offset is a whole number from 0 on, found {offset!r} for {key!r}; for all partitions "earliest" '
+        'is the first one that is there, and "latest" the next one that is written'
+    )
+
+
+def _metadata(given: Sequence[Metadata] | None) -> list[Metadata]:
+    if isinstance(given, str):
+        raise ConfigError(f'metadata is a list of names, found "{given}"; pass ["{given}"]')
+    return list(given or ())
+
+
 def _refuse(options: Mapping[str, tuple[Any, Any]]) -> None:
     """Refuses what is not offered yet: name → (given, the only value that is)."""
-    named = [f"{name}={given!r}" for name, (given, offered) in options.items() if given != offered]
-    if named:
-        raise ConfigError(f"not offered yet: {', '.join(named)}; leave it out")
+    found = [
+        f"{name}={given!r}: {today(name)}" for name, (given, offered) in options.items() if given != offered
+    ]
+    if found:
+        raise ConfigError("; ".join(found))

@@ -271,7 +271,12 @@ def _mapper(pandas: Any, backend: str) -> Any:
 def _dtype_name(dtype: npt.DTypeLike) -> str:
     import numpy as np
 
-    return str(np.dtype(dtype).name)
+    try:
+        return str(np.dtype(dtype).name)
+    except TypeError:
+        raise _native.ConfigError(
+            f'a dtype is NumPy\'s, or its name such as "float32", found {dtype!r}'
+        ) from None
 
 
 def _need(module: str) -> Any:

@@ -117,6 +117,14 @@ pub(super) fn bytes_of<T>(values: &Vec<T>) -> usize {
     values.capacity() * size_of::<T>()
 }
 
+/// The bytes that a small vector or box takes of the heap: an allocator rounds up and keeps its own note beside, which
+/// counts where there is one a slot.
+pub(super) fn allocated(bytes: usize) -> usize {
+    const STEP: usize = 16;
+    const NOTE: usize = 8;
+    if bytes == 0 { 0 } else { (bytes + NOTE).next_multiple_of(STEP).max(2 * STEP) }
+}
+
 /// Runs `$body` with `$kind` as the Arrow type that holds values of `$data_type`, if it is one of a fixed width.
 macro_rules! physical {
     ($data_type:expr, $kind:ident => $body:expr) => {{

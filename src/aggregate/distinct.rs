@@ -17,7 +17,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, ToByteSlice, UInt64Type};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::aggregate::column::{argument, bytes_of, canonical, check, check_slots, each};
+use crate::aggregate::column::{allocated, argument, bytes_of, canonical, check, check_slots, each};
 use crate::aggregate::sketches::{Sketch, Sketches};
 use crate::aggregate::{Accumulator, Call, Function};
 use crate::error::{Error, Result};
@@ -130,7 +130,7 @@ impl Known {
 
 impl Sketch for Known {
     fn heap(&self) -> usize {
-        bytes_of(&self.few) + if self.many.is_some() { REGISTERS } else { 0 }
+        allocated(bytes_of(&self.few)) + if self.many.is_some() { allocated(REGISTERS) } else { 0 }
     }
 }
 

@@ -17,9 +17,12 @@ pub(super) const NOWHERE: u32 = u32::MAX;
 /// So many dead rows are kept in any case: to drop fewer is not worth the call.
 const KEPT_DEAD: usize = 1024;
 
+/// Chunks of so many rows are not joined: what is copied has room twice for a moment, which must not be the whole log.
+const LONG: usize = 1 << 17;
+
 /// Rows of some columns; a row's position never changes.
 ///
-/// A chunk is at least twice as long as the one after it: a row is copied a logarithmic number of times.
+/// A chunk is long, or at least twice as long as the one after it: a row is copied a logarithmic number of times.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     chunks: Vec<Chunk>,
@@ -56,7 +59,7 @@ impl Log {
         }
         let mut chunk = Chunk { start: self.rows, rows, columns };
         self.rows += rows;
-        while let Some(before) = self.chunks.pop_if(|before| before.rows < 2 * chunk.rows) {
+        while let Some(before) = self.chunks.pop_if(|before| before.rows < LONG.min(2 * chunk.rows)) {
             chunk = before.joined(&chunk)?;
         }
         self.chunks.push(chunk);

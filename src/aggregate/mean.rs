@@ -15,7 +15,7 @@ use arrow::datatypes::{
 };
 
 use crate::aggregate::column::{bytes_of, check, check_slots, each, gathered, primitive, retyped};
-use crate::aggregate::sum::Term;
+use crate::aggregate::sum::{Term, widened};
 use crate::aggregate::{Accumulator, Call, Function};
 use crate::error::{Error, Result};
 use crate::types::type_name;
@@ -30,16 +30,7 @@ pub(super) fn function(call: &Call<'_>) -> Result<Arc<dyn Function>> {
 
 /// The type that values of a type are brought to before they are summed.
 fn summed_as(data_type: &DataType) -> Option<DataType> {
-    match data_type {
-        number if number.is_signed_integer() => Some(DataType::Int64),
-        number if number.is_unsigned_integer() => Some(DataType::UInt64),
-        number if number.is_floating() => Some(DataType::Float64),
-        DataType::Decimal32(precision, scale)
-        | DataType::Decimal64(precision, scale)
-        | DataType::Decimal128(precision, scale) => Some(DataType::Decimal128(*precision, *scale)),
-        DataType::Duration(_) | DataType::Timestamp(..) => Some(data_type.clone()),
-        _ => None,
-    }
+    if matches!(data_type, DataType::Timestamp(..)) { Some(data_type.clone()) } else { widened(data_type) }
 }
 
 #[derive(Clone, Debug)]

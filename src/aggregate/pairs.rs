@@ -10,6 +10,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 
 use crate::aggregate::column::{bytes_of, check, check_slots, primitive};
+use crate::aggregate::moments::Moment;
 use crate::aggregate::{Accumulator, Call, Function};
 use crate::error::Result;
 
@@ -18,18 +19,18 @@ type Measure = fn(&Pairs) -> Option<f64>;
 
 /// The functions by their names. As in SQL the regr functions take y first.
 const MEASURES: &[(&str, Measure)] = &[
-    ("corr", |pairs| pairs.varied(pairs.xx > 0.0 && pairs.yy > 0.0).map(Pairs::correlation)),
-    ("covar", |pairs| over(pairs.xy, pairs.count - 1)),
-    ("covar_pop", |pairs| over(pairs.xy, pairs.count)),
-    ("covar_samp", |pairs| over(pairs.xy, pairs.count - 1)),
-    ("regr_avgx", |pairs| pairs.of_any(pairs.x)),
-    ("regr_avgy", |pairs| pairs.of_any(pairs.y)),
-    ("regr_intercept", |pairs| pairs.slope().map(|slope| pairs.y - slope * pairs.x)),
-    ("regr_r2", |pairs| Some(pairs.varied(pairs.xx > 0.0 && pairs.yy > 0.0)?.correlation().powi(2))),
+    ("corr", |pairs| pairs.varied(pairs.both_vary()).map(Pairs::correlation)),
+    ("covar", |pairs| over(pairs.xy, pairs.count() - 1)),
+    ("covar_pop", |pairs| over(pairs.xy, pairs.count())),
+    ("covar_samp", |pairs| over(pairs.xy, pairs.count() - 1)),
+    ("regr_avgx", |pairs| pairs.of_any(pairs.x.mean)),
+    ("regr_avgy", |pairs| pairs.of_any(pairs.y.mean)),
+    ("regr_intercept", |pairs| pairs.slope().map(|slope| pairs.y.mean - slope * pairs.x.mean)),
+    ("regr_r2", |pairs| Some(pairs.varied(pairs.both_vary())?.correlation().powi(2))),
     ("regr_slope", Pairs::slope),
-    ("regr_sxx", |pairs| pairs.of_any(pairs.xx)),
+    ("regr_sxx", |pairs| pairs.of_any(pairs.x.squares())),
     ("regr_sxy", |pairs| pairs.of_any(pairs.xy)),
-    ("regr_syy", |pairs| pairs.of_any(pairs.yy)),
+    ("regr_syy", |pairs| pairs.of_any(pairs.y.squares())),
 ];
 
 const COUNT: &str = "regr_count";
@@ -83,65 +84,60 @@ impl Function for OfPairs {
     }
 }
 
-/// How many pairs there were, their means, and the sums of the products of their deviations.
+/// The moments of either side, and the sum of the products of their deviations.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pairs {
-    count: i64,
-    x: f64,
-    y: f64,
-    xx: f64,
-    yy: f64,
+    x: Moment,
+    y: Moment,
     xy: f64,
 }
 
 impl Pairs {
     #[inline]
     fn add(&mut self, x: f64, y: f64) {
-        self.count += 1;
-        let (before_x, before_y) = (x - self.x, y - self.y);
-        self.x += before_x / self.count as f64;
-        self.y += before_y / self.count as f64;
-        self.xx += before_x * (x - self.x);
-        self.yy += before_y * (y - self.y);
-        self.xy += before_x * (y - self.y);
+        let before = x - self.x.mean;
+        self.x.add(x);
+        self.y.add(y);
+        self.xy += before * (y - self.y.mean);
     }
 
     fn merge(&mut self, other: Self) {
-        // Also what keeps the bits: an empty side changes nothing.
-        if other.count == 0 {
-            return;
-        }
-        if self.count == 0 {
-            *self = other;
-            return;
-        }
-        let (own, others) = (self.count as f64, other.count as f64);
-        let (apart_x, apart_y) = (other.x - self.x, other.y - self.y);
-        let share = others / (own + others);
-        self.count += other.count;
-        self.x += apart_x * share;
-        self.y += apart_y * share;
-        self.xx += other.xx + apart_x * apart_x * own * share;
-        self.yy += other.yy + apart_y * apart_y * own * share;
-        self.xy += other.xy + apart_x * apart_y * own * share;
+        let apart = (other.x.mean - self.x.mean) * (other.y.mean - self.y.mean);
+        self.xy = match (self.count() as f64, other.count() as f64) {
+            // Also what keeps the bits: an empty side changes nothing.
+            (_, 0.0) => self.xy,
+            (0.0, _) => other.xy,
+            (own, others) => self.xy + other.xy + apart * own * (others / (own + others)),
+        };
+        self.x.merge(other.x);
+        self.y.merge(other.y);
+    }
+
+    fn count(&self) -> i64 {
+        self.x.count
+    }
+
+    fn both_vary(&self) -> bool {
+        self.x.squares() > 0.0 && self.y.squares() > 0.0
     }
 
     /// These, where there are two and `varies`, or what it is cannot be said.
     fn varied(&self, varies: bool) -> Option<&Self> {
-        (self.count > 1 && (varies || self.xx.is_nan() || self.yy.is_nan())).then_some(self)
+        let is_unknown = self.x.squares().is_nan() || self.y.squares().is_nan();
+        (self.count() > 1 && (varies || is_unknown)).then_some(self)
     }
 
     /// Rounding may leave it beyond 1.
     fn correlation(&self) -> f64 {
-        (self.xy / (self.xx.sqrt() * self.yy.sqrt())).clamp(-1.0, 1.0)
+        (self.xy / (self.x.squares().sqrt() * self.y.squares().sqrt())).clamp(-1.0, 1.0)
     }
 
     fn slope(&self) -> Option<f64> {
-        self.varied(self.xx > 0.0).map(|pairs| pairs.xy / pairs.xx)
+        self.varied(self.x.squares() > 0.0).map(|pairs| pairs.xy / pairs.x.squares())
     }
 
     fn of_any(&self, moment: f64) -> Option<f64> {
-        (self.count > 0).then_some(moment)
+        (self.count() > 0).then_some(moment)
     }
 }
 
@@ -193,7 +189,8 @@ impl Accumulator for PairColumn {
         let products = xx.values().iter().zip(yy.values()).zip(xy.values());
         for (slot, (((count, x), y), ((xx, yy), xy))) in slots.iter().zip(means.zip(products)) {
             if let Some(pairs) = self.slots.get_mut(*slot as usize) {
-                pairs.merge(Pairs { count: *count, x: *x, y: *y, xx: *xx, yy: *yy, xy: *xy });
+                let (x, y) = (Moment::new(*count, *x, *xx), Moment::new(*count, *y, *yy));
+                pairs.merge(Pairs { x, y, xy: *xy });
             }
         }
         Ok(())
@@ -204,20 +201,20 @@ impl Accumulator for PairColumn {
         let moment = |of: fn(&Pairs) -> f64| -> ArrayRef {
             Arc::new(Float64Array::from_iter_values(rows.clone().map(of)))
         };
-        let counts = Int64Array::from_iter_values(rows.clone().map(|pairs| pairs.count));
+        let counts = Int64Array::from_iter_values(rows.clone().map(Pairs::count));
         Ok(vec![
             Arc::new(counts),
-            moment(|pairs| pairs.x),
-            moment(|pairs| pairs.y),
-            moment(|pairs| pairs.xx),
-            moment(|pairs| pairs.yy),
+            moment(|pairs| pairs.x.mean),
+            moment(|pairs| pairs.y.mean),
+            moment(|pairs| pairs.x.squares()),
+            moment(|pairs| pairs.y.squares()),
             moment(|pairs| pairs.xy),
         ])
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
         let rows = self.rows(slots)?;
-        let counts = || UInt64Array::from_iter_values(rows.clone().map(|pairs| pairs.count.unsigned_abs()));
+        let counts = || UInt64Array::from_iter_values(rows.clone().map(|pairs| pairs.count().unsigned_abs()));
         let measured = |measure| Arc::new(rows.clone().map(measure).collect::<Float64Array>()) as ArrayRef;
         Ok(self.function.measure.map_or_else(|| Arc::new(counts()) as ArrayRef, measured))
     }

@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
 use datafusion_common::ScalarValue;
 use datafusion_functions_aggregate_common::tdigest::{Centroid, DEFAULT_MAX_SIZE, TDigest};
 
-use crate::aggregate::column::{argument, bytes_of, check, check_slots, each, primitive};
+use crate::aggregate::column::{allocated, argument, bytes_of, check, check_slots, each, primitive};
 use crate::aggregate::sketches::{Sketch, Sketches};
 use crate::aggregate::{Accumulator, Function};
 use crate::error::{Error, Result};
@@ -140,7 +140,12 @@ impl Held {
 
 impl Sketch for Held {
     fn heap(&self) -> usize {
-        bytes_of(&self.waiting) + self.digest.as_ref().map_or(0, |digest| digest.size())
+        let digest = self.digest.as_ref();
+        let digest = digest.map_or(0, |digest| {
+            let own = size_of::<TDigest>();
+            allocated(own) + allocated(digest.size().saturating_sub(own))
+        });
+        allocated(bytes_of(&self.waiting)) + digest
     }
 }
 

@@ -29,16 +29,23 @@ pub(super) fn function(call: &Call<'_>) -> Result<Arc<dyn Function>> {
 
 /// The type of the sum of values of a type.
 fn sum_type(data_type: &DataType) -> Option<DataType> {
+    Some(match widened(data_type)? {
+        DataType::Decimal128(precision, scale) => {
+            DataType::Decimal128((precision + MORE_DIGITS).min(DECIMAL128_MAX_PRECISION), scale)
+        }
+        other => other,
+    })
+}
+
+/// The widest type of a kind of numbers, or durations as they are; none of what has no sum.
+pub(super) fn widened(data_type: &DataType) -> Option<DataType> {
     match data_type {
         number if number.is_signed_integer() => Some(DataType::Int64),
         number if number.is_unsigned_integer() => Some(DataType::UInt64),
         number if number.is_floating() => Some(DataType::Float64),
         DataType::Decimal32(precision, scale)
         | DataType::Decimal64(precision, scale)
-        | DataType::Decimal128(precision, scale) => {
-            let precision = (*precision + MORE_DIGITS).min(DECIMAL128_MAX_PRECISION);
-            Some(DataType::Decimal128(precision, *scale))
-        }
+        | DataType::Decimal128(precision, scale) => Some(DataType::Decimal128(*precision, *scale)),
         DataType::Duration(_) => Some(data_type.clone()),
         _ => None,
     }
@@ -122,13 +129,10 @@ impl<V, T: ArrowPrimitiveType<Native: Term>> Sums<V, T> {
     fn add<A: ArrowPrimitiveType<Native: Into<T::Native>>>(
         &mut self,
         slots: &[u32],
-        terms: &[ArrayRef],
-        data_type: &DataType,
+        terms: &PrimitiveArray<A>,
     ) -> Result<()> {
-        check(slots, terms, self.totals.len())?;
-        let terms = primitive::<A>(terms, 0, data_type)?;
         let mut overflows = false;
-        each(slots, &terms, |slot, term| {
+        each(slots, terms, |slot, term| {
             if let (Some(sum), Some(is_set)) = (self.totals.get_mut(slot), self.is_set.get_mut(slot)) {
                 let (total, overflow) = sum.plus(term.into());
                 *sum = total;
@@ -157,12 +161,13 @@ where
     }
 
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef]) -> Result<()> {
-        let data_type = self.data_type.clone();
-        self.add::<V>(slots, arguments, &data_type)
+        check(slots, arguments, self.totals.len())?;
+        self.add(slots, &primitive::<V>(arguments, 0, &self.data_type)?)
     }
 
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
-        self.add::<T>(slots, state, &summed_in(&self.data_type))
+        check(slots, state, self.totals.len())?;
+        self.add(slots, &primitive::<T>(state, 0, &summed_in(&self.data_type))?)
     }
 
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {

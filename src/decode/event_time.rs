@@ -7,6 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 
 use crate::decode::EventTimeSpec;
+use crate::decode::doubts::Told;
 use crate::decode::schema::Projection;
 use crate::error::{Error, Result};
 use crate::event::Counts;
@@ -32,6 +33,16 @@ impl EventTimes {
                     .help("declare it as, say, \"timestamp[ms]\""))
             }
         }
+    }
+
+    /// What the rows told, for whoever doubts it.
+    pub(super) fn told<'a>(
+        &self,
+        arrays: &'a [ArrayRef],
+        future: u64,
+        largest: Option<EventTime>,
+    ) -> Option<Told<'a>> {
+        Some(Told { array: arrays.get(self.place)?, future, largest })
     }
 
     /// Counts the rows without and with a future time into `counts`; the largest of the other times.

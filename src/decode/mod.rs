@@ -6,6 +6,7 @@
 
 mod bad;
 mod csv;
+mod doubts;
 mod each;
 mod event_time;
 mod json;
@@ -23,6 +24,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::csv::Dialect;
 use crate::decode::csv::CsvPayloads;
+use crate::decode::doubts::Look;
 use crate::decode::event_time::EventTimes;
 use crate::decode::json::JsonPayloads;
 use crate::decode::raw::RawPayloads;
@@ -34,8 +36,9 @@ use crate::raw::{RawChunk, RawColumns};
 use crate::time::{BatchTime, EventTime};
 
 pub use crate::decode::csv::SUPPORTED as CSV_TYPES;
+pub use crate::decode::doubts::Doubts;
 pub use crate::decode::json::{Inference, Inferred, SUPPORTED as JSON_TYPES};
-pub use crate::decode::schema::{csv_mistakes, full_schema, json_mistakes};
+pub use crate::decode::schema::{csv_mistakes, date_unit, full_schema, json_mistakes, with_date_unit};
 
 /// How payloads are to be read.
 #[derive(Clone, Debug)]
@@ -143,6 +146,7 @@ pub struct Decoder {
     payloads: Payloads,
     on_bad: OnBad,
     event_times: Option<EventTimes>,
+    doubts: Option<Doubts>,
 }
 
 /// The part of the work that differs by format.
@@ -172,7 +176,7 @@ impl Payloads {
     /// What reads `fields`, some of those of the format.
     fn new(spec: &DecodeSpec, fields: &[FieldRef]) -> Result<Self> {
         Ok(match &spec.format {
-            Format::Json(_) => Self::Json(JsonPayloads::new(fields, spec.on_bad)?),
+            Format::Json(schema) => Self::Json(JsonPayloads::new(fields, date_unit(schema)?, spec.on_bad)?),
             Format::Csv(schema, dialect) => {
                 Self::Csv(CsvPayloads::new(schema, fields, dialect, spec.on_bad)?)
             }
@@ -193,7 +197,13 @@ impl Decoder {
         let payloads = Payloads::new(&spec, &projection.payload_fields())?;
         let event_times =
             spec.event_time.as_ref().map(|time| EventTimes::new(time, &projection)).transpose()?;
-        Ok(Self { projection, payloads, on_bad: spec.on_bad, event_times })
+        Ok(Self { projection, payloads, on_bad: spec.on_bad, event_times, doubts: None })
+    }
+
+    /// The same, which shows all that it decodes to `doubts`.
+    #[must_use]
+    pub fn doubting(self, doubts: &Doubts) -> Self {
+        Self { doubts: Some(doubts.clone()), ..self }
     }
 
     /// The columns of every batch: those asked for, in the order in which they are declared.
@@ -225,9 +235,10 @@ impl Decoder {
     ///   Unknown keys are ignored; of duplicates the last wins, whatever the earlier ones were.
     /// * A null payload is a **tombstone**: skipped, counted, never bad.
     /// * Numbers fit integers when their value is whole (`1.0`, `1e3`) and within range; a number in a timestamp or
-    ///   date counts in the column's unit. Text in a timestamp is ISO 8601, UTC where it names no zone; a fraction
-    ///   finer than the column's unit is rounded down. A decimal takes numbers that it holds without rounding, and
-    ///   binary is base64 text with its padding. Nothing else is converted: a number is no string, and a
+    ///   date counts in the column's unit, or in the schema's [`date_unit`]. Text in a timestamp is ISO 8601, UTC where it
+    ///   names no zone; what is finer than the column's unit is rounded down, of text and of numbers. Only where numbers
+    ///   count seconds in a column of seconds they have to be whole. A decimal takes numbers that it holds without rounding,
+    ///   and binary is base64 text with its padding. Nothing else is converted: a number is no string, and a
     ///   string no number.
     /// * CSV: a record is one line, its fields in the order of the schema, as many as that has, or in that of a line
     ///   of names before it. A bare field that is the dialect's null is null, a quoted one never; others are read as
@@ -251,6 +262,11 @@ impl Decoder {
             Some(times) => times.observe(&arrays, time, &mut counts)?,
             None => None,
         };
+        if let Some(doubts) = &self.doubts {
+            let told = |times: &EventTimes| times.told(&arrays, counts.future, max_event_time);
+            let told = self.event_times.as_ref().and_then(told);
+            doubts.look(&Look { chunk, rows: &kept.rows, payload: &payload_arrays, time, told });
+        }
         let batch = self.batch(arrays, kept.rows.len())?;
         Ok(Decoded { batch, counts, max_event_time })
     }

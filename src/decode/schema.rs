@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
 use crate::decode::{DecodeSpec, Format, Metadata};
 use crate::decode::{csv, json};
@@ -46,6 +46,43 @@ pub fn json_mistakes(schema: &Schema) -> Vec<Error> {
 /// Why records of CSV cannot be read as these columns, a mistake for each that is none.
 pub fn csv_mistakes(schema: &Schema) -> Vec<Error> {
     schema.fields().iter().filter_map(|field| csv::check_supported(field).err()).collect()
+}
+
+/// The key under which a JSON schema's metadata says what numbers in its timestamps count. It is a matter of how records
+/// are written and of no column: the schema of a batch is made anew, without it.
+const DATE_UNIT: &str = "tidemill.date_unit";
+
+/// The same columns of JSON, with numbers in timestamps that count `unit` whatever the column's own is: `"s"`, `"ms"`,
+/// `"us"` or `"ns"`.
+///
+/// ```
+/// use arrow::datatypes::{Schema, TimeUnit};
+/// use tidemill::decode::{date_unit, with_date_unit};
+/// let schema = with_date_unit(&Schema::empty(), "s")?;
+/// assert_eq!(date_unit(&schema)?, Some(TimeUnit::Second));
+/// assert!(with_date_unit(&schema, "seconds").is_err());
+/// # Ok::<(), tidemill::error::Error>(())
+/// ```
+pub fn with_date_unit(schema: &Schema, unit: &str) -> Result<Schema> {
+    unit_of(unit)?;
+    let mut metadata = schema.metadata().clone();
+    metadata.insert(DATE_UNIT.to_owned(), unit.to_owned());
+    Ok(Schema::new_with_metadata(schema.fields().clone(), metadata))
+}
+
+/// What numbers in the timestamps of a JSON schema count; none where each column's own unit says so.
+pub fn date_unit(schema: &Schema) -> Result<Option<TimeUnit>> {
+    schema.metadata().get(DATE_UNIT).map(|unit| unit_of(unit)).transpose()
+}
+
+fn unit_of(name: &str) -> Result<TimeUnit> {
+    match name {
+        "s" => Ok(TimeUnit::Second),
+        "ms" => Ok(TimeUnit::Millisecond),
+        "us" => Ok(TimeUnit::Microsecond),
+        "ns" => Ok(TimeUnit::Nanosecond),
+        other => Err(Error::config(format!("date_unit is \"s\", \"ms\", \"us\" or \"ns\", found {other:?}"))),
+    }
 }
 
 fn check_unique(fields: &[FieldRef]) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::event::Event;
 /// So many events wait for a listener: minutes of batches, and a few megabytes at most.
 const WAITING: usize = 1_024;
 
-/// The listeners of one stream.
+/// The listeners of one stream; they hear nothing more once nobody is left who could tell them.
 pub(crate) struct Listeners {
     queues: Vec<Arc<Queue>>,
 }
@@ -118,7 +118,17 @@ impl State {
 
 /// Beginning, failure and end come once each and are always heard.
 fn may_be_missed(event: &Event) -> bool {
-    matches!(event, Event::Planned { .. } | Event::Completed(_) | Event::Warning(_))
+    use Event::{BatchStarted, Completed, OutputCompleted, OutputStarted, Planned, SourceFailed, Warning};
+    matches!(
+        event,
+        Planned { .. }
+            | BatchStarted { .. }
+            | OutputStarted(_)
+            | OutputCompleted(..)
+            | Completed(_)
+            | SourceFailed(..)
+            | Warning(_)
+    )
 }
 
 #[cfg(test)]

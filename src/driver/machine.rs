@@ -404,7 +404,8 @@ impl Machine {
             Input::Recorded(batch, kind) => self.pipeline.recorded(batch, kind),
             Input::Mapped { batch, partitions, counts } => {
                 self.planner.learn(&partitions);
-                self.pipeline.mapped(moment, batch, &partitions, counts);
+                let warning = self.pipeline.mapped(moment, batch, &partitions, counts);
+                self.commands.extend(warning.map(|error| Command::Emit(Event::Warning(error))));
             }
             Input::Reduced { batch, state, counts } => self.pipeline.reduced(moment, batch, state, counts),
             Input::Delivered(batch) => self.pipeline.delivered(moment, batch),
@@ -603,7 +604,7 @@ impl Machine {
         let silence = self.idleness.plan(draft.time, &draft.standings);
         let Draft { time, ranges, .. } = draft;
         let flat = ranges.iter().flat_map(|(_, ranges)| ranges.iter().cloned()).collect();
-        self.commands.push(Command::Emit(Event::Planned { batch, time, ranges: flat }));
+        self.commands.push(Command::Emit(Event::Planned { batch, time, ranges: flat, at: moment.now }));
         self.commands.push(Command::Record(Entry::Plan { batch, time, ranges: ranges.clone(), at_end }));
         let windows = if self.planner.has_ended() { self.settings.at_end } else { OpenWindows::Stay };
         self.pipeline.push(moment, batch, time, ranges, silence, windows);

@@ -7,6 +7,7 @@
 //! ([`schedule`]), how far event time has come ([`watermark`]), which step of which batch is next (`pipeline`)
 //! and how a stream ends (`shutdown`). None of these does I/O, reads a clock or starts a thread.
 
+pub mod laggard;
 mod listeners;
 pub mod log;
 pub mod machine;

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::Trigger;
+use crate::driver::laggard::Laggard;
 use crate::driver::log::{Entry, EntryKind};
 use crate::driver::machine::{Command, Moment};
 use crate::driver::planning::Planner;
 use crate::driver::timing::Timing;
 use crate::driver::watermark::{EventTimeRule, Place, Silence, Watermark};
+use crate::error::Error;
 use crate::event::{Counts, Positions, Progress, Totals};
 use crate::exec::{MapTask, PartitionReport, StateSize};
 use crate::offset::OffsetRange;
@@ -102,6 +104,7 @@ pub(crate) struct Pipeline {
     flights: VecDeque<Flight>,
     dropped: Vec<BatchId>, // their rows are still held
     watermark: Watermark,
+    laggard: Laggard,
     previous: Option<BatchTime>, // of the last batch completed
     open_windows: u64,           // after the last batch reduced
     totals: Totals,              // of all batches completed
@@ -115,6 +118,7 @@ impl Pipeline {
             flights: VecDeque::new(),
             dropped: Vec::new(),
             watermark: Watermark::new(rules),
+            laggard: Laggard::default(),
             previous: None,
             open_windows: 0,
             totals: Totals::default(),
@@ -173,26 +177,28 @@ impl Pipeline {
         self.reach(batch, step);
     }
 
-    /// A batch has been mapped: W(n) is known.
+    /// A batch has been mapped: W(n) is known. A warning where somebody holds it far back.
     pub(crate) fn mapped(
         &mut self,
         moment: Moment,
         batch: BatchId,
         partitions: &[PartitionReport],
         counts: Counts,
-    ) {
+    ) -> Option<Error> {
         self.reach(batch, Step::Mapped);
         let flight = self.flights.iter_mut().find(|flight| flight.task.batch == batch);
-        let Some(flight) = flight.filter(|flight| flight.fate == Fate::Live) else { return };
+        let flight = flight.filter(|flight| flight.fate == Fate::Live)?;
         let places =
             partitions.iter().map(|report| ((report.source, report.at.clone()), report.max_event_time));
         let largest: Vec<(Place, EventTime)> =
             places.filter_map(|(place, time)| Some((place, time?))).collect();
-        let largest = largest.iter().map(|(place, time)| (place, *time));
-        flight.watermark = self.watermark.advance(&flight.silence, largest);
+        let times = largest.iter().map(|(place, time)| (place, *time));
+        flight.watermark = self.watermark.advance(&flight.silence, times);
         flight.holder = self.watermark.holder().cloned();
         flight.counts += counts;
         flight.timing.mapped(moment.elapsed);
+        let told = largest.iter().map(|(place, _)| place).collect();
+        self.laggard.look(&self.watermark, &flight.silence, &told)
     }
 
     /// A batch has been reduced.

@@ -21,8 +21,9 @@ use crate::time::BatchTime;
 const UNKNOWN_RECORDS: u64 = 10_000;
 
 /// What a record is taken to have until one has been seen of any partition, in bytes: where memory is short for so many
-/// partitions, fewer are tried.
-const UNKNOWN_SIZE: u64 = 1_024;
+/// partitions, fewer are tried. Hardly a topic has larger ones in the mean, and a first batch that is too small costs one
+/// batch, where one that is too large fails at each start.
+const UNKNOWN_SIZE: u64 = 64 * 1_024;
 
 /// How many batches a partition's record size is remembered for.
 const SIZE_HISTORY: usize = 16;

@@ -11,7 +11,7 @@ use crate::driver::log::Log;
 use crate::driver::machine::{Command, EmptyBatches, Input, Machine, Moment, Settings, SourceSettings};
 use crate::driver::running::{Bell, Running, Shared, Woken};
 use crate::driver::watermark::EventTimeRule;
-use crate::driver::workers::{Answer, Ask, SinkWork, Threads, Workers, guarded, hand, spawn};
+use crate::driver::workers::{Answer, Ask, SinkWork, Threads, Workers, guarded, hand, source_place, spawn};
 use crate::driver::{Job, JobSource, Stop};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -27,10 +27,11 @@ pub(crate) fn start(mut job: Job, log: Box<dyn Log>) -> Result<Running> {
     // has moved past the start.
     let machine = Machine::new(settings(&job), job.clock.now());
     let mut threads = Threads::default();
-    let listeners = Listeners::start(std::mem::take(&mut job.listeners), &mut threads)?;
-    let workers = Workers::start(&mut job, log, &mut threads, &bell)?;
+    let listeners = Arc::new(Listeners::start(std::mem::take(&mut job.listeners), &mut threads)?);
+    let workers = Workers::start(&mut job, log, &mut threads, &bell, &listeners)?;
     shared.lock().threads = threads.ids();
     subscribe(&job, &bell);
+    let sources = job.sources.iter().map(|source| source.source.name().to_owned()).collect();
     let Job { engine, clock, .. } = job;
     let (mapped, reduced) = (HashMap::new(), HashMap::new());
     let published = Arc::clone(&shared);
@@ -38,6 +39,7 @@ pub(crate) fn start(mut job: Job, log: Box<dyn Log>) -> Result<Running> {
         machine,
         workers,
         listeners,
+        sources,
         engine,
         clock,
         shared: published,
@@ -112,7 +114,8 @@ fn to_the_end(mut run: Loop, threads: Threads) -> Result<()> {
 struct Loop {
     machine: Machine,
     workers: Workers,
-    listeners: Listeners,
+    listeners: Arc<Listeners>,
+    sources: Vec<String>,
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
@@ -191,13 +194,15 @@ impl Loop {
     fn keep(&mut self, answer: Answer) -> Input {
         match answer {
             Answer::Input(input) => input,
-            Answer::Mapped(batch, mapped) => {
+            Answer::Mapped(batch, mut mapped) => {
+                self.warn(mapped.warnings.drain(..));
                 let input =
                     Input::Mapped { batch, partitions: mapped.partitions.clone(), counts: mapped.counts };
                 self.mapped.insert(batch, mapped);
                 input
             }
-            Answer::Reduced(batch, reduced) => {
+            Answer::Reduced(batch, mut reduced) => {
+                self.warn(reduced.warnings.drain(..));
                 let input = Input::Reduced { batch, state: reduced.state, counts: reduced.counts };
                 self.reduced.insert(batch, reduced);
                 input
@@ -219,7 +224,10 @@ impl Loop {
                 self.told.extend(self.workers.log.record(entry)?);
                 Ok(())
             }
-            Command::Map(task) => hand(&workers.map, task),
+            Command::Map(task) => {
+                self.listeners.tell(&Event::BatchStarted { batch: task.batch, at: self.clock.now() });
+                hand(&workers.map, task)
+            }
             Command::Reduce(task, watermark) => {
                 let mapped = taken(&mut self.mapped, task.batch)?;
                 hand(&workers.reduce, (task, mapped, watermark))
@@ -260,10 +268,34 @@ impl Loop {
         self.engine.cancel();
     }
 
+    /// Tells what the engine warns of: it is about records, and nothing that the machine decides by.
+    fn warn(&self, warnings: impl Iterator<Item = Error>) {
+        warnings.for_each(|warning| self.emit(&Event::Warning(warning)));
+    }
+
     /// What it tells is there to be looked at before a listener hears of it.
     fn emit(&self, event: &Event) {
         self.publish(event);
-        self.listeners.tell(event);
+        let of_sources = self.of_sources(event);
+        let is_start = matches!(event, Event::Started(_));
+        let (before, after) = if is_start { (&[][..], &of_sources[..]) } else { (&of_sources[..], &[][..]) };
+        for event in before.iter().chain([event]).chain(after) {
+            self.listeners.tell(event);
+        }
+    }
+
+    /// What an event says of single sources: of a start they follow it, else they come before it.
+    fn of_sources(&self, event: &Event) -> Vec<Event> {
+        let sources = self.sources.iter().cloned();
+        match event {
+            Event::Started(_) => sources.map(Event::SourceStarted).collect(),
+            Event::Warning(error) | Event::Failed(error) => {
+                let failed = sources.filter(|name| error.places().contains(&source_place(name)));
+                failed.map(|name| Event::SourceFailed(name, error.clone())).collect()
+            }
+            Event::Stopped => sources.map(Event::SourceStopped).collect(),
+            _ => Vec::new(),
+        }
     }
 
     fn publish(&self, event: &Event) {

@@ -188,6 +188,16 @@ impl Watermark {
         self.holder.as_ref()
     }
 
+    /// The largest event time that a partition has told.
+    pub(crate) fn largest(&self, place: &Place) -> Option<EventTime> {
+        self.largest.get(place).copied()
+    }
+
+    /// How far W stays behind that.
+    pub(crate) fn delay(&self, place: &Place) -> Option<Duration> {
+        self.rules.get(place.0.0).copied().flatten().map(|rule| rule.delay)
+    }
+
     /// Takes in batch n: who was silent in its plan, and the largest event time of each partition in it.
     pub fn advance<'a>(
         &mut self,

@@ -14,17 +14,18 @@ use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use crate::cancel::Cancel;
+use crate::driver::listeners::Listeners;
 use crate::driver::log::{Entry, Log};
 use crate::driver::machine::{Input, Purpose, Question, Task};
 use crate::driver::running::Bell;
 use crate::driver::{Job, JobSink};
 use crate::error::{Error, Result};
-use crate::event::Positions;
+use crate::event::{Event, Output, OutputEnd, Positions};
 use crate::exec::{Engine, MapTask, Mapped, Reduced};
 use crate::ingest::{Bound, Source};
 use crate::plan::{OutputId, SourceId};
 use crate::sink::{Delivery, Sink, opening_given_up};
-use crate::time::{BatchId, EventTime};
+use crate::time::{BatchId, Clock, EventTime};
 
 /// Most workers have one command at a time: the machine gives the next after the answer.
 const ONE: usize = 1;
@@ -184,6 +185,7 @@ impl Workers {
         log: Box<dyn Log>,
         threads: &mut Threads,
         bell: &Arc<Bell>,
+        listeners: &Arc<Listeners>,
     ) -> Result<Self> {
         let (answer, answers) = bounded(ANSWERS);
         let mut hire = Hire { threads, answer, bell };
@@ -191,7 +193,13 @@ impl Workers {
         let acknowledged = sources.clone();
         let (mapper, reducer) = (Arc::clone(&job.engine), Arc::clone(&job.engine));
         let cancel = Cancel::default();
-        let mut sinks = Sinks { all: std::mem::take(&mut job.sinks), opened: 0, cancel: cancel.clone() };
+        let mut sinks = Sinks {
+            all: std::mem::take(&mut job.sinks),
+            opened: 0,
+            cancel: cancel.clone(),
+            clock: Arc::clone(&job.clock),
+            listeners: Arc::clone(listeners),
+        };
         let cancelled = cancel.clone();
         let ask = hire.worker("tidemill-plan", ONE, asked, move |ask| answer_ask(&sources, ask))?;
         hire.threads.asks_sources();
@@ -299,7 +307,7 @@ fn sunk(work: &SinkWork) -> Task {
 }
 
 fn answer_ask(sources: &[Arc<dyn Source>], ask: Ask) -> Result<Answer> {
-    let of = |source: &dyn Source| format!("source {}", source.name());
+    let of = |source: &dyn Source| source_place(source.name());
     let input = match ask {
         Ask::Heads => {
             let heads = sources.iter().map(|source| source.heads().map_err(|error| error.at(of(&**source))));
@@ -337,12 +345,17 @@ fn reduce(engine: &dyn Engine, (task, mapped, watermark): ReduceWork) -> Result<
     Ok(Answer::Reduced(task.batch, engine.reduce(&task, mapped, watermark)?))
 }
 
+/// How an error names the source that it comes from.
+pub(crate) fn source_place(name: &str) -> String {
+    format!("source {name}")
+}
+
 /// Tells every source, also after one has refused.
 fn acknowledge(sources: &[Arc<dyn Source>], positions: &[(SourceId, Positions)], cancel: &Cancel) -> Answer {
     let told =
         positions.iter().filter_map(|(id, positions)| sources.get(id.0).map(|source| (source, positions)));
     let refuse = |(source, positions): (&Arc<dyn Source>, &Positions)| {
-        let place = |error: Error| error.at(format!("source {}", source.name()));
+        let place = |error: Error| error.at(source_place(source.name()));
         source.acknowledge(positions, cancel).map_err(place).err()
     };
     Answer::Input(Input::Acknowledged(told.filter_map(refuse).collect()))
@@ -353,6 +366,8 @@ struct Sinks {
     all: Vec<JobSink>,
     opened: usize,
     cancel: Cancel,
+    clock: Arc<dyn Clock>,
+    listeners: Arc<Listeners>,
 }
 
 impl Sinks {
@@ -378,6 +393,7 @@ impl Sinks {
     fn deliver(&mut self, task: &MapTask, reduced: Reduced) -> Result<()> {
         let ranges: Arc<[_]> = task.ranges.iter().flat_map(|(_, ranges)| ranges.iter().cloned()).collect();
         let mut outputs = reduced.outputs;
+        let witness = Witness { clock: &*self.clock, listeners: &self.listeners };
         for (index, JobSink { sink, schema }) in self.all.iter_mut().enumerate() {
             let rows = outputs.iter_mut().filter(|(output, _)| *output == OutputId(index));
             let delivery = Delivery {
@@ -393,7 +409,7 @@ impl Sinks {
                 cancel: self.cancel.clone(),
             };
             if !delivery.rows.is_empty() || sink.wants_empty() {
-                at_sink(&mut **sink, |sink| deliver_to(sink, &delivery))?;
+                witness.sees(index, &mut **sink, &delivery)?;
             }
         }
         Ok(())
@@ -404,6 +420,27 @@ impl Sinks {
         let opened = self.all.iter_mut().take(std::mem::take(&mut self.opened));
         let closed = opened.map(|JobSink { sink, .. }| at_sink(&mut **sink, |sink| sink.close()));
         closed.fold(Ok(()), Result::and)
+    }
+}
+
+/// Tells the listeners of what an output does.
+struct Witness<'a> {
+    clock: &'a dyn Clock,
+    listeners: &'a Listeners,
+}
+
+impl Witness<'_> {
+    fn sees(&self, id: usize, sink: &mut dyn Sink, delivery: &Delivery) -> Result<()> {
+        let rows = delivery.rows.iter().map(|rows| rows.num_rows() as u64).sum();
+        let (name, at) = (sink.name().to_owned(), self.clock.now());
+        let output = Output { batch: delivery.batch, id, name, rows, at };
+        self.listeners.tell(&Event::OutputStarted(output.clone()));
+        let began = self.clock.elapsed();
+        let done = at_sink(sink, |sink| deliver_to(sink, delivery));
+        let took = self.clock.elapsed().saturating_sub(began);
+        let end = OutputEnd { took, error: done.as_ref().err().cloned() };
+        self.listeners.tell(&Event::OutputCompleted(output, end));
+        done
     }
 }
 

@@ -51,7 +51,8 @@ struct Claim<'a> {
 }
 
 /// What helps against too many rows.
-const OF_ROWS: &str = "raise max_memory, or plan smaller batches (batch_interval, max_records)";
+const OF_ROWS: &str =
+    "raise max_memory, or let a batch read fewer records: by max_records, or max_rate_per_partition";
 
 /// What helps against too many results: smaller batches would not.
 const OF_RESULTS: &str = "raise max_memory: a batch gives all windows that end, or change, in it at once. Fewer keys or a \

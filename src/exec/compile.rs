@@ -130,7 +130,12 @@ impl<'a> Compiler<'a> {
             event_time: spec.event_time.clone(),
             columns: Some(columns),
         };
-        self.program.sources.push(SourceProgram { id: source, decode, ports: Vec::new() });
+        self.program.sources.push(SourceProgram {
+            id: source,
+            name: spec.name.clone(),
+            decode,
+            ports: Vec::new(),
+        });
         Ok(Made::Source(self.program.sources.len() - 1))
     }
 

@@ -13,6 +13,7 @@ use crate::detect::{DetectSpec, Scores, States};
 use crate::error::{Error, Result};
 use crate::exec::StateSize;
 use crate::exec::keyed::KeyedOperator;
+use crate::exec::unscored::Unscored;
 use crate::state::key::Keys;
 use crate::state::snapshot::{restore, snapshot};
 use crate::state::table::KeyTable;
@@ -24,6 +25,7 @@ pub struct DetectOperator {
     schema: SchemaRef,
     table: KeyTable,
     states: Box<dyn States>,
+    unscored: Unscored,
     slots: Vec<u32>, // of the rows at hand; kept from batch to batch for its memory
 }
 
@@ -36,7 +38,8 @@ impl DetectOperator {
         let inputs = spec.columns.iter().map(|name| input.index_of(name)).collect::<Result<_, _>>()?;
         let states = spec.detector.start(spec.columns.len(), spec.accepted())?;
         let schema = output_schema(input, &spec);
-        Ok(Self { spec, inputs, schema, table: KeyTable::default(), states, slots: Vec::new() })
+        let (table, unscored) = (KeyTable::default(), Unscored::default());
+        Ok(Self { spec, inputs, schema, table, states, unscored, slots: Vec::new() })
     }
 
     /// The schema of its output: the input's columns, and those that it adds.
@@ -75,6 +78,9 @@ impl KeyedOperator for DetectOperator {
             );
         }
         let features = self.features(rows)?;
+        for values in &features {
+            self.unscored.count(values);
+        }
         self.table.slots(keys, &mut self.slots)?;
         let scores = self.states.update(&self.slots, &features)?;
         self.output(rows, scores)
@@ -83,6 +89,10 @@ impl KeyedOperator for DetectOperator {
     fn size(&self) -> StateSize {
         let bytes = self.table.bytes() + self.states.bytes();
         StateSize { entries: self.table.len() as u64, bytes: bytes as u64, windows: 0 }
+    }
+
+    fn unscored(&self) -> Unscored {
+        self.unscored
     }
 
     fn snapshot(&self) -> Result<RecordBatch> {

@@ -253,7 +253,12 @@ impl Executor for LocalExecutor {
         made.counts += made.mailbox.take_counts();
         let ticket = Ticket(made.mailbox.take_exchanges());
         lock(&self.batches).insert(task.batch, made.mailbox);
-        Ok(Mapped { tickets: Box::new(ticket), partitions: made.partitions, counts: made.counts })
+        Ok(Mapped {
+            tickets: Box::new(ticket),
+            partitions: made.partitions,
+            counts: made.counts,
+            warnings: Vec::new(),
+        })
     }
 
     fn step(

@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 
 use crate::error::{Error, Result};
 use crate::exec::aggregate::operator::AggregateOperator;
+use crate::exec::unscored::Unscored;
 use crate::exec::{OperatorState, StateSize};
 use crate::state::key::Keys;
 
@@ -17,6 +18,11 @@ pub trait KeyedOperator: Send {
 
     /// How much state there is.
     fn size(&self) -> StateSize;
+
+    /// The values that it could make nothing of, since it was made.
+    fn unscored(&self) -> Unscored {
+        Unscored::default()
+    }
 
     /// All state, sorted by key group and key.
     fn snapshot(&self) -> Result<RecordBatch>;
@@ -57,6 +63,7 @@ impl ShardOperator {
                 let size = operator.size();
                 sum.entries += size.entries;
                 sum.bytes += size.bytes;
+                sum.unscored += operator.unscored();
             }
             Self::Aggregate(operator) => operator.add_size(sum),
         }

@@ -3,20 +3,20 @@
 //! Several in one process are no faster than one; they are there so that what a cluster does is tested on every
 //! machine: partitions are dealt to executors, shards are owned by them, and results are the same bits.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::record_batch::RecordBatch;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::cancel::Cancel;
-use crate::decode::Decoder;
+use crate::decode::{Decoder, Doubts};
 use crate::error::{Error, Result, in_bytes, in_thousands};
 use crate::event::Counts;
 use crate::exec::budget::Budget;
 use crate::exec::executor::{LocalExecutor, Shared, Ticket};
 use crate::exec::lane::{Ingest, Lane};
-use crate::exec::program::Program;
+use crate::exec::program::{OperatorKind, Program, SourceProgram};
 use crate::exec::room::Room;
 use crate::exec::{
     Engine, Epoch, Executor, MapTask, Mapped, OperatorState, Receipt, Reduced, ShardStates, Slot, StateSize,
@@ -88,6 +88,10 @@ pub struct LocalEngine {
     executors: Vec<LocalExecutor>,
     program: Arc<Program>,
     shared: Shared,
+    /// Of each source of the program.
+    doubts: Vec<Doubts>,
+    /// The detectors of which it was told what they make nothing of.
+    told: Mutex<BTreeSet<usize>>, // by the reduces, one after the other; the engine is shared with the maps
     max_state: u64,
     epoch: Epoch,
 }
@@ -111,14 +115,16 @@ impl LocalEngine {
                 cancel: Cancel::default(),
             },
             pool: Arc::new(pool(&settings)?),
+            doubts: program.sources.iter().map(|source| Doubts::of(&source.decode)).collect::<Result<_>>()?,
             program,
             sources,
             settings,
         };
         let count = settings.executors.max(1);
         let executors = (0..count).map(|_| parts.executor()).collect::<Result<Vec<_>>>()?;
-        let (program, shared, max_state) = (parts.program, parts.shared, settings.max_state);
-        let engine = Self { executors, program, shared, max_state, epoch: Epoch(1) };
+        let Parts { program, shared, doubts, .. } = parts;
+        let (told, max_state) = (Mutex::default(), settings.max_state);
+        let engine = Self { executors, program, shared, doubts, told, max_state, epoch: Epoch(1) };
         engine.load(settings.shards, &ShardStates::new())?;
         Ok(engine)
     }
@@ -191,7 +197,16 @@ impl LocalEngine {
             return Err(Error::cancelled("the batch was given up before it was mapped"));
         }
         partitions.sort_by(|a, b| (a.source, &a.at).cmp(&(b.source, &b.at)));
-        Ok(Mapped { tickets: Box::new(tickets), partitions, counts })
+        Ok(Mapped { tickets: Box::new(tickets), partitions, counts, warnings: self.doubts(task) })
+    }
+
+    /// What the records up to this batch make doubtful in the declarations of their sources.
+    fn doubts(&self, task: &MapTask) -> Vec<Error> {
+        let of_source = |(source, doubts): (&SourceProgram, &Doubts)| {
+            let place = format!("source {}", source.name);
+            doubts.judge(task.time).into_iter().map(move |error| error.at(place.clone()))
+        };
+        self.program.sources.iter().zip(&self.doubts).flat_map(of_source).collect()
     }
 
     fn reduce_all(&self, task: &MapTask, mapped: Mapped, closing: Option<EventTime>) -> Result<Reduced> {
@@ -204,18 +219,35 @@ impl LocalEngine {
             tickets.extend(more);
         }
         let receipts = self.all(|_, executor| executor.finish(self.epoch, task.batch))?;
-        let sizes = self.sizes(&receipts);
+        let states = self.states(&receipts);
+        let sizes: Vec<StateSize> = states.iter().map(OperatorState::size).collect();
         self.expect_room(&sizes)?;
-        Ok(self.gather(receipts, &sizes, task.batch))
+        Ok(Reduced { warnings: self.unscored(&states), ..self.gather(receipts, &sizes, task.batch) })
     }
 
-    /// The size of each operator's state, in all executors.
-    fn sizes(&self, receipts: &[Receipt]) -> Vec<StateSize> {
+    /// Each operator's state, in all executors.
+    fn states(&self, receipts: &[Receipt]) -> Vec<OperatorState> {
         let mut states = vec![OperatorState::default(); self.program.operators.len()];
         for receipt in receipts {
             states.iter_mut().zip(&receipt.state).for_each(|(sum, state)| sum.extend(state));
         }
-        states.iter().map(OperatorState::size).collect()
+        states
+    }
+
+    /// What detectors made nothing of, each told once.
+    fn unscored(&self, states: &[OperatorState]) -> Vec<Error> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warnings = Vec::new();
+        for (place, (operator, state)) in self.program.operators.iter().zip(states).enumerate() {
+            let OperatorKind::Detect(spec, _) = &operator.kind else { continue };
+            if !told.contains(&place)
+                && let Some(warning) = state.unscored.warning(&spec.columns)
+            {
+                told.insert(place);
+                warnings.push(self.program.locate(operator.node, warning));
+            }
+        }
+        warnings
     }
 
     /// An error where the state has outgrown its limit, naming the operator that holds most of it.
@@ -257,7 +289,7 @@ impl LocalEngine {
         let count = outputs.iter().flat_map(|(_, rows)| rows).map(|rows| rows.num_rows() as u64).sum();
         counts.output_rows = count;
         let hold = Hold { budget: Arc::clone(&self.shared.budget), batch };
-        Reduced { outputs, state, counts, hold: Some(Box::new(hold)) }
+        Reduced { outputs, state, counts, warnings: Vec::new(), hold: Some(Box::new(hold)) }
     }
 }
 
@@ -300,6 +332,7 @@ struct Parts<'a> {
     settings: LocalSettings,
     pool: Arc<ThreadPool>,
     shared: Shared,
+    doubts: Vec<Doubts>,
 }
 
 impl Parts<'_> {
@@ -318,9 +351,10 @@ impl Parts<'_> {
         let lost = || Error::internal("a source is missing from the program");
         let program = self.program.sources.get(place).ok_or_else(lost)?;
         let source = self.sources.get(program.id.0).ok_or_else(lost)?;
+        let doubts = self.doubts.get(place).ok_or_else(lost)?;
         let count = (threads(&self.settings) / self.settings.executors.max(1)).max(1);
         let lane = |number: usize| {
-            let decoder = Decoder::new(program.decode.clone())?;
+            let decoder = Decoder::new(program.decode.clone())?.doubting(doubts);
             let fetcher = source.fetcher(decoder.wanted(), self.fetch_budget(count))?;
             let (program, budget) = (Arc::clone(&self.program), Arc::clone(&self.shared.budget));
             let ingest = Ingest { program, source: place, fetcher, decoder, budget };

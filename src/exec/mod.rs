@@ -24,6 +24,7 @@ mod pipeline;
 mod program;
 mod room;
 mod shard;
+pub mod unscored;
 
 use std::any::Any;
 use std::fmt;
@@ -32,8 +33,9 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Counts;
+use crate::exec::unscored::Unscored;
 use crate::offset::{OffsetRange, TopicPartition};
 use crate::plan::{OutputId, SourceId};
 use crate::state::window::OpenWindows;
@@ -60,6 +62,8 @@ pub struct Mapped {
     pub partitions: Vec<PartitionReport>,
     /// What was counted.
     pub counts: Counts,
+    /// What the records made doubtful, to be told to the user.
+    pub warnings: Vec<Error>,
 }
 
 /// What one partition brought to a batch: the planner learns sizes from it, the watermark moves by it.
@@ -86,6 +90,8 @@ pub struct Reduced {
     pub state: StateSize,
     /// What was counted.
     pub counts: Counts,
+    /// What operators could make nothing of, to be told to the user.
+    pub warnings: Vec<Error>,
     /// Keeps the rows' memory accounted for; dropped once they have been delivered.
     pub hold: Option<Box<dyn Any + Send>>,
 }
@@ -118,6 +124,8 @@ pub struct OperatorState {
     pub bytes: u64,
     /// The open windows themselves: a window is one, in however many shards it has keys.
     pub open: OpenWindows,
+    /// Of a detector, the values without a score.
+    pub unscored: Unscored,
 }
 
 impl OperatorState {
@@ -126,6 +134,7 @@ impl OperatorState {
         self.entries += other.entries;
         self.bytes += other.bytes;
         self.open.extend(&other.open);
+        self.unscored += other.unscored;
     }
 
     /// How much it is.

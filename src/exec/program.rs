@@ -42,6 +42,7 @@ pub(crate) struct Program {
 #[derive(Debug)]
 pub(crate) struct SourceProgram {
     pub(crate) id: SourceId,
+    pub(crate) name: String,
     pub(crate) decode: DecodeSpec,
     pub(crate) ports: Vec<Port>,
 }

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::expr::Expression;
 use crate::expr::check::{check, column_names};
 use crate::time::BatchTime;
-use crate::types::type_name;
+use crate::types::{in_our_words, type_name};
 
 /// Where fewer than one row in this many is left, copying those rows costs less than looking at all.
 const SPARSE: usize = 16;
@@ -448,9 +448,9 @@ fn arrow_failure(text: &str, error: &ArrowError) -> Error {
         ArrowError::ArithmeticOverflow(what) => Error::data(format!("{text} overflows ({what})"))
             .help("cast to a wider type, such as float64, first"),
         ArrowError::CastError(what) | ArrowError::ParseError(what) => {
-            Error::data(format!("a value cannot be converted in {text} ({what})"))
+            Error::data(format!("a value cannot be converted in {text} ({})", in_our_words(what)))
                 .help("use cast(…, strict=False), or TRY_CAST in SQL, which give null for such values")
         }
-        other => Error::data(format!("{text} failed: {other}")),
+        other => Error::data(format!("{text} failed: {}", in_our_words(&other.to_string()))),
     }
 }

@@ -4,7 +4,9 @@
 //! mistakes and none of them twice. DataFusion types what is right; it would also accept what a person rarely means
 //! (text read as a number, a number as a bool), and that is refused here. It deliberately changes no meaning.
 
+use arrow::array::StringArray;
 use arrow::compute::can_cast_types;
+use arrow::compute::kernels::regexp::regexp_is_match_scalar;
 use arrow::datatypes::{DataType, Schema};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion, TreeNodeRewriter};
 use datafusion_common::{Column, DFSchema, DataFusionError, ScalarValue, Span};
@@ -82,6 +84,19 @@ impl Family {
     }
 }
 
+/// Refuses a comparison with null: it is null itself, whatever the other side, and so a filter by it keeps no row.
+fn no_null(side: &Expr, written: &Expr) -> Result<()> {
+    match side {
+        Expr::Literal(value, _) if value.is_null() => {
+            let text =
+                format!("nothing equals null, nor is it more or less: {} is true for no row", Text(written));
+            Err(Error::schema(text)
+                .help("ask with .is_null() or .is_not_null(), in SQL with IS NULL or IS NOT NULL"))
+        }
+        _ => Ok(()),
+    }
+}
+
 struct Checker<'a> {
     schema: &'a DFSchema,
     mistakes: Vec<Error>,
@@ -155,6 +170,12 @@ impl Checker<'_> {
 
     fn binary(&self, binary: BinaryExpr, written: &Expr) -> Result<Expr> {
         let BinaryExpr { left, op, right } = binary;
+        if let Some(word) = word_for(op) {
+            self.no_conditions(&left, &right, word, written)?;
+        }
+        if is_regex(op) {
+            compiles(&right, written)?;
+        }
         if op.is_logic_operator() {
             self.bool_operand(&left, written)?;
             self.bool_operand(&right, written)?;
@@ -167,6 +188,9 @@ impl Checker<'_> {
     }
 
     fn comparison(&self, left: Expr, op: Operator, right: Expr, written: &Expr) -> Result<Expr> {
+        if !matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) {
+            [&left, &right].into_iter().try_for_each(|side| no_null(side, written))?;
+        }
         let rounding = if matches!(left, Expr::Literal(..)) {
             op.swap().map(rounding_for)
         } else {
@@ -228,6 +252,7 @@ impl Checker<'_> {
     }
 
     fn between(&self, between: Between, written: &Expr) -> Result<Expr> {
+        [&between.low, &between.high].into_iter().try_for_each(|side| no_null(side, written))?;
         let (value, low) = self.fitted(
             *between.expr,
             *between.low,
@@ -242,6 +267,7 @@ impl Checker<'_> {
     }
 
     fn in_list(&self, list: InList, written: &Expr) -> Result<Expr> {
+        list.list.iter().try_for_each(|item| no_null(item, written))?;
         let target = self.type_of(&list.expr)?;
         let mut items = Vec::with_capacity(list.list.len());
         for item in list.list {
@@ -312,6 +338,16 @@ impl Checker<'_> {
         }
     }
 
+    /// Conditions are joined by words in SQL: the signs of other languages work on bits and text here.
+    fn no_conditions(&self, left: &Expr, right: &Expr, word: &str, written: &Expr) -> Result<()> {
+        let families = (Family::of(&self.type_of(left)?), Family::of(&self.type_of(right)?));
+        if families != (Family::Bool, Family::Bool) {
+            return Ok(());
+        }
+        let text = format!("conditions are joined by {word}, found {}", Text(written));
+        Err(Error::schema(text).help(format!("write {word} between them")))
+    }
+
     /// As a difference, because the kernel for the sign alone wraps round at the smallest integer.
     fn negative(&self, inner: Expr, written: &Expr) -> Result<Expr> {
         let found = self.type_of(&inner)?;
@@ -347,6 +383,9 @@ impl Checker<'_> {
             let error =
                 Error::schema(format!("{name} takes {} arguments, found {count}", counts.join(" or ")));
             return Err(with_syntax(error, &call));
+        }
+        if let (true, [_, pattern, ..]) = (takes_pattern(name, count), &call.args[..]) {
+            compiles(pattern, written)?;
         }
         if matches!(name, "coalesce" | "nvl" | "nvl2" | "nullif" | "greatest" | "least") {
             let same = if name == "nvl2" { call.args.get(1..) } else { Some(call.args.as_slice()) };
@@ -387,6 +426,44 @@ impl Checker<'_> {
     fn shown_type(&self, node: &Expr) -> String {
         node.get_type(self.schema).map_or_else(|_| "?".to_owned(), |data_type| type_name(&data_type))
     }
+}
+
+/// What SQL writes for an operator that joins conditions in other languages.
+fn word_for(op: Operator) -> Option<&'static str> {
+    match op {
+        Operator::BitwiseAnd => Some("AND"),
+        Operator::BitwiseOr | Operator::StringConcat => Some("OR"),
+        _ => None,
+    }
+}
+
+fn is_regex(op: Operator) -> bool {
+    use Operator::{RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch};
+    matches!(op, RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch)
+}
+
+/// Whether the second of `count` arguments is a regular expression by itself: flags behind it may change how it is read.
+fn takes_pattern(function: &str, count: usize) -> bool {
+    match function {
+        "regexp_like" | "regexp_match" | "regexp_count" | "regexp_instr" => count == 2,
+        "regexp_replace" => count == 3,
+        _ => false,
+    }
+}
+
+/// A constant pattern that is none would fail the first batch that has rows.
+fn compiles(pattern: &Expr, written: &Expr) -> Result<()> {
+    let Expr::Literal(value, _) = pattern else { return Ok(()) };
+    let Some(Some(pattern)) = value.try_as_str() else { return Ok(()) };
+    let nothing = StringArray::from(vec![""]);
+    let Err(error) = regexp_is_match_scalar(&nothing, pattern, None) else { return Ok(()) };
+    let told = error.to_string();
+    let reason = told.lines().find_map(|line| line.strip_prefix("error: "));
+    let text = format!("expected a regular expression, found {pattern:?} in {}", Text(written));
+    let text = reason.map_or_else(|| text.clone(), |reason| format!("{text} ({reason})"));
+    let help = "they are those of Rust's regex; a backslash before a sign takes it as it is, and str.contains() looks for \
+                text as it is";
+    Err(Error::config(text).help(help).caused_by(error))
 }
 
 /// The operator of Python that a function stands for.
@@ -517,6 +594,14 @@ pub(crate) fn unknown_column(schema: &Schema, name: &str) -> Error {
     let error = Error::schema(format!("there is no column \"{name}\"; the columns are {}", names.join(", ")));
     match nearest(name, names) {
         Some(near) => error.help(format!("did you mean \"{near}\"?")),
+        None if is_no_name(name) => error.help(format!(
+            "text names a column here: an expression in SQL is tm.sql_expr({name:?}), text as it is tm.lit({name:?})"
+        )),
         None => error,
     }
+}
+
+/// Whether somebody may have meant more than a column's name.
+fn is_no_name(name: &str) -> bool {
+    name.contains(|c: char| !(c.is_alphanumeric() || "_-.:/".contains(c)))
 }

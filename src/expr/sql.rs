@@ -121,7 +121,19 @@ impl<'a> Survey<'a> {
                 "an expression sees one row; join streams with the methods of the stream instead",
             ),
             Ast::Value(value) => self.value(&value.value),
+            Ast::UnaryOp { op: ast::UnaryOperator::BitwiseNot, .. } => self.refuse("~", "write NOT"),
+            Ast::BinaryOp { op: ast::BinaryOperator::PGOverlap, .. } => self.refuse("&&", "write AND"),
+            Ast::BinaryOp { left, op, .. } if is_comparison(op) => self.chained(left, node),
             _ => {}
+        }
+    }
+
+    /// `t > 3 & n > 4` is one too: in SQL `&` binds closer than a comparison, as it does in Python.
+    fn chained(&mut self, left: &Ast, whole: &Ast) {
+        if matches!(left, Ast::BinaryOp { op, .. } if is_comparison(op)) {
+            let help =
+                "write AND, OR and NOT for &, | and ~, and x BETWEEN low AND high for low <= x <= high";
+            self.refuse(&format!("two comparisons in a row, {whole}"), help);
         }
     }
 
@@ -192,6 +204,11 @@ impl<'a> Survey<'a> {
             Error::config(format!("expected columns, literals and functions of one row, found {found}"));
         self.mistakes.push(error.help(help).at(format!("in the SQL expression {:?}", self.text)));
     }
+}
+
+fn is_comparison(op: &ast::BinaryOperator) -> bool {
+    use ast::BinaryOperator as Op;
+    matches!(op, Op::Gt | Op::Lt | Op::GtEq | Op::LtEq | Op::Eq | Op::NotEq)
 }
 
 /// What the SQL planner may know: functions and types, no tables.

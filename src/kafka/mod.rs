@@ -3,6 +3,7 @@
 //! It deliberately neither reads nor writes records; it is the one place that decides how librdkafka is set up
 //! and the one place that turns its errors into this crate's.
 
+mod address;
 mod certificate;
 pub(crate) mod refusal;
 pub mod secret;
@@ -21,6 +22,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result, nearest};
 
 use security::{Login, Security};
+use settings::{Role, is_for};
 use token::Tokens;
 
 /// A cluster, as the user named it.
@@ -60,15 +62,30 @@ impl Cluster {
         self
     }
 
-    /// The settings that every client of the cluster shares.
-    pub(crate) fn client(&self) -> ClientConfig {
+    /// Whether one of the addresses is the other's too, so that it is the same cluster.
+    ///
+    /// ```
+    /// use tidemill::kafka::Cluster;
+    /// assert!(Cluster::at("a:9092,b:9092").shares_address(&Cluster::at("b:9092")));
+    /// assert!(!Cluster::at("a:9092").shares_address(&Cluster::at("a:9093")));
+    /// ```
+    pub fn shares_address(&self, other: &Self) -> bool {
+        let of = |cluster: &Self| -> Vec<String> {
+            cluster.bootstrap_servers.split(',').map(|one| one.trim().to_ascii_lowercase()).collect()
+        };
+        let theirs = of(other);
+        of(self).iter().any(|address| theirs.contains(address))
+    }
+
+    /// The settings of a client of the cluster: those that all share, and of the user's those that its role takes.
+    pub(crate) fn client(&self, role: Role) -> ClientConfig {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &self.bootstrap_servers);
         client.set("client.id", "tidemill");
         // Half of it, too, is how long librdkafka waits between two connections of any kind; at the default of 100 ms each
         // client spends 50 ms between the bootstrap server and the first broker that it learns of.
         client.set("reconnect.backoff.ms", "20");
-        for (name, value) in &self.config {
+        for (name, value) in self.config.iter().filter(|(name, _)| is_for(role, name)) {
             client.set(name, value);
         }
         if let Some(security) = &self.security {
@@ -108,7 +125,13 @@ impl Cluster {
     pub(crate) fn refuse(&self, reserved: &[Reserved]) -> Vec<Error> {
         let reserved = ADDRESS.iter().chain(reserved).filter_map(|setting| setting.refused(&self.config));
         let security = self.security.iter().flat_map(Security::mistakes);
-        reserved.chain(security).chain(settings::mistakes(&self.config, self.security.as_ref())).collect()
+        let addresses = address::mistakes(&self.bootstrap_servers);
+        addresses
+            .into_iter()
+            .chain(reserved)
+            .chain(security)
+            .chain(settings::mistakes(&self.config, self.security.as_ref()))
+            .collect()
     }
 }
 
@@ -338,7 +361,7 @@ mod tests {
     fn a_refused_setting_is_a_config_error_that_keeps_secrets() {
         let mut cluster = Cluster::at("localhost:9092");
         cluster.config.insert("security.protocol".into(), "nonsense".into());
-        let refused = cluster.client().create_native_config().err().unwrap();
+        let refused = cluster.client(Role::Producer).create_native_config().err().unwrap();
         let error = explain(&refused, ErrorKind::Sink, "the sink cannot be opened", &cluster);
         assert!(error.is_config() && error.to_string().contains("\"nonsense\""), "{error}");
     }
@@ -350,7 +373,7 @@ mod tests {
         {
             let mut cluster = Cluster::at("localhost:9092");
             cluster.config.insert(name.into(), value.into());
-            let refused = cluster.client().create_native_config().err().unwrap();
+            let refused = cluster.client(Role::Producer).create_native_config().err().unwrap();
             let error = explain(&refused, ErrorKind::Sink, "the sink cannot be opened", &cluster);
             let text = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
             assert!(error.is_config() && text.contains(name) && !text.contains(value), "{text}");

@@ -21,11 +21,15 @@ use rdkafka::types::{RDKafka, RDKafkaType};
 
 use crate::error::{Error, ErrorKind};
 use crate::kafka::certificate::Certificate;
+use crate::kafka::settings::Role;
 use crate::kafka::{Cluster, is_passing};
 
 /// The first wait for an answer; each further one is twice as long. A refusal counts from the second on: a cluster of
 /// several brokers may have one that is ill.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// How long nobody is told that there is no answer: longer than a connection to the other side of the world takes.
+const SILENT: Duration = Duration::from_millis(2_500);
 
 /// How long a look at a broker's certificate may take.
 const LOOK: Duration = Duration::from_secs(3);
@@ -148,20 +152,43 @@ const CLIENT_CERTIFICATE: [&str; 6] = [
 /// of, that there will be none: librdkafka itself would wait to the end for a broker that has refused at once.
 pub(crate) fn ask_patiently<T>(
     patience: Duration,
+    address: &str,
     mut ask: impl FnMut(Duration) -> (KafkaResult<T>, Option<Complaint>),
 ) -> (KafkaResult<T>, Option<Complaint>) {
-    let (mut wait, mut left) = (FIRST_WAIT.min(patience), patience);
+    let mut left = patience;
+    let mut step = FIRST_WAIT.min(patience);
+    let mut rest = step; // of a step, which is asked in two where somebody is to be told in between
+    let mut silent = SILENT.min(patience);
     loop {
-        left = left.saturating_sub(wait);
+        let wait = if silent.is_zero() { rest } else { rest.min(silent) };
+        (left, rest) = (left.saturating_sub(wait), rest.saturating_sub(wait));
         let (answer, complaint) = ask(wait);
+        let waited = if rest.is_zero() { step } else { wait };
         let is_late = |error: &KafkaError| error.rdkafka_error_code().is_some_and(is_passing);
-        let is_refused = complaint.as_ref().is_some_and(|complaint| complaint.is_refusal(wait));
+        let is_refused = complaint.as_ref().is_some_and(|complaint| complaint.is_refusal(waited));
         match &answer {
             Err(error) if is_late(error) && !left.is_zero() && !is_refused => {}
             _ => return (answer, complaint),
         }
-        wait = (wait * 2).min(left);
+        if !silent.is_zero() && wait == silent {
+            tell_of_waiting(patience.saturating_sub(left), left, complaint.as_ref(), address);
+        }
+        silent = silent.saturating_sub(wait);
+        if rest.is_zero() {
+            step = (step * 2).min(left);
+            rest = step;
+        }
     }
+}
+
+/// Who has given a wrong address would else see nothing until the patience is at its end.
+fn tell_of_waiting(waited: Duration, left: Duration, complaint: Option<&Complaint>, address: &str) {
+    let (waited, left) = (waited.as_secs_f64(), left.as_secs_f64());
+    let reason = complaint.map(|complaint| format!(" ({complaint})")).unwrap_or_default();
+    log::warn!(
+        target: "tidemill::kafka",
+        "Kafka at {address} has not answered for {waited:.1} s{reason}; it is tried for {left:.1} s more"
+    );
 }
 
 /// The error of a refusal; none where `complaint` is none.
@@ -295,7 +322,7 @@ fn look(cluster: &Cluster) -> Option<Seen> {
     let mut config = ClientConfig::new();
     config.set_log_level(RDKafkaLogLevel::Emerg);
     config.set("bootstrap.servers", &cluster.bootstrap_servers).set("security.protocol", "ssl");
-    let given = cluster.client();
+    let given = cluster.client(Role::Consumer);
     for name in ["ssl.ca.location", "ssl.ca.pem", "ssl.crl.location", "broker.address.family"] {
         if let Some(value) = given.get(name) {
             config.set(name, value);
@@ -420,7 +447,7 @@ mod tests {
     /// How long an answer that never comes is waited for, in milliseconds.
     fn waits(answer: &KafkaError, complaint: Option<&Complaint>) -> Vec<u128> {
         let mut waits = Vec::new();
-        let (answered, _) = ask_patiently(Duration::from_secs(10), |wait| {
+        let (answered, _) = ask_patiently(Duration::from_secs(10), "k:1", |wait| {
             waits.push(wait.as_millis());
             (Err::<(), _>(answer.clone()), complaint.cloned())
         });
@@ -431,9 +458,9 @@ mod tests {
     #[test]
     fn an_answer_is_waited_for_with_growing_patience_and_no_longer_than_it_takes_to_be_refused() {
         let late = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
-        assert_eq!(waits(&late, None), [500, 1_000, 2_000, 4_000, 2_500]);
+        assert_eq!(waits(&late, None), [500, 1_000, 1_000, 1_000, 4_000, 2_500]);
         let away = complaint(RDKafkaErrorCode::BrokerTransportFailure, "Connection refused");
-        assert_eq!(waits(&late, Some(&away)).len(), 5);
+        assert_eq!(waits(&late, Some(&away)).len(), 6);
         let refused = complaint(RDKafkaErrorCode::Authentication, "invalid credentials");
         assert_eq!(waits(&late, Some(&refused)), [500, 1_000]);
         let forbidden = KafkaError::MetadataFetch(RDKafkaErrorCode::TopicAuthorizationFailed);

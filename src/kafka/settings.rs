@@ -10,8 +10,7 @@ use crate::error::Error;
 use crate::kafka::security::{Insecure, Security, Tls, open_line};
 
 /// Settings that load or run what is named in them: whoever can write a configuration file could run code.
-const RUNS_CODE: [(&str, &str); 6] = [
-    ("plugin.library.paths", "it loads any library into this process"),
+const RUNS_CODE: [(&str, &str); 5] = [
     ("ssl.engine.location", "it loads any library into this process"),
     ("ssl.engine.id", "it loads any library into this process"),
     ("ssl.providers", "it loads any library into this process"),
@@ -19,15 +18,101 @@ const RUNS_CODE: [(&str, &str); 6] = [
     ("enable.sasl.oauthbearer.unsecure.jwt", "it makes tokens that prove nothing"),
 ];
 
+/// What the names of the settings begin with that load librdkafka's plugins.
+const PLUGINS: &str = "plugin.";
+
 /// Settings that switch a check of the broker off, with the value that does so.
 const SWITCHES_OFF: [(&str, &str); 2] =
     [("enable.ssl.certificate.verification", "false"), ("ssl.endpoint.identification.algorithm", "none")];
+
+/// What a client does with records: librdkafka warns of each setting that is the other kind's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It reads them.
+    Consumer,
+    /// It writes them.
+    Producer,
+}
+
+/// librdkafka's settings that consumers alone take, as its CONFIGURATION.md lists them.
+const CONSUMERS: [&str; 31] = [
+    "auto.commit.enable",
+    "auto.commit.interval.ms",
+    "auto.offset.reset",
+    "check.crcs",
+    "consume.callback.max.messages",
+    "coordinator.query.interval.ms",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "group.protocol.type",
+    "group.remote.assignor",
+    "heartbeat.interval.ms",
+    "isolation.level",
+    "max.partition.fetch.bytes",
+    "max.poll.interval.ms",
+    "offset.store.method",
+    "offset.store.path",
+    "offset.store.sync.interval.ms",
+    "partition.assignment.strategy",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+    "session.timeout.ms",
+];
+
+/// Those that producers alone take.
+const PRODUCERS: [&str; 26] = [
+    "acks",
+    "batch.num.messages",
+    "batch.size",
+    "compression.codec",
+    "compression.level",
+    "compression.type",
+    "delivery.report.only.error",
+    "delivery.timeout.ms",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "linger.ms",
+    "message.send.max.retries",
+    "message.timeout.ms",
+    "partitioner",
+    "produce.offset.report",
+    "queue.buffering.backpressure.threshold",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.ms",
+    "queuing.strategy",
+    "request.required.acks",
+    "request.timeout.ms",
+    "retries",
+    "sticky.partitioning.linger.ms",
+    "transaction.timeout.ms",
+    "transactional.id",
+];
+
+/// Whether a client of this role takes a setting: a source's are its sink's too, and each client is given its own.
+pub(crate) fn is_for(role: Role, name: &str) -> bool {
+    let others: &[&str] = match role {
+        Role::Consumer => &PRODUCERS,
+        Role::Producer => &CONSUMERS,
+    };
+    !others.contains(&name)
+}
 
 /// Every mistake in `config`, beside `security` where that is given. No value that may be a secret is shown.
 pub(crate) fn mistakes(config: &BTreeMap<String, String>, security: Option<&Security>) -> Vec<Error> {
     let nul = config.iter().filter(|(_, value)| value.contains('\0'));
     let nul = nul.map(|(name, _)| Error::config(format!("{name} is text, found one with a NUL byte")));
-    let code = RUNS_CODE.iter().filter(|(name, _)| config.contains_key(*name)).map(|(name, why)| {
+    let code = config.keys().filter_map(|name| Some((name, runs_code(name)?))).map(|(name, why)| {
         Error::config(format!("config sets {name}, which is refused: {why}")).help("leave it out")
     });
     let twice = security.into_iter().flat_map(|security| twice(config, security));
@@ -35,6 +120,14 @@ pub(crate) fn mistakes(config: &BTreeMap<String, String>, security: Option<&Secu
     let insecure = security.and_then(Security::tls).map(|tls| tls.insecure).unwrap_or_default();
     let off = if insecure == Insecure::Refused { switched_off(config) } else { Vec::new() };
     nul.chain(code).chain(twice).chain(open).chain(off).chain(secret_endpoint(config)).collect()
+}
+
+/// Why a setting runs foreign code, where it does.
+fn runs_code(name: &str) -> Option<&'static str> {
+    if name.starts_with(PLUGINS) {
+        return Some("it loads any library into this process");
+    }
+    RUNS_CODE.iter().find(|(found, _)| *found == name).map(|(_, why)| *why)
 }
 
 /// Whether a setting is about who a client is and whom it talks to.
@@ -63,11 +156,14 @@ fn is_decided(name: &str, tls: Option<&Tls>) -> bool {
         || (keystore && tls.is_none_or(|tls| tls.certificate.is_some()))
 }
 
-/// A login over an open line, and one by tokens that nobody gives.
+/// A login that does not say how, one over an open line, and one by tokens that nobody gives.
 fn open(config: &BTreeMap<String, String>) -> Option<Error> {
     let get = |name: &str| config.get(name).map(String::as_str);
-    let mechanism = get("sasl.mechanisms").or(get("sasl.mechanism"))?.to_ascii_uppercase();
     let protocol = get("security.protocol").unwrap_or_default().to_ascii_lowercase();
+    let Some(mechanism) = get("sasl.mechanisms").or(get("sasl.mechanism")) else {
+        return protocol.starts_with("sasl_").then(|| no_mechanism(&protocol));
+    };
+    let mechanism = mechanism.to_ascii_uppercase();
     if protocol == "sasl_plaintext" && mechanism != "GSSAPI" {
         return Some(open_line(&mechanism));
     }
@@ -76,6 +172,18 @@ fn open(config: &BTreeMap<String, String>) -> Option<Error> {
         Error::config("config sets sasl.mechanisms to OAUTHBEARER, and nobody gives the tokens")
             .help("pass security=tm.Sasl.oauth(function), or set sasl.oauthbearer.method to oidc with what it needs")
     })
+}
+
+/// librdkafka would take Kerberos, which is not built in.
+fn no_mechanism(protocol: &str) -> Error {
+    let text = format!(
+        "config sets security.protocol to {}, and no sasl.mechanism says how to log in",
+        protocol.to_ascii_uppercase()
+    );
+    Error::config(text).help(
+        "pass security=tm.Sasl(\"SCRAM-SHA-512\", username=..., password=...) in place of it, with the mechanism that the \
+         cluster offers, or set sasl.mechanism, sasl.username and sasl.password too",
+    )
 }
 
 fn switched_off(config: &BTreeMap<String, String>) -> Vec<Error> {
@@ -130,6 +238,16 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_given_the_settings_of_its_kind_and_those_of_both() {
+        assert!(is_for(Role::Consumer, "fetch.wait.max.ms") && !is_for(Role::Producer, "fetch.wait.max.ms"));
+        assert!(is_for(Role::Producer, "linger.ms") && !is_for(Role::Consumer, "linger.ms"));
+        for both in ["bootstrap.servers", "sasl.password", "message.max.bytes", "no.such.setting"] {
+            assert!(is_for(Role::Consumer, both) && is_for(Role::Producer, both), "{both}");
+        }
+        assert!(!CONSUMERS.iter().any(|name| PRODUCERS.contains(name)));
+    }
+
+    #[test]
     fn what_runs_code_is_refused_with_why() {
         for (name, why) in RUNS_CODE {
             let found = texts(&[(name, "anything")], None);
@@ -168,6 +286,15 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_login_that_does_not_say_how_is_refused() {
+        for protocol in ["SASL_SSL", "sasl_plaintext"] {
+            let found = texts(&[("security.protocol", protocol), ("sasl.username", "alice")], None);
+            assert!(found.len() == 1 && found[0].contains("no sasl.mechanism says how"), "{found:?}");
+        }
+        assert!(texts(&[("security.protocol", "ssl")], None).is_empty());
     }
 
     #[test]

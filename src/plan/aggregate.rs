@@ -129,11 +129,14 @@ impl AggregateSpec {
         let Aggregation { calls, results, output } = self.bind(input)?;
         let before = output.fields().len() - calls.len();
         let mut fields: Vec<FieldRef> = output.fields().iter().take(before).cloned().collect();
+        let mut mistakes = Vec::new();
         for result in &results {
-            let field = result.expression.bind(&output)?.field().clone().with_name(&result.name);
-            fields.push(Arc::new(field));
+            match result.expression.bind(&output) {
+                Ok(bound) => fields.push(Arc::new(bound.field().clone().with_name(&result.name))),
+                Err(found) => mistakes.extend(found),
+            }
         }
-        Ok(fields)
+        if mistakes.is_empty() { Ok(fields) } else { Err(mistakes) }
     }
 
     fn bind(&self, input: &Schema) -> Result<Aggregation, Vec<Error>> {
@@ -142,6 +145,7 @@ impl AggregateSpec {
             Ok((calls, results)) => (calls, results),
             Err(found) => {
                 mistakes.extend(found);
+                mistakes.extend(self.call_mistakes(input));
                 return Err(mistakes);
             }
         };
@@ -191,6 +195,20 @@ impl AggregateSpec {
             }
         }
         if mistakes.is_empty() { Ok(bound) } else { Err(mistakes) }
+    }
+
+    /// What is wrong with the calls of those columns that can be taken apart, where others cannot; each once.
+    fn call_mistakes(&self, input: &Schema) -> Vec<Error> {
+        let visible = self.visible();
+        let alone = |column: &Named| split_all(std::slice::from_ref(&column.expression), &visible).ok();
+        let calls = self.columns.iter().filter_map(alone);
+        let mut found: Vec<Error> = Vec::new();
+        for mistake in calls.filter_map(|(calls, _)| self.bind_calls(calls, input).err()).flatten() {
+            if found.iter().all(|other| other.to_string() != mistake.to_string()) {
+                found.push(mistake);
+            }
+        }
+        found
     }
 
     fn output(&self, calls: &[AggregateCall], input: &Schema) -> Result<SchemaRef, Vec<Error>> {

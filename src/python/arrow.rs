@@ -21,7 +21,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use numpy::{Element, PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyCapsule, PyDict, PyFloat, PyInt, PyString};
+use pyo3::types::{PyBool, PyCapsule, PyDict, PyFloat, PyInt, PyList, PyString};
 use pyo3_arrow::PyRecordBatchReader;
 use pyo3_arrow::ffi::{ArrayIterator, to_stream_pycapsule};
 use pyo3_arrow::input::{AnyArray, AnyRecordBatch};
@@ -58,9 +58,12 @@ pub(crate) fn import(value: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
 }
 
 fn from_capsule(value: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
-    let (batches, schema) = match value.extract::<AnyRecordBatch>()? {
-        AnyRecordBatch::RecordBatch(batch) => return Ok(batch.into_inner()),
-        AnyRecordBatch::Stream(stream) => read(stream)?,
+    let (batches, schema) = match value.extract::<AnyRecordBatch>() {
+        Ok(AnyRecordBatch::RecordBatch(batch)) => return Ok(batch.into_inner()),
+        Ok(AnyRecordBatch::Stream(stream)) => read(stream)?,
+        // A column alone, such as a Series, has the same interface.
+        Err(_) if value.extract::<AnyArray>().is_ok() => return Err(not_rows(value)?),
+        Err(raised) => return Err(raised),
     };
     concat_batches(&schema, &batches).map_err(|error| Error::from(error).into())
 }
@@ -76,9 +79,26 @@ fn not_rows(value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     let found = value.get_type().fully_qualified_name()?;
     let text = format!(
         "a function over batches returns rows: a pyarrow, pandas or Polars table, anything with __arrow_c_stream__, \
-         or a dict of NumPy arrays; found {found}"
+         or a dict of NumPy arrays; found {found}{}",
+        instead(value)?
     );
     Ok(PyTypeError::new_err(text))
+}
+
+/// What to do about a result of this type.
+fn instead(value: &Bound<'_, PyAny>) -> PyResult<&'static str> {
+    let is_column =
+        has(value, "__arrow_c_array__")? || has(value, "__arrow_c_stream__")? || has(value, "dtype")?;
+    Ok(match value {
+        column if is_column && !has(column, "columns")? => {
+            ", which is one column: give it its name, return {\"score\": values}, and declare what is new, adds={\"score\": ...}"
+        }
+        nothing if nothing.is_none() => {
+            ": does the function end without a return? foreach_batch(fn) wants no result"
+        }
+        list if list.is_instance_of::<PyList>() => ": return {\"name\": values}, or a table made of the rows",
+        _ => "",
+    })
 }
 
 fn has(value: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {

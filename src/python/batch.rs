@@ -12,6 +12,7 @@ use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     SchemaRef, TimeUnit, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use numpy::{Element, PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
@@ -29,6 +30,7 @@ use crate::python::gil;
 use crate::python::schema::{Schema, unknown_column};
 use crate::sink::Delivery;
 use crate::time::{BatchId, BatchTime};
+use crate::types::{in_our_words, type_name};
 
 /// Rows that one task copies into a matrix: enough to outweigh a task's cost, few enough to stay in the cache.
 const ROWS_A_TASK: usize = 4_096;
@@ -295,7 +297,8 @@ impl Matrix<'_> {
     }
 
     fn null(&self, column: usize, data_type: &DataType) -> Error {
-        let text = format!("{} has nulls, which {data_type} cannot hold", self.column_name(column));
+        let text =
+            format!("{} has nulls, which {} cannot hold", self.column_name(column), type_name(data_type));
         Error::schema(text)
             .help("ask for dtype=\"float64\", where null becomes NaN, or filter them out before")
     }
@@ -307,17 +310,29 @@ impl Matrix<'_> {
 
 /// The column as numbers of `target`; a time counts its unit since the epoch, a boolean is 0 or 1.
 fn numbers(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
     let source = array.data_type();
     if source.is_temporal() {
         let counted = cast(array, &DataType::Int64)
             .or_else(|_| cast(&cast(array, &DataType::Int32)?, &DataType::Int64))?;
-        return Ok(cast_with_options(&counted, target, &strict)?);
+        return fitted(&counted, target);
     }
     if source.is_numeric() || matches!(source, DataType::Boolean | DataType::Null) {
-        return Ok(cast_with_options(array, target, &strict)?);
+        return fitted(array, target);
     }
-    Err(Error::schema(format!("a matrix holds numbers, found {source}")))
+    let text = format!("a matrix holds numbers, found {}", type_name(source));
+    Err(Error::schema(text).help("leave the column out; batch[name] gives it as an array of its own"))
+}
+
+fn fitted(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(array, target, &strict).map_err(|error| {
+        let cause = match &error {
+            ArrowError::CastError(cause) => in_our_words(cause),
+            other => in_our_words(&other.to_string()),
+        };
+        let text = format!("a value does not fit {} ({cause})", type_name(target));
+        Error::schema(text).help("ask for a wider dtype, such as \"float64\"").caused_by(error)
+    })
 }
 
 /// One column as a NumPy array of its own type: a view where it is one chunk of numbers without nulls.

@@ -12,12 +12,12 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBool, PyDict};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::context::{Context as Core, OpenSource, Reading, Settings, usable_memory};
 use crate::driver::{Limits, Listener, Stop, Waited};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, in_thousands, nearest};
 use crate::event::Event as CoreEvent;
 use crate::ingest::Source;
 use crate::kafka::Cluster;
@@ -38,6 +38,12 @@ use crate::python::units::{Size, Span};
 use crate::sink::table::{Snapshot, Table};
 use crate::time::{Clock, SystemClock};
 
+/// What a Kafka source reads.
+struct Origin {
+    cluster: Cluster,
+    topics: Vec<String>,
+}
+
 /// A streaming job.
 #[pyclass(frozen, weakref, module = "tidemill._native")]
 pub(crate) struct Context {
@@ -47,8 +53,8 @@ pub(crate) struct Context {
     process: u32,
     /// Every Python object that the core holds, for the garbage collector to see; appended to, never long held.
     callables: Mutex<Vec<Callable>>,
-    /// The cluster of each Kafka source, for outputs that name none.
-    clusters: Mutex<BTreeMap<usize, Cluster>>,
+    /// What each Kafka source reads, for outputs that name no cluster, or the same topic.
+    origins: Mutex<BTreeMap<usize, Origin>>,
     /// What `to_table` keeps, by its name, with the operator whose rows they are.
     tables: Mutex<BTreeMap<String, (NodeId, Table)>>,
     /// How many outputs print.
@@ -68,8 +74,8 @@ impl Context {
     fn new(
         name: String,
         trigger: &Trigger,
-        executors: i64,
-        threads: Option<i64>,
+        executors: &Bound<'_, PyAny>,
+        threads: Option<&Bound<'_, PyAny>>,
         max_memory: Size,
         max_state_bytes: Size,
         back_pressure: Option<&BackPressure>,
@@ -81,8 +87,8 @@ impl Context {
         let settings = Settings {
             name,
             trigger: trigger.when,
-            executors: positive("executors", executors)?,
-            threads: threads.map(|threads| positive("threads", threads)).transpose()?,
+            executors: count("executors", executors)?,
+            threads: threads.map(|threads| count("threads", threads)).transpose()?,
             limits: Limits {
                 max_records: trigger.max_records,
                 max_memory,
@@ -97,7 +103,7 @@ impl Context {
             core: Arc::new(Core::new(settings)),
             process: process::id(),
             callables: Mutex::new(vec![dispatch.clone()]),
-            clusters: Mutex::default(),
+            origins: Mutex::default(),
             tables: Mutex::default(),
             printed: Arc::default(),
             dispatch,
@@ -121,11 +127,11 @@ impl Context {
         let mut arguments = ReadingArguments::from_keywords(reading)?;
         let security = security.map(|security| security.core(slf.py(), slf.get()));
         let kafka = KafkaArguments { topics, partitions, bootstrap_servers, config, group_id, security };
-        let cluster = kafka.cluster();
+        let origin = Origin { cluster: kafka.cluster(), topics: kafka.topic_names() };
         let open = kafka.open(&arguments.name, &slf.get().core.settings().clock)?;
         arguments.infer(slf.py(), &open)?;
         let node = slf.get().read(slf.py(), &arguments, open)?;
-        lock(&slf.get().clusters).insert(node.0, cluster);
+        lock(&slf.get().origins).insert(node.0, origin);
         Ok(Stream::new(slf, node))
     }
 
@@ -320,14 +326,23 @@ impl Context {
 
     /// The clusters of the sources that `node`'s rows come from, each once.
     pub(crate) fn clusters_of(&self, node: NodeId) -> Vec<Cluster> {
-        let clusters = lock(&self.clusters);
+        let origins = lock(&self.origins);
         let mut found: Vec<Cluster> = Vec::new();
-        for cluster in self.core.sources_of(node).iter().filter_map(|source| clusters.get(&source.0)) {
-            if !found.contains(cluster) {
-                found.push(cluster.clone());
+        for origin in self.core.sources_of(node).iter().filter_map(|source| origins.get(&source.0)) {
+            if !found.contains(&origin.cluster) {
+                found.push(origin.cluster.clone());
             }
         }
         found
+    }
+
+    /// Whether `node`'s rows come from this very topic.
+    pub(crate) fn comes_from(&self, node: NodeId, topic: &str, cluster: &Cluster) -> bool {
+        let origins = lock(&self.origins);
+        let mut found = self.core.sources_of(node).into_iter().filter_map(|source| origins.get(&source.0));
+        found.any(|origin| {
+            origin.topics.iter().any(|read| read == topic) && origin.cluster.shares_address(cluster)
+        })
     }
 
     fn read(&self, py: Python<'_>, arguments: &ReadingArguments<'_>, open: OpenSource) -> PyResult<NodeId> {
@@ -473,9 +488,18 @@ fn how(graceful: bool) -> Stop {
     if graceful { Stop::Graceful } else { Stop::Now }
 }
 
-fn positive(name: &str, count: i64) -> Result<usize> {
-    let refused = || Error::config(format!("{name} must be positive, found {count}"));
-    usize::try_from(count).ok().filter(|count| *count > 0).ok_or_else(refused)
+/// Each has threads and memory of its own: more of them than any machine has cores are a slip of the pen.
+const MOST: usize = 1_024;
+
+fn count(name: &str, given: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let whole = given.extract::<usize>().ok().filter(|_| !given.is_instance_of::<PyBool>());
+    let found = given.repr()?;
+    let refused = || {
+        let text = format!("{name} is a whole number from 1 to {}, found {found}", in_thousands(MOST as u64));
+        Error::config(text)
+            .help("more than there are cores make nothing faster; leave it out for the default")
+    };
+    Ok(whole.filter(|count| (1..=MOST).contains(count)).ok_or_else(refused)?)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -29,7 +29,7 @@ use crate::python::ml::Detector;
 use crate::python::schema::Schema;
 use crate::python::security::Security;
 use crate::python::sinks::{
-    KafkaOutput, OutputKey, PrintOutput, Title, empty_batches, headers_of, open_files, open_foreach,
+    Course, KafkaOutput, OutputKey, PrintOutput, Title, empty_batches, headers_of, open_files, open_foreach,
     open_kafka, open_pprint, open_table, record_time_of,
 };
 use crate::python::units::{Size, Span};
@@ -275,7 +275,9 @@ impl Stream {
         let cluster = self.cluster(&topic, bootstrap_servers, security, config)?;
         let (headers, time) = (headers_of(headers)?, record_time_of(timestamps)?);
         let format = format.writing(value)?;
-        let output = KafkaOutput { topic, cluster, key, format, headers, time };
+        let comes_from = self.context.get().comes_from(self.node, &topic, &cluster);
+        let course = if comes_from { Course::Round } else { Course::Onward };
+        let output = KafkaOutput { topic, cluster, key, format, headers, time, course };
         self.output(py, open_kafka(output, partitioner)?)
     }
 
@@ -359,22 +361,30 @@ fn file_size(size: Size) -> Result<u64> {
 
 /// Positional columns (names and expressions), then the named ones.
 fn columns_of(columns: &Bound<'_, PyList>, named: &Bound<'_, PyDict>) -> PyResult<Vec<Named>> {
-    let mut all = columns.iter().map(|column| column_of(&column)).collect::<PyResult<Vec<_>>>()?;
+    let mut all: Vec<Result<Named>> = columns.iter().map(|column| column_of(&column)).collect();
     for (name, value) in named.iter() {
-        all.push(Named { name: name.extract()?, expression: column_value(&value)? });
+        let name: String = name.extract()?;
+        all.push(column_value(&value).map(|expression| Named { name, expression }));
     }
-    Ok(all)
+    let (mut good, mut mistakes) = (Vec::new(), Vec::new());
+    for column in all {
+        match column {
+            Ok(column) => good.push(column),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    Ok(Error::of_all(mistakes).map_or(Ok(good), Err)?)
 }
 
 /// What a named column is: an expression; a number or the like is a constant by `tm.lit`, never by chance.
-fn column_value(value: &Bound<'_, PyAny>) -> PyResult<Expression> {
+fn column_value(value: &Bound<'_, PyAny>) -> Result<Expression> {
     match value.extract::<String>() {
         Ok(name) => Ok(Expression::col(&name)),
         Err(_) => expression_of(value),
     }
 }
 
-fn column_of(column: &Bound<'_, PyAny>) -> PyResult<Named> {
+fn column_of(column: &Bound<'_, PyAny>) -> Result<Named> {
     if let Ok(name) = column.extract::<String>() {
         return Ok(Named { expression: Expression::col(&name), name });
     }
@@ -382,20 +392,23 @@ fn column_of(column: &Bound<'_, PyAny>) -> PyResult<Named> {
     match expression.output_name() {
         Some(name) => Ok(Named { name, expression }),
         None => Err(Error::config(format!("the column {expression} has no name"))
-            .help("add .alias(\"name\"), or pass it as name=...")
-            .into()),
+            .help("add .alias(\"name\"), or pass it as name=...")),
     }
 }
 
 /// An expression, or SQL text.
-fn expression_of(value: &Bound<'_, PyAny>) -> PyResult<Expression> {
+fn expression_of(value: &Bound<'_, PyAny>) -> Result<Expression> {
     if let Ok(text) = value.extract::<String>() {
         return Ok(Expression::sql(&text));
     }
     match value.cast::<Expr>() {
         Ok(expression) => Ok(expression.get().0.clone()),
-        Err(_) => Err(Error::config(format!("an expression is expected, found {}", value.repr()?))
-            .help("write it as, say, tm.col(\"t\") > 80, or as SQL text; tm.lit(...) makes a constant")
-            .into()),
+        Err(_) => Err(not_an_expression(value)),
     }
+}
+
+fn not_an_expression(value: &Bound<'_, PyAny>) -> Error {
+    let shown = value.repr().map_or_else(|_| "what cannot be shown".to_owned(), |shown| shown.to_string());
+    Error::config(format!("an expression is expected, found {shown}"))
+        .help("write it as, say, tm.col(\"t\") > 80, or as SQL text; tm.lit(...) makes a constant")
 }

@@ -31,7 +31,7 @@ exceptions! {
     >>> tm.StreamingContext(executors=0)
     Traceback (most recent call last):
         ...
-    tidemill.ConfigError: executors must be positive, found 0
+    tidemill.ConfigError: executors is a whole number from 1 to 1,024, found 0...
     ";
     SchemaError(TidemillError): "A column is missing, or has or gets the wrong type.
 

@@ -16,11 +16,11 @@ use pyo3::types::{PyDateTime, PyDict, PyTzInfo};
 use crate::error::Error;
 use crate::event::{Counts, Event as CoreEvent, Progress as CoreProgress, Totals as CoreTotals};
 use crate::offset::OffsetRange;
+use crate::time::BatchTime;
 
-/// One thing that happened to a stream: `started`, `planned`, `completed`, `warning`, `failed`, `missed` or
-/// `stopped`.
+/// One thing that happened to a stream.
 ///
-/// Beside `kind`, each attribute is None where it does not apply.
+/// `kind` is `started`, `planned`, `completed`, `warning`, `failed`, `missed` or `stopped`. Beside `kind`, each attribute is None where it does not apply.
 ///
 /// Example:
 ///     >>> import tidemill as tm
@@ -41,13 +41,21 @@ pub(crate) struct Event(pub(crate) CoreEvent);
 
 #[pymethods]
 impl Event {
-    /// What happened: `started`, `planned`, `completed`, `warning`, `failed`, `missed` or `stopped`.
+    /// What happened: `started`, `planned`, `completed`, `warning`, `failed`, `missed` or `stopped`; a `StreamingListener` is
+    /// also made of `batch_started`, `output_started`, `output_completed`, `source_started`, `source_failed` and
+    /// `source_stopped`.
     #[getter]
     fn kind(&self) -> &'static str {
         match &self.0 {
             CoreEvent::Started(_) => "started",
             CoreEvent::Planned { .. } => "planned",
+            CoreEvent::BatchStarted { .. } => "batch_started",
+            CoreEvent::OutputStarted(_) => "output_started",
+            CoreEvent::OutputCompleted(..) => "output_completed",
             CoreEvent::Completed(_) => "completed",
+            CoreEvent::SourceStarted(_) => "source_started",
+            CoreEvent::SourceFailed(..) => "source_failed",
+            CoreEvent::SourceStopped(_) => "source_stopped",
             CoreEvent::Warning(_) => "warning",
             CoreEvent::Failed(_) => "failed",
             CoreEvent::Missed(_) => "missed",
@@ -55,12 +63,68 @@ impl Event {
         }
     }
 
-    /// The batch: the first one of a stream that started, the one that was planned or completed.
+    /// The batch: the first one of a stream that started, else the one that it happened to.
     #[getter]
     fn batch_id(&self) -> Option<u64> {
         match &self.0 {
-            CoreEvent::Started(batch) | CoreEvent::Planned { batch, .. } => Some(batch.0),
+            CoreEvent::Started(batch)
+            | CoreEvent::Planned { batch, .. }
+            | CoreEvent::BatchStarted { batch, .. } => Some(batch.0),
+            CoreEvent::OutputStarted(output) | CoreEvent::OutputCompleted(output, _) => Some(output.batch.0),
             CoreEvent::Completed(progress) => Some(progress.batch.0),
+            _ => None,
+        }
+    }
+
+    /// The time of the batch that was planned or completed (UTC).
+    #[getter]
+    fn batch_time<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDateTime>>> {
+        let time = match &self.0 {
+            CoreEvent::Planned { time, .. } => Some(*time),
+            CoreEvent::Completed(progress) => Some(progress.time),
+            _ => None,
+        };
+        time.map(|time| moment_of(py, time)).transpose()
+    }
+
+    /// When a batch was planned or started, or an output was given one, by the time of day (UTC).
+    #[getter]
+    fn time<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDateTime>>> {
+        let time = match &self.0 {
+            CoreEvent::Planned { at, .. } | CoreEvent::BatchStarted { at, .. } => Some(*at),
+            CoreEvent::OutputStarted(output) | CoreEvent::OutputCompleted(output, _) => Some(output.at),
+            _ => None,
+        };
+        time.map(|time| moment_of(py, time)).transpose()
+    }
+
+    /// Of an output that was given a batch: its number, its name, and how many rows it was given.
+    #[getter]
+    fn output(&self) -> Option<(usize, &str, u64)> {
+        match &self.0 {
+            CoreEvent::OutputStarted(output) | CoreEvent::OutputCompleted(output, _) => {
+                Some((output.id, &output.name, output.rows))
+            }
+            _ => None,
+        }
+    }
+
+    /// How long an output took for a batch, in seconds.
+    #[getter]
+    fn duration(&self) -> Option<f64> {
+        match &self.0 {
+            CoreEvent::OutputCompleted(_, end) => Some(end.took.as_secs_f64()),
+            _ => None,
+        }
+    }
+
+    /// The name of a source that has started, failed or stopped.
+    #[getter]
+    fn source(&self) -> Option<&str> {
+        match &self.0 {
+            CoreEvent::SourceStarted(name)
+            | CoreEvent::SourceFailed(name, _)
+            | CoreEvent::SourceStopped(name) => Some(name),
             _ => None,
         }
     }
@@ -102,7 +166,9 @@ impl Event {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let kind = self.kind();
         Ok(match &self.0 {
-            CoreEvent::Started(batch) => format!("Event({kind:?}, batch_id={batch})"),
+            CoreEvent::Started(batch) | CoreEvent::BatchStarted { batch, .. } => {
+                format!("Event({kind:?}, batch_id={batch})")
+            }
             CoreEvent::Planned { batch, ranges, .. } => {
                 let records: i64 = ranges.iter().map(|range| range.until.0 - range.from.0).sum();
                 format!("Event({kind:?}, batch_id={batch}, {records} offsets)")
@@ -111,6 +177,12 @@ impl Event {
                 format!("Event({kind:?}, {})", Progress(CoreProgress::clone(progress)).__repr__(py)?)
             }
             CoreEvent::Warning(error) | CoreEvent::Failed(error) => format!("Event({kind:?}, {error})"),
+            CoreEvent::OutputStarted(output) | CoreEvent::OutputCompleted(output, _) => {
+                format!("Event({kind:?}, batch_id={}, {:?}, {} rows)", output.batch, output.name, output.rows)
+            }
+            CoreEvent::SourceStarted(source)
+            | CoreEvent::SourceFailed(source, _)
+            | CoreEvent::SourceStopped(source) => format!("Event({kind:?}, {source:?})"),
             CoreEvent::Missed(events) => format!("Event({kind:?}, missed={events})"),
             CoreEvent::Stopped => format!("Event({kind:?})"),
         })
@@ -120,10 +192,17 @@ impl Event {
 impl Event {
     fn cause(&self) -> Option<&Error> {
         match &self.0 {
-            CoreEvent::Warning(error) | CoreEvent::Failed(error) => Some(error),
+            CoreEvent::Warning(error) | CoreEvent::Failed(error) | CoreEvent::SourceFailed(_, error) => {
+                Some(error)
+            }
+            CoreEvent::OutputCompleted(_, end) => end.error.as_ref(),
             _ => None,
         }
     }
+}
+
+fn moment_of(py: Python<'_>, time: BatchTime) -> PyResult<Bound<'_, PyDateTime>> {
+    moment(py, time.0.saturating_mul(1_000))
 }
 
 /// (topic, partition, from, until) of a range.
@@ -203,7 +282,7 @@ impl Progress {
     /// The batch's own time (UTC).
     #[getter]
     fn batch_time<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDateTime>> {
-        moment(py, self.0.time.0.saturating_mul(1_000))
+        moment_of(py, self.0.time)
     }
 
     /// Records read.

@@ -140,8 +140,9 @@ impl DemoProducer {
         Ok(Self { producer: Mutex::new(Some(producer)), servers: bootstrap_servers.to_owned() })
     }
 
-    /// Makes a topic with the broker's default replication; one that exists already is left as it is.
-    fn create_topic(&self, py: Python<'_>, name: &str, partitions: i32) -> PyResult<()> {
+    /// Makes a topic with the broker's default replication, and says whether it is new: one that exists already is left
+    /// as it is.
+    fn create_topic(&self, py: Python<'_>, name: &str, partitions: i32) -> PyResult<bool> {
         Ok(gil::release(py, || create_topic(&self.servers, name, partitions))?)
     }
 
@@ -197,7 +198,7 @@ fn send_one(producer: &BaseProducer<Deliveries>, topic: &str, key: &[u8], value:
     }
 }
 
-fn create_topic(servers: &str, name: &str, partitions: i32) -> Result<()> {
+fn create_topic(servers: &str, name: &str, partitions: i32) -> Result<bool> {
     let admin: AdminClient<DefaultClientContext> = client(servers).create().map_err(refused)?;
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
     let options = AdminOptions::new().request_timeout(Some(ANSWER));
@@ -206,7 +207,8 @@ fn create_topic(servers: &str, name: &str, partitions: i32) -> Result<()> {
     };
     let made = block_on(admin.create_topics([&topic], &options)).map_err(unreachable)?;
     match made.into_iter().find_map(std::result::Result::err) {
-        None | Some((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
+        None => Ok(true),
+        Some((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(false),
         Some((topic, code)) => Err(Error::source(format!("topic {topic:?} was not made: {code}"))),
     }
 }

@@ -54,7 +54,7 @@ mod _native {
     #[pymodule_export]
     use crate::python::pressure::BackPressure;
     #[pymodule_export]
-    use crate::python::schema::{Schema, csv_schema, json_schema};
+    use crate::python::schema::{Schema, csv_schema, json_dates, json_schema};
     #[pymodule_export]
     use crate::python::security::Security;
     #[pymodule_export]

@@ -13,7 +13,7 @@ use pyo3::types::{PyBool, PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyList, Py
 use pyo3_arrow::PySchema;
 use pyo3_arrow::ffi::to_schema_pycapsule;
 
-use crate::decode::{CSV_TYPES, JSON_TYPES, csv_mistakes, json_mistakes};
+use crate::decode::{CSV_TYPES, JSON_TYPES, csv_mistakes, json_mistakes, with_date_unit};
 use crate::error::{Error, nearest};
 use crate::python::error::from_user;
 use crate::types::{our_name, parse_type, parse_type_among, type_name};
@@ -128,6 +128,12 @@ fn payload_schema(
         mistakes if mistakes.is_empty() => Ok(Schema(schema)),
         mistakes => Err(mistakes),
     })
+}
+
+/// The same columns of JSON, with numbers in timestamps that count `date_unit`.
+#[pyfunction]
+pub(crate) fn json_dates(schema: &Bound<'_, Schema>, date_unit: &str) -> PyResult<Schema> {
+    Ok(Schema(Arc::new(with_date_unit(&schema.get().0, date_unit)?)))
 }
 
 fn in_one<T>(result: Result<T, Vec<Error>>) -> PyResult<T> {

@@ -228,6 +228,16 @@ pub(crate) struct KafkaOutput {
     pub(crate) format: OutputFormat,
     pub(crate) headers: HeaderSpec,
     pub(crate) time: RecordTime,
+    pub(crate) course: Course,
+}
+
+/// Where the records that are written go from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// To others.
+    Onward,
+    /// Back to the stream itself, for ever: their topic is the one that it reads.
+    Round,
 }
 
 /// Which column is a record's key.
@@ -295,7 +305,8 @@ pub(crate) fn open_kafka(output: KafkaOutput, partitioner: &str) -> Result<Outpu
 
 impl Demand for KafkaOutput {
     fn check(&self, schema: &Schema, keys: Option<&[String]>) -> Vec<Error> {
-        self.settings(keys).check(schema)
+        let round = (self.course == Course::Round).then(|| self.goes_round());
+        round.into_iter().chain(self.settings(keys).check(schema)).collect()
     }
 
     fn label(&self, keys: Option<&[String]>) -> String {
@@ -308,6 +319,14 @@ impl Demand for KafkaOutput {
 }
 
 impl KafkaOutput {
+    fn goes_round(&self) -> Error {
+        let topic = &self.topic;
+        let text = format!(
+            "to_kafka({topic:?}) writes into the topic that its rows are read from: each row would come again, for ever"
+        );
+        Error::config(text).help("write to another topic")
+    }
+
     fn settings(&self, keys: Option<&[String]>) -> KafkaSinkSettings {
         let mut settings = KafkaSinkSettings::new(self.cluster.clone(), self.topic.clone());
         settings.key = self.key.spec(keys);

@@ -273,6 +273,11 @@ impl KafkaArguments {
         Ok(Arc::new(move || Ok(Arc::new(KafkaSource::connect(settings.clone(), Arc::clone(&clock))?))))
     }
 
+    /// The names of the topics, those of single partitions too.
+    pub(crate) fn topic_names(&self) -> Vec<String> {
+        self.topics.iter().chain(self.partitions.iter().map(|(topic, _)| topic)).cloned().collect()
+    }
+
     fn topics(&self) -> Topics {
         if self.partitions.is_empty() {
             return Topics::Names(self.topics.clone());

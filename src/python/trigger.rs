@@ -52,6 +52,12 @@ impl Trigger {
         Ok(Self { when: CoreTrigger::AvailableNow, max_records, at_end })
     }
 
+    /// Whether batches come at ticks, which they may miss.
+    #[getter]
+    fn has_ticks(&self) -> bool {
+        matches!(self.when, CoreTrigger::Interval(_))
+    }
+
     fn __repr__(&self) -> String {
         match self.when {
             CoreTrigger::Interval(interval) => format!("interval(\"{}ms\")", interval.duration().as_millis()),

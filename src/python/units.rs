@@ -20,13 +20,14 @@ impl<'py> FromPyObject<'_, 'py> for Span {
         if let Ok(text) = object.extract::<String>() {
             return Ok(Self(duration(&text)?));
         }
+        let found = || object.repr().map_or_else(|_| "?".to_owned(), |shown| shown.to_string());
         if object.is_instance_of::<PyDelta>() {
             let seconds: f64 = object.call_method0("total_seconds")?.extract()?;
-            return Ok(Self(from_seconds(seconds)?));
+            return Ok(Self(from_seconds(seconds, found)?));
         }
         match object.extract::<f64>() {
-            Ok(seconds) if !object.is_instance_of::<PyBool>() => Ok(Self(from_seconds(seconds)?)),
-            _ => Err(not_a_duration(&object.repr()?.to_string()).into()),
+            Ok(seconds) if !object.is_instance_of::<PyBool>() => Ok(Self(from_seconds(seconds, found)?)),
+            _ => Err(not_a_duration(&found()).into()),
         }
     }
 }
@@ -80,15 +81,21 @@ fn duration(text: &str) -> Result<Duration> {
         "d" => number * 86_400.0,
         _ => return Err(not_a_duration(&quoted(text))),
     };
-    from_seconds(seconds)
+    from_seconds(seconds, || quoted(text))
 }
+
+/// What is longer is a mistake of unit: about 300 years.
+const LONGEST_S: f64 = 1e10;
 
 /// Rounded to microseconds: 0.1 s is 100 ms, though no float says so exactly.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
-fn from_seconds(seconds: f64) -> Result<Duration> {
-    const LONGEST: f64 = 1e10; // about 300 years; what is longer is a mistake of unit
-    if !(0.0..=LONGEST).contains(&seconds) {
-        return Err(not_a_duration(&format!("{seconds} s")));
+fn from_seconds(seconds: f64, found: impl FnOnce() -> String) -> Result<Duration> {
+    if seconds > LONGEST_S {
+        let message = format!("a duration of at most 300 years is expected, found {}", found());
+        return Err(Error::config(message).help("check the unit: a number alone counts seconds"));
+    }
+    if seconds.is_nan() || seconds < 0.0 {
+        return Err(not_a_duration(&found()));
     }
     Ok(Duration::from_micros((seconds * 1e6).round() as u64))
 }

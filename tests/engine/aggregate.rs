@@ -908,3 +908,30 @@ fn chunks_of_one_array_count_what_they_hold() {
     assert_eq!(&states.evaluate(&[0]).unwrap().as_list::<i32>().value(0), &concat(&parts).unwrap());
     assert!(states.bytes() < 500 * 8 * 4, "{}", states.bytes());
 }
+
+#[test]
+fn a_variance_beyond_float64_is_infinite_or_unknown_and_never_below_zero() {
+    for name in ["var", "var_pop", "stddev", "stddev_pop"] {
+        let aggregate = aggregate(name, &[DataType::Float64], &[]);
+        let apart = float(&whole(&aggregate, &[floats(&[Some(1e200), Some(-1e200)])])).unwrap();
+        assert!(apart.is_infinite() && apart > 0.0, "{name}: {apart}");
+        let beyond = float(&whole(&aggregate, &[floats(&[Some(1.7e308), Some(-1.7e308)])])).unwrap();
+        assert!(beyond.is_nan(), "{name}: {beyond}");
+    }
+}
+
+#[test]
+fn pairs_merged_into_none_keep_their_bits() {
+    let covariance = aggregate("covar", &[DataType::Float64, DataType::Float64], &[]);
+    let mut partial = covariance.accumulator().unwrap();
+    partial.grow(1);
+    let (x, y) = (floats(&[Some(1.0), Some(2.0)]), floats(&[Some(-3.0), Some(-3.0)]));
+    partial.update(&[0, 0], &[x, y]).unwrap();
+    let state = partial.state(&[0]).unwrap();
+    let mut merged = covariance.accumulator().unwrap();
+    merged.grow(1);
+    merged.merge(&[0], &state).unwrap();
+    for (merged, partial) in merged.state(&[0]).unwrap().iter().zip(&state) {
+        assert_eq!(merged.to_data().buffers()[0].as_slice(), partial.to_data().buffers()[0].as_slice());
+    }
+}

@@ -2,6 +2,7 @@
 
 mod fakes;
 mod hand;
+mod laggard;
 mod planning;
 mod rate;
 mod running;

@@ -10,6 +10,7 @@ mod aggregate;
 mod broker;
 mod decode;
 mod detect;
+mod doubts;
 mod driver;
 mod driver_simulation;
 mod exec;

@@ -141,7 +141,7 @@ def test_streams_of_two_contexts_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_refused_until_it_is_offered(tmp_path: Path) -> None:
     said = failure(tmp_path, 'import tidemill as tm\ntm.StreamingContext(checkpoint="./checkpoint")\n')
-    assert "ConfigError: not offered yet: checkpoint='./checkpoint'; leave it out" in said
+    assert "ConfigError: checkpoint='./checkpoint': checkpoints are not offered yet" in said
 
 
 SLOW = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -186,6 +187,49 @@ def test_an_output_topic_that_is_not_there_is_named_before_anything_is_read(
     ):
         ctx.run()
     assert committed(kafka, group, numbered) == {}
+
+
+def test_a_topic_that_is_deleted_while_it_is_read_is_named_soon(kafka: Clients, numbered: str) -> None:
+    ctx = tm.StreamingContext("50ms")
+    read = threading.Event()
+    numbers(ctx, kafka, numbered, starting="earliest", name="plant").foreach_batch(lambda batch: read.set())
+    ctx.start()
+    assert read.wait(LIMIT_S)
+    kafka.delete_topic(numbered)
+    with pytest.raises(
+        tm.SourceError, match=rf'plant: topic "{numbered}" is gone: it was deleted while it was read'
+    ):
+        ctx.await_termination(LIMIT_S)
+
+
+def test_so_it_is_where_a_batch_waits_for_its_records(kafka: Clients, topic: str) -> None:
+    for _ in range(6):
+        kafka.produce(topic, [b"1" * 1_000])
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    planned = threading.Event()
+    ctx.listeners.append(lambda event: planned.set() if event.kind == "planned" else None)
+    # The broker gives a record every two seconds: it waits for more than there is, and then for no more than one.
+    config = {"fetch.min.bytes": "10000000", "fetch.wait.max.ms": "2000", "fetch.message.max.bytes": "1000"}
+    stream = ctx.kafka(topic, bootstrap_servers=kafka.bootstrap_servers, format=tm.Raw(), config=config)
+    stream.foreach_batch(lambda batch: None)
+    ctx.start()
+    assert planned.wait(LIMIT_S)
+    kafka.delete_topic(topic)
+    with pytest.raises(tm.SourceError, match="is gone: it was deleted while it was read"):
+        assert ctx.await_termination(LIMIT_S)
+
+
+def test_each_client_is_given_the_settings_of_its_kind(
+    kafka: Clients, numbered: str, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a setting that is the other kind's librdkafka has a line in the log, once a client."""
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    config = {"linger.ms": "1", "fetch.wait.max.ms": "50", "socket.keepalive.enable": "true"}
+    stream = ctx.kafka(numbered, bootstrap_servers=kafka.bootstrap_servers, format=tm.Raw(), config=config)
+    stream.to_kafka(topic, format=tm.Raw())
+    with caplog.at_level(logging.INFO, "tidemill.kafka"):
+        ctx.run()
+    assert [line for line in caplog.messages if "CONFWARN" in line] == []
 
 
 def test_a_job_outlives_its_broker(own_broker: Broker) -> None:

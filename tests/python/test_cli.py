@@ -59,8 +59,8 @@ def test_help_does_not_load_the_engine() -> None:
         (["dmeo"], "invalid choice: 'dmeo'"),
         (["demo", "--seconds", "0"], "a number above 0 is expected, found '0'"),
         (["demo", "--seconds", "inf"], "a number above 0 is expected, found 'inf'"),
-        (["demo", "--rate", "0"], "a whole number above 0 is expected, found '0'"),
-        (["demo", "--rate", "fast"], "invalid count value: 'fast'"),
+        (["demo", "--rate", "0"], "a whole number from 1 to 1,000,000 is expected, found '0'"),
+        (["demo", "--rate", "fast"], "invalid rate value: 'fast'"),
     ],
 )
 def test_a_mistake_is_named(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

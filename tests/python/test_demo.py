@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tidemill as tm
+from tidemill import demo
 from tidemill._native import DemoProducer
 from tidemill.demo.feed import Feed, encode
 from tidemill.demo.fleet import NOISE_C, REPORTS_PER_SECOND, Fault, FaultKind, Fleet
@@ -222,3 +223,27 @@ def test_a_demonstration_that_ended_before_its_first_fault_is_not_called_a_failu
 
 def test_a_summary_without_findings_names_no_delay() -> None:
     assert "late" not in scored().summary(readings=1)
+
+
+def test_what_this_machine_could_not_send_in_time_is_not_sent_and_is_counted(fleet: Fleet) -> None:
+    feed = Feed(fleet, Collected(), "readings", unread_limit=100)  # of a job that reads nothing
+    feed.send_due(1.0, at_most=70)
+    assert feed.sent == 70
+    feed._run(0.1)
+    assert (feed.sent, feed.behind) == (100, 100)
+
+
+def test_topics_that_are_somebodys_own_are_not_written_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    class There:
+        def __init__(self, bootstrap_servers: str) -> None: ...
+
+        def create_topic(self, name: str, partitions: int) -> bool:
+            return name != "fleet"
+
+    monkeypatch.setattr("tidemill._native.DemoProducer", There)
+    options = demo.Options(bootstrap_servers="nowhere:1", topic="fleet")
+    with pytest.raises(
+        tm.ConfigError, match="found the topic 'fleet' there already; give --topic a name that is not taken"
+    ):
+        demo.run(options)
+    demo._ours("tidemill-demo-2-alerts")

@@ -536,9 +536,9 @@ def test_a_wrong_duration_of_a_source_is_named(
     [
         ({}, "either topics or partitions, found neither"),
         ({"topics": "a", "partitions": {"a": [0]}}, "found both"),
-        ({"topics": "a", "pattern": "b"}, "not offered yet: pattern"),
+        ({"topics": "a", "pattern": "b"}, "topics by pattern are not offered yet"),
         ({"topics": "a", "security": object()}, "security is tm.Tls"),
-        ({"topics": "a", "on_data_loss": "skip"}, "not offered yet: on_data_loss='skip'"),
+        ({"topics": "a", "on_data_loss": "skip"}, "on_data_loss='skip': going on without"),
         ({"topics": "a", "on_bad": "ignore"}, "on_bad is one of fail, drop"),
         ({"topics": "a", "metadata": ["ofset"]}, 'did you mean "offset"'),
         ({"topics": "a", "starting": "begin"}, 'starting is "earliest" or "latest"'),

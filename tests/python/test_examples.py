@@ -33,7 +33,7 @@ def public() -> Iterator[tuple[str, object]]:
 
 def public_class(path: str, kind: type) -> Iterator[tuple[str, object]]:
     yield path, kind
-    if getattr(kind, "_is_protocol", False):
+    if getattr(kind, "_is_protocol", False) or kind is tm.StreamingListener:
         return  # its methods are the user's to write, as the example of the class does
     for owner in kind.__mro__:
         if owner.__module__.partition(".")[0] != "tidemill" or issubclass(owner, Exception):

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 import tidemill as tm
 from tests.python.conftest import Numbers
+from tidemill._native import MockBroker
 from tidemill.testing import ScriptedSource
 
 NOBODY = "127.0.0.1:1"
@@ -244,3 +245,37 @@ def test_what_a_handler_raises_is_shown_and_later_lines_arrive() -> None:
         print(repr(shown))
     """)
     assert done.stdout == "[ValueError('mine')]\n", done.stderr
+
+
+def test_who_waits_for_a_broker_hears_what_is_tried_before_the_patience_is_at_its_end() -> None:
+    ctx = tm.StreamingContext(name="unheard")
+    ctx.kafka("readings", bootstrap_servers=NOBODY, format=tm.Raw()).foreach_batch(print)
+    with hearing("tidemill.kafka", logging.WARNING) as heard:
+        starting = threading.Thread(target=ctx.start)
+        starting.start()
+        line = heard.wait_for(lambda record: "has not answered" in record.getMessage()).getMessage()
+        ctx.stop()
+        starting.join()
+    assert line.startswith(f"Kafka at {NOBODY} has not answered for 2.5 s (")
+    assert "Connection refused" in line
+    assert line.endswith("it is tried for 7.5 s more")
+
+
+def test_where_reading_starts_is_one_line_whatever_the_partitions() -> None:
+    broker = MockBroker()
+    broker.create_topic("many", 8)
+    ctx = tm.StreamingContext("10ms")
+    stream = ctx.kafka(
+        "many",
+        bootstrap_servers=broker.bootstrap_servers,
+        format=tm.Raw(),
+        group_id="g",
+        starting="committed",
+    )
+    stream.foreach_batch(print)
+    with hearing("tidemill", logging.INFO) as heard:
+        ctx.start()
+        heard.wait_for(lambda record: "is read from" in record.getMessage())
+        ctx.stop()
+    broker.close()
+    assert len([record for record in heard.records if "many[" in record.getMessage()]) == 1

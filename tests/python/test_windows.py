@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -433,3 +434,53 @@ class TestMistakes:
         text = str(caught.value)
         assert "3 mistakes" in text
         assert all(name in text for name in ('"kk"', "sum", '"w"'))
+
+
+CHUNK = 16_384
+"""So many rows are decoded and aggregated together."""
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.sampled_from([CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 7]),
+    offset=st.sampled_from([0.0, 1e9, -1e9]),
+    slide=st.sampled_from([1_000, 500]),
+    max_records=st.sampled_from([5_000, 100_000]),
+)
+def test_floats_far_from_zero_are_aggregated_as_well_over_the_borders_of_chunks(
+    seed: int, count: int, offset: float, slide: int, max_records: int
+) -> None:
+    """Sums within the bound that `Expr.sum` tells, and a variance that the offset does not swallow."""
+    random = np.random.default_rng(seed)
+    ts = np.sort(random.integers(0, 4_000, count))
+    v = offset + random.standard_normal(count)
+    source = ScriptedSource()
+    source.push(
+        0, [f'{{"ts": {t}, "v": {x!r}}}'.encode() for t, x in zip(ts.tolist(), v.tolist(), strict=True)]
+    )
+    ctx = tm.StreamingContext(trigger=tm.available_now(max_records=max_records))
+    stream = ctx.scripted(source, format=tm.Json({"ts": "timestamp[ms]", "v": "float64"}), event_time="ts")
+    windows = stream.with_columns(k=tm.lit(1)).window("1s", slide / 1000, on="ts").group_by("k")
+    results = windows.agg(
+        n=tm.count(),
+        sum=col("v").sum(),
+        mean=col("v").mean(),
+        var=col("v").var(),
+        low=col("v").min(),
+        high=col("v").max(),
+    )
+    found = [row for batch in results for row in batch.to_pyarrow().to_pylist()]
+    starts = [
+        start for start in range(-1_000 + slide, 4_000, slide) if ((ts >= start) & (ts < start + 1_000)).any()
+    ]
+    assert sorted(millis(row["window_start"]) for row in found) == starts
+    for row in found:
+        start = millis(row["window_start"])
+        own = v[(ts >= start) & (ts < start + 1_000)]
+        exact = math.fsum(own)
+        bound = len(own) * 2.0**-53 * math.fsum(np.abs(own))
+        assert (row["n"], row["low"], row["high"]) == (len(own), own.min(), own.max())
+        assert abs(row["sum"] - exact) <= bound
+        assert abs(row["mean"] - exact / len(own)) <= bound / len(own) + abs(row["mean"]) * 2.0**-52
+        assert row["var"] == pytest.approx(own.var(ddof=1), rel=1e-6)

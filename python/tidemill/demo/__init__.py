@@ -26,6 +26,8 @@ THRESHOLD = 1e-6
 """Accepted false alarms a reading: one in a million is one in eight minutes at 2,000 readings a second."""
 EMBEDDED_UNREAD_LIMIT = 40_000
 """Readings that the embedded broker may hold unread: 4 MB, where it drops what is more than 5 MiB in a partition."""
+TOPIC = "tidemill-demo"
+"""What begins with this is the demonstration's own, and may be there already."""
 DRAIN_LIMIT_S = 10.0
 """How long, after the last reading was sent, the job may take to catch up."""
 REFRESH_S = 0.25
@@ -39,7 +41,7 @@ class Options:
     rate: int = 2000
     bootstrap_servers: str | None = None
     """A real Kafka; None starts the embedded broker."""
-    topic: str = "tidemill-demo"
+    topic: str = TOPIC
     seed: int = 0
 
 
@@ -56,6 +58,8 @@ def run(options: Options) -> int:
             _stream(ctx, feed, watch, options.seconds)
     score = watch.score.within(feed.sent_ms)
     print(score.summary(feed.sent))
+    if feed.behind:
+        print(_beyond(options, feed))
     return 0 if score.found else 1
 
 
@@ -115,12 +119,16 @@ def _broker(options: Options) -> Iterator[str]:
     """The address of a broker that has the topics: the one that was named, or one in this process."""
     topics = {options.topic: PARTITIONS, _alerts_of(options.topic): 1}
     if options.bootstrap_servers is not None:
-        _create(_native.DemoProducer(options.bootstrap_servers), topics)
+        producer = _native.DemoProducer(options.bootstrap_servers)
+        for name, partitions in topics.items():
+            if not producer.create_topic(name, partitions):
+                _ours(name)
         yield options.bootstrap_servers
         return
     broker = _native.MockBroker()
     try:
-        _create(broker, topics)
+        for name, partitions in topics.items():
+            broker.create_topic(name, partitions)
         yield broker.bootstrap_servers
     finally:
         broker.close()
@@ -131,9 +139,20 @@ def _alerts_of(topic: str) -> str:
     return f"{topic}-alerts"
 
 
-def _create(maker: _native.DemoProducer | _native.MockBroker, topics: dict[str, int]) -> None:
-    for name, partitions in topics.items():
-        maker.create_topic(name, partitions)
+def _ours(there: str) -> None:
+    """Refuses to write made-up readings into a topic of the user's own."""
+    if not there.startswith(TOPIC):
+        raise tm.ConfigError(
+            f"the demonstration writes made-up readings and alarms, and found the topic {there!r} there already; give "
+            f"--topic a name that is not taken, or one that begins with {TOPIC}"
+        )
+
+
+def _beyond(options: Options, feed: Feed) -> str:
+    reached = round(feed.sent / options.seconds)
+    return (
+        f"{options.rate:,} readings a second were asked for, and {reached:,} made: this machine does no more"
+    )
 
 
 def _title(options: Options, bootstrap_servers: str, fleet: Fleet) -> str:

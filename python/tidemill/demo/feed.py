@@ -1,6 +1,7 @@
 """Sends the fleet's readings to Kafka as JSON, at their pace, from a thread of its own.
 
 It deliberately never runs ahead of what the embedded broker can keep: where the job reads too slowly, the fleet waits.
+Nor does it run on after its time: what could not be sent by then is not, and `behind` says how much it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from tidemill.demo.fleet import Fault, Fleet, Readings
 
 STEP_S = 0.01
 FLUSH_LIMIT_S = 10.0
+STEP_READINGS = 20_000
+"""At most so many at once, so that a rate that is beyond this machine does not keep it from looking at the clock."""
 
 
 class Producer(Protocol):
@@ -35,6 +38,8 @@ class Feed:
     def __init__(self, fleet: Fleet, producer: Producer, topic: str, unread_limit: int | None = None) -> None:
         self.sent = 0
         """Readings sent so far."""
+        self.behind = 0
+        """Readings that were due by the end and were not sent; 0 before, and where it was ended early."""
         self.read = 0
         """Readings that the job has read, as it says."""
         self.sent_ms: dict[Fault, float] = {}
@@ -73,18 +78,22 @@ class Feed:
         if self._error is not None:
             raise self._error
 
-    def send_due(self, elapsed_s: float) -> None:
-        """Send what is due so long after the start, as far as the limit lets."""
+    def send_due(self, elapsed_s: float, at_most: int | None = None) -> None:
+        """Send what is due so long after the start, `at_most` so many readings, as far as the limit lets."""
         due = round(elapsed_s * self._fleet.rate)
         until = due if self._unread_limit is None else min(due, self.read + self._unread_limit)
+        until = until if at_most is None else min(until, self.sent + at_most)
         if until > self.sent:
             self._send(until, time.time() * 1000)
 
     def _run(self, seconds: float) -> None:
-        begin = time.monotonic()
+        begin, elapsed = time.monotonic(), 0.0
         try:
-            while self.sent < round(seconds * self._fleet.rate) and not self._stop.wait(STEP_S):
-                self.send_due(min(seconds, time.monotonic() - begin))
+            while elapsed < seconds and not self._stop.wait(STEP_S):
+                elapsed = time.monotonic() - begin
+                self.send_due(min(seconds, elapsed), STEP_READINGS)
+            if elapsed >= seconds:
+                self.behind = round(seconds * self._fleet.rate) - self.sent
             self._flush()
         except Exception as error:
             self._error = error  # raised by `stop`, in the thread that can tell the user

@@ -134,17 +134,19 @@ pub(in crate::decode) fn new_column(data_type: &DataType) -> Option<Box<dyn Colu
         DataType::Binary => Box::new(Base64::<i32>(Strings::new())),
         DataType::LargeBinary => Box::new(Base64::<i64>(Strings::new())),
         DataType::Date32 => primitive::<Date32Type, _>(data_type, Days),
-        DataType::Timestamp(unit, _) => timestamps(data_type, *unit),
+        DataType::Timestamp(unit, _) => timestamps(data_type, *unit, *unit),
         _ => return None,
     })
 }
 
-fn timestamps(data_type: &DataType, unit: TimeUnit) -> Box<dyn Column> {
+/// An empty column of timestamps in `unit`, whose numbers count `numbers`.
+pub(super) fn timestamps(data_type: &DataType, unit: TimeUnit, numbers: TimeUnit) -> Box<dyn Column> {
+    let read = Instants { unit, numbers };
     match unit {
-        TimeUnit::Second => primitive::<TimestampSecondType, _>(data_type, Instants(unit)),
-        TimeUnit::Millisecond => primitive::<TimestampMillisecondType, _>(data_type, Instants(unit)),
-        TimeUnit::Microsecond => primitive::<TimestampMicrosecondType, _>(data_type, Instants(unit)),
-        TimeUnit::Nanosecond => primitive::<TimestampNanosecondType, _>(data_type, Instants(unit)),
+        TimeUnit::Second => primitive::<TimestampSecondType, _>(data_type, read),
+        TimeUnit::Millisecond => primitive::<TimestampMillisecondType, _>(data_type, read),
+        TimeUnit::Microsecond => primitive::<TimestampMicrosecondType, _>(data_type, read),
+        TimeUnit::Nanosecond => primitive::<TimestampNanosecondType, _>(data_type, read),
     }
 }
 
@@ -239,26 +241,84 @@ impl Read<i32> for Days {
 }
 
 #[derive(Debug)]
-struct Instants(TimeUnit);
+struct Instants {
+    unit: TimeUnit,
+    /// What a number counts.
+    numbers: TimeUnit,
+}
+
+impl Instants {
+    /// A number in the column's own unit that is whole takes the short way: it is the common one.
+    #[inline(always)]
+    fn number(&self, number: Number<'_>) -> Result<i64, Misfit> {
+        if self.numbers == self.unit
+            && let Some(ticks) = number.whole()
+        {
+            return Ok(ticks);
+        }
+        self.rounded(number).ok_or(Misfit)
+    }
+
+    /// What is finer than the unit is rounded down, as it is of text; but seconds with a fraction in a column of whole
+    /// seconds are a column that was declared too coarse.
+    #[inline(never)]
+    fn rounded(&self, number: Number<'_>) -> Option<i64> {
+        let is_own = self.numbers == self.unit;
+        let fits = !is_own || self.unit != TimeUnit::Second;
+        fits.then(|| number.floored(digits(self.unit) - digits(self.numbers)))?
+    }
+}
+
+/// How many digits behind the point of a second a unit has.
+fn digits(unit: TimeUnit) -> i8 {
+    match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 6,
+        TimeUnit::Nanosecond => 9,
+    }
+}
 
 impl Read<i64> for Instants {
     #[inline(always)]
     fn read(&self, input: &mut Cursor<'_>) -> Result<i64, Misfit> {
         match input.peek() {
-            Some(b'"') => input.lend(|input| with_text(input, |text| Moment::parse(text)?.to_unit(self.0))),
-            _ => Whole.read(input),
+            Some(b'"') => {
+                input.lend(|input| with_text(input, |text| Moment::parse(text)?.to_unit(self.unit)))
+            }
+            _ => self.number(Number::read(input)?),
         }
     }
 
     fn bare(&self, text: &[u8], input: &mut Cursor<'_>) -> Result<i64, Misfit> {
-        written(Moment::parse(text).and_then(|moment| moment.to_unit(self.0)), text, input)
+        let Some(value) = Moment::parse(text).and_then(|moment| moment.to_unit(self.unit)) else {
+            return self.number(Number::read(input)?);
+        };
+        input.skip(text.len());
+        Ok(value)
     }
 
     fn expects(&self, data_type: &DataType) -> String {
-        format!(
-            "ISO 8601 text such as \"2024-02-29T12:00:00Z\", or a whole number, within {}",
-            type_name(data_type)
-        )
+        let text = "ISO 8601 text such as \"2024-02-29T12:00:00Z\"";
+        let name = type_name(data_type);
+        match (self.unit, self.numbers) {
+            (TimeUnit::Second, TimeUnit::Second) => format!(
+                "{text}, or a whole number (with a fraction, as of time.time(), declare timestamp[us] and pass \
+                 date_unit=\"s\" to tm.Json), within {name}"
+            ),
+            (unit, numbers) if unit == numbers => format!("{text}, or a number, within {name}"),
+            (_, numbers) => format!("{text}, or a number of {}, within {name}", plural(numbers)),
+        }
+    }
+}
+
+/// The unit's name, of several.
+fn plural(unit: TimeUnit) -> &'static str {
+    match unit {
+        TimeUnit::Second => "seconds",
+        TimeUnit::Millisecond => "milliseconds",
+        TimeUnit::Microsecond => "microseconds",
+        TimeUnit::Nanosecond => "nanoseconds",
     }
 }
 

@@ -9,6 +9,7 @@
 pub(super) mod columns;
 mod cursor;
 mod infer;
+mod members;
 mod nested;
 mod number;
 mod prediction;
@@ -19,7 +20,7 @@ mod walk;
 use std::collections::HashMap;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::{Field, FieldRef};
+use arrow::datatypes::{Field, FieldRef, TimeUnit};
 
 use crate::decode::bad::{self, Bad, Expected};
 use crate::decode::json::columns::{Column, Misfit, Nulls};
@@ -32,14 +33,15 @@ use crate::raw::RawChunk;
 
 pub use crate::decode::json::columns::SUPPORTED;
 pub use crate::decode::json::infer::{Inference, Inferred};
+pub(super) use crate::decode::json::members::members;
 
 /// Refuses a field that JSON cannot be read into.
 pub(super) fn check_supported(field: &Field) -> Result<()> {
-    new_slot(0, field).map(|_| ())
+    new_slot(0, field, None).map(|_| ())
 }
 
-fn new_slot(place: usize, field: &Field) -> Result<Slot> {
-    let column = nested::column_of(field.data_type()).map_err(|wrong| {
+fn new_slot(place: usize, field: &Field, numbers: Option<TimeUnit>) -> Result<Slot> {
+    let column = nested::column_of(field.data_type(), numbers).map_err(|wrong| {
         let name = wrong.place(field.name());
         Error::config(format!("column {name:?}: expected a type that JSON can be read into, found {wrong}"))
             .help(format!("use one of {SUPPORTED}"))
@@ -99,8 +101,9 @@ impl Record {
 }
 
 impl JsonPayloads {
-    pub(super) fn new(fields: &[FieldRef], on_bad: OnBad) -> Result<Self> {
-        let slots = fields.iter().enumerate().map(|(place, field)| new_slot(place, field));
+    /// A decoder of `fields`; numbers in timestamps count `numbers`, or else each column's own unit.
+    pub(super) fn new(fields: &[FieldRef], numbers: Option<TimeUnit>, on_bad: OnBad) -> Result<Self> {
+        let slots = fields.iter().enumerate().map(|(place, field)| new_slot(place, field, numbers));
         let slots = slots.collect::<Result<Vec<_>>>()?;
         let complete = slots.iter().try_fold(0, |seen, slot| (slot.bit != 0).then_some(seen | slot.bit));
         let places = slots.iter().enumerate().map(|(place, slot)| (slot.name.clone().into_bytes(), place));

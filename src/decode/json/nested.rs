@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, GenericListArray, MapArray, OffsetSizeTrait, StructArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
-use crate::decode::json::columns::{Column, Misfit, NullRows, Nulls, Strings, new_column};
+use crate::decode::json::columns::{Column, Misfit, NullRows, Nulls, Strings, new_column, timestamps};
 use crate::decode::json::cursor::{Cursor, Escapes, RawString};
 use crate::decode::json::text::unescape;
 use crate::decode::json::walk;
@@ -60,23 +60,41 @@ pub(super) fn joined(step: &str, path: &str) -> String {
     if path.is_empty() { step.to_owned() } else { format!("{step}.{path}") }
 }
 
-/// An empty column of `data_type`, nested or not, in a record's own object.
-pub(super) fn column_of(data_type: &DataType) -> Result<Box<dyn Column>, Unreadable> {
-    column_below(data_type, 0)
+/// An empty column of `data_type`, nested or not, in a record's own object. Numbers in timestamps, at any depth, count
+/// `numbers`, or else their type's own unit.
+pub(super) fn column_of(
+    data_type: &DataType,
+    numbers: Option<TimeUnit>,
+) -> Result<Box<dyn Column>, Unreadable> {
+    column_below(data_type, Within { above: 0, numbers })
 }
 
-/// An empty column of values that stand within `above` lists and objects, the record's own aside.
-fn column_below(data_type: &DataType, above: u32) -> Result<Box<dyn Column>, Unreadable> {
-    if above > MAX_DEPTH {
+/// What holds for all values in a list, struct or map.
+#[derive(Clone, Copy, Debug)]
+struct Within {
+    /// How many lists and objects they stand in, the record's own aside.
+    above: u32,
+    numbers: Option<TimeUnit>,
+}
+
+impl Within {
+    fn deeper(self) -> Self {
+        Self { above: self.above + 1, ..self }
+    }
+}
+
+fn column_below(data_type: &DataType, within: Within) -> Result<Box<dyn Column>, Unreadable> {
+    if within.above > MAX_DEPTH {
         let found = format!("more than {MAX_DEPTH} levels of lists and structs");
         return Err(Unreadable { path: String::new(), found });
     }
-    Ok(match data_type {
-        DataType::List(item) => Box::new(Lists::<i32>::new(item, above + 1)?),
-        DataType::LargeList(item) => Box::new(Lists::<i64>::new(item, above + 1)?),
-        DataType::Struct(fields) => Box::new(Structs::new(fields, above + 1)?),
-        DataType::Map(entries, _) => Box::new(Maps::new(data_type, entries, above + 1)?),
-        flat => new_column(flat).ok_or_else(|| Unreadable::of(flat))?,
+    Ok(match (data_type, within.numbers) {
+        (DataType::List(item), _) => Box::new(Lists::<i32>::new(item, within.deeper())?),
+        (DataType::LargeList(item), _) => Box::new(Lists::<i64>::new(item, within.deeper())?),
+        (DataType::Struct(fields), _) => Box::new(Structs::new(fields, within.deeper())?),
+        (DataType::Map(entries, _), _) => Box::new(Maps::new(data_type, entries, within.deeper())?),
+        (DataType::Timestamp(unit, _), Some(numbers)) => timestamps(data_type, *unit, numbers),
+        (flat, _) => new_column(flat).ok_or_else(|| Unreadable::of(flat))?,
     })
 }
 
@@ -105,8 +123,8 @@ struct Inner {
 }
 
 impl Inner {
-    fn new(field: &Field, above: u32) -> Result<Self, Unreadable> {
-        Ok(Self { column: column_below(field.data_type(), above)?, nulls: Nulls::of(field) })
+    fn new(field: &Field, within: Within) -> Result<Self, Unreadable> {
+        Ok(Self { column: column_below(field.data_type(), within)?, nulls: Nulls::of(field) })
     }
 
     fn len(&self) -> usize {
@@ -234,8 +252,8 @@ struct Lists<O> {
 }
 
 impl<O> Lists<O> {
-    fn new(item: &FieldRef, above: u32) -> Result<Self, Unreadable> {
-        let items = Inner::new(item, above).map_err(|wrong| wrong.within("[]"))?;
+    fn new(item: &FieldRef, within: Within) -> Result<Self, Unreadable> {
+        let items = Inner::new(item, within).map_err(|wrong| wrong.within("[]"))?;
         let (field, ends, nulls) = (Arc::clone(item), Vec::new(), NullRows::default());
         Ok(Self { field, items, ends, nulls, width: PhantomData })
     }
@@ -332,9 +350,9 @@ struct Structs {
 }
 
 impl Structs {
-    fn new(fields: &Fields, above: u32) -> Result<Self, Unreadable> {
+    fn new(fields: &Fields, within: Within) -> Result<Self, Unreadable> {
         let inner = |field: &FieldRef| {
-            Inner::new(field, above).map_err(|wrong: Unreadable| wrong.within(field.name()))
+            Inner::new(field, within).map_err(|wrong: Unreadable| wrong.within(field.name()))
         };
         let members = fields.iter().map(inner).collect::<Result<Vec<_>, _>>()?;
         let names = fields.iter().enumerate();
@@ -347,7 +365,7 @@ impl Structs {
             });
         }
         let (fields, nulls) = (fields.clone(), NullRows::default());
-        Ok(Self { fields, members, places, rows: 0, nulls, misfits: Vec::new(), above })
+        Ok(Self { fields, members, places, rows: 0, nulls, misfits: Vec::new(), above: within.above })
     }
 
     fn object(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
@@ -485,7 +503,7 @@ struct Maps {
 }
 
 impl Maps {
-    fn new(whole: &DataType, entries: &FieldRef, above: u32) -> Result<Self, Unreadable> {
+    fn new(whole: &DataType, entries: &FieldRef, within: Within) -> Result<Self, Unreadable> {
         let DataType::Struct(inner) = entries.data_type() else { return Err(Unreadable::of(whole)) };
         let (Some(key), Some(value)) = (inner.first(), inner.get(1)) else {
             return Err(Unreadable::of(whole));
@@ -494,10 +512,10 @@ impl Maps {
             let found = format!("{}, whose keys are no strings", type_name(whole));
             return Err(Unreadable { path: String::new(), found });
         }
-        let values = Inner::new(value, above).map_err(|wrong| wrong.within("*"))?;
+        let values = Inner::new(value, within).map_err(|wrong| wrong.within("*"))?;
         let (entries, inner) = (Arc::clone(entries), inner.clone());
         let (keys, nulls) = (Strings::new(), NullRows::default());
-        Ok(Self { entries, inner, keys, values, ends: Vec::new(), nulls, above })
+        Ok(Self { entries, inner, keys, values, ends: Vec::new(), nulls, above: within.above })
     }
 
     fn end(&self) -> usize {

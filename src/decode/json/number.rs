@@ -69,6 +69,33 @@ impl<'a> Number<'a> {
         value.checked_mul(10u64.checked_pow(power)?)
     }
 
+    /// The value times ten to the power of `shift`, rounded down, if an `i64` holds it. It is exact whatever the number of
+    /// digits: no float is on the way.
+    #[inline(never)]
+    pub(super) fn floored(&self, shift: i8) -> Option<i64> {
+        let exponent = self.exponent.saturating_add(shift.into());
+        let (whole, rest) =
+            if self.exact { split(self.mantissa, exponent)? } else { self.split_slowly(exponent)? };
+        let whole = if self.negative { -whole - i128::from(rest) } else { whole };
+        i64::try_from(whole).ok()
+    }
+
+    /// As [`split`], of more digits than a mantissa holds.
+    fn split_slowly(&self, exponent: i64) -> Option<(i128, bool)> {
+        let mantissa = self.text.split(|byte| matches!(byte, b'e' | b'E')).next()?;
+        let digits =
+            || mantissa.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| i128::from(byte - b'0'));
+        let point = exponent.saturating_add_unsigned(digits().count() as u64);
+        let before = usize::try_from(point).unwrap_or_default();
+        if digits().all(|digit| digit == 0) {
+            return Some((0, false));
+        }
+        let has_rest = digits().skip(before).any(|digit| digit != 0);
+        let mut padded = digits().chain(std::iter::repeat(0)).take(before);
+        let whole = padded.try_fold(0i128, |whole, digit| whole.checked_mul(10)?.checked_add(digit))?;
+        Some((whole, has_rest))
+    }
+
     /// The value times ten to the power of `scale`, if that is whole and has at most `precision` digits: what a decimal
     /// holds. It is never rounded.
     #[inline(never)]
@@ -118,6 +145,17 @@ impl<'a> Number<'a> {
             }
             _ => lexical_core::parse::<f32>(self.text).ok().filter(|value| value.is_finite()),
         }
+    }
+}
+
+/// `mantissa` times ten to the power of `exponent`: what stands before the point, and whether anything is behind it.
+fn split(mantissa: u64, exponent: i64) -> Option<(i128, bool)> {
+    let power = exponent.unsigned_abs().try_into().ok().and_then(|power| 10u64.checked_pow(power));
+    match (exponent < 0, power) {
+        _ if mantissa == 0 => Some((0, false)),
+        (false, power) => i128::from(mantissa).checked_mul(power?.into()).map(|whole| (whole, false)),
+        (true, Some(power)) => Some((i128::from(mantissa / power), !mantissa.is_multiple_of(power))),
+        (true, None) => Some((0, true)), // no mantissa has as many digits
     }
 }
 
@@ -420,6 +458,39 @@ mod tests {
             numbers += usize::from(short.is_some());
         }
         assert!(numbers > 10_000, "{numbers}");
+    }
+
+    #[test]
+    fn a_number_is_moved_by_powers_of_ten_and_rounded_down_exactly() {
+        let floored = |text, shift| number(text).floored(shift);
+        for (text, shift, expected) in [
+            ("1732233600.123456", 6, 1_732_233_600_123_456),
+            ("1732233600.1234567", 6, 1_732_233_600_123_456), // one digit more than a float tells apart
+            ("-0.5", 0, -1),
+            ("-1.000", 0, -1),
+            ("-0.0", 3, 0),
+            ("1.5e3", 0, 1_500),
+            ("1732233600123456789", -9, 1_732_233_600),
+            ("-1732233600123456789", -9, -1_732_233_601),
+            ("1e-99999", 6, 0),
+            ("-1e-99999", 6, -1),
+            ("0e99999", 6, 0),
+            ("0.00000000000000000000000000000", 9, 0),
+            ("1732233600.12345678999999999999999999", 9, 1_732_233_600_123_456_789),
+            ("-1732233600.00000000000000000000000001", 0, -1_732_233_601),
+            ("9223372036854775807.9999999999999999", 0, i64::MAX),
+            ("-9223372036854775807.0000000000000001", 0, i64::MIN),
+        ] {
+            assert_eq!(floored(text, shift), Some(expected), "{text} by {shift}");
+        }
+        for (text, shift) in [
+            ("9223372036854775808", 0),
+            ("9223372036854775807", 1),
+            ("1e99999", 0),
+            ("-9223372036854775808.5", 0),
+        ] {
+            assert_eq!(floored(text, shift), None, "{text} by {shift}");
+        }
     }
 
     #[test]

@@ -126,8 +126,12 @@ impl Client {
     }
 
     /// Asks a cluster for its topics that may not be there, or refuse this client; with what librdkafka said of it.
-    pub(super) fn first_topics(&self, patience: Duration) -> (KafkaResult<Topics>, Option<Complaint>) {
-        ask_patiently(patience, |wait| {
+    pub(super) fn first_topics(
+        &self,
+        patience: Duration,
+        address: &str,
+    ) -> (KafkaResult<Topics>, Option<Complaint>) {
+        ask_patiently(patience, address, |wait| {
             let topics = self.topics(None, wait);
             self.serve();
             let context = self.consumer.context();

@@ -27,6 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Positions;
 use crate::ingest::{Bound, ChunkSink, Fetcher, Head, Source, data_loss, named_offsets};
 use crate::kafka::refusal::{self, Complaint};
+use crate::kafka::settings::Role;
 use crate::kafka::token::Tokens;
 use crate::kafka::{Cluster, Reserved, explain, explain_code, no_such_topic};
 use crate::offset::{Offset, OffsetRange, TopicPartition};
@@ -51,6 +52,9 @@ const CANCELLED_PATIENCE: Duration = Duration::from_millis(250);
 /// How long the start waits to hear whether the cluster tells the ids of topics: a cluster that has none may not
 /// answer at all. Later answers are taken when they come.
 const IDS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a fetch that gets nothing waits to hear whether its topic is still there: no cancel ends this wait.
+const GONE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How old an answer about the ends of partitions may be: between two of these, only what has arrived at the
 /// fetchers moves an end.
@@ -174,7 +178,7 @@ impl KafkaSettings {
 
     /// The client settings of the source; those that only make it faster give way to the user's.
     fn client(&self) -> ClientConfig {
-        let mut config = self.cluster.client();
+        let mut config = self.cluster.client(Role::Consumer);
         for (name, value) in [
             ("fetch.queue.backoff.ms", "5"), // at its default a partition whose queue is full sleeps for a second
             ("fetch.wait.max.ms", "100"), // an end that no record tells of is seen when a fetch comes back empty
@@ -424,6 +428,11 @@ impl Shared {
             return failure;
         }
         let what = format!("{}: {what}", self.settings.name);
+        if is_missing(error)
+            && let Some(gone) = self.gone(PATIENCE)
+        {
+            return gone;
+        }
         let Some(complaint) = complaint else {
             return explain(error, ErrorKind::Source, what, &self.settings.cluster);
         };
@@ -436,6 +445,23 @@ impl Shared {
             Some(refused) => refused,
             None => error,
         }
+    }
+
+    /// The error for a topic that is gone, where one is: at the start all were there.
+    fn gone(&self, patience: Duration) -> Option<Error> {
+        let there = self.client.topics(None, patience).ok()?;
+        let is_there = |name: &&str| there.iter().any(|(known, _)| known == name);
+        let gone = self.settings.topics.names().into_iter().find(|name| !is_there(name))?;
+        if self.client.is_forbidden(gone, patience) {
+            return None; // a right was taken away: librdkafka says so by itself
+        }
+        let (name, cluster) = (&self.settings.name, &self.settings.cluster);
+        let text =
+            format!("{name}: topic {gone:?} is gone: it was deleted while it was read (Kafka at {cluster})");
+        Some(Error::source(text).help(
+            "stop the job before its topic is deleted; if the topic has been made again, start the job again, from \"earliest\" \
+             where its new records count from the first",
+        ))
     }
 
     /// Notes since when the cluster does not answer, which the driver warns of, and says when it does again.
@@ -475,7 +501,8 @@ impl Shared {
 
     /// Makes sure at the start that what is to be read exists, and finds out whether the cluster tells ids.
     fn find_topics(&self, known: &mut Known) -> Result<()> {
-        let (topics, complaint) = self.client.first_topics(PATIENCE);
+        let (topics, complaint) =
+            self.client.first_topics(PATIENCE, &self.settings.cluster.bootstrap_servers);
         let topics =
             topics.map_err(|error| self.explain_as(&error, "the cluster cannot be reached", complaint))?;
         let there: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();
@@ -660,6 +687,13 @@ fn head(answer: Answer, known: &Known) -> Head {
     Head { at, topic_id, earliest: Offset(0), stable: offset, leader_epoch }
 }
 
+/// Whether `error` says that a topic or a partition is not there.
+fn is_missing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(UnknownTopicOrPartition | UnknownTopic | UnknownPartition))
+}
+
 fn truncated(at: &TopicPartition, wanted: Offset, last: Offset) -> Error {
     Error::source(format!("{at}: wanted offset {wanted}, but its records end at {last}")).help(
         "the topic was deleted and made again, or its log was cut after a broker's loss: start from \"earliest\"",
@@ -686,7 +720,7 @@ impl Fetcher for KafkaFetcher {
             let turn = lanes.turn(&mut open, sink).map_err(|error| self.explain(error))?;
             match turn {
                 Turn::Done | Turn::Moved => self.records_came(&mut silence, ranges),
-                Turn::Empty => self.wait(&mut silence, &open),
+                Turn::Empty => self.wait(&mut silence, &open)?,
             }
             if turn == Turn::Done {
                 drop(self.client.take_complaint()); // of what has healed
@@ -708,14 +742,17 @@ impl KafkaFetcher {
         );
     }
 
-    /// Waits for librdkafka to have something, for a cancel, or until the silence is to be told.
-    fn wait(&self, silence: &mut Silence, open: &[&OffsetRange]) {
+    /// Waits for librdkafka to have something, for a cancel, or until the silence is to be told; an error where it will
+    /// last, since librdkafka says nothing for half a minute of a topic that was deleted.
+    fn wait(&self, silence: &mut Silence, open: &[&OffsetRange]) -> Result<()> {
         self.client.serve();
         let now = self.shared.clock.elapsed();
         if let Some(News::Silent(lasted)) = silence.nothing_came(now) {
+            self.shared.gone(GONE_PATIENCE).map_or(Ok(()), Err)?;
             self.tell_of_silence(lasted, open);
         }
         self.signal.wait(silence.next_look(now));
+        Ok(())
     }
 
     fn tell_of_silence(&self, lasted: Duration, open: &[&OffsetRange]) {

@@ -22,6 +22,7 @@ pub use key::KeySpec;
 
 use crate::csv::{Dialect, Header};
 use crate::error::{Error, Result, nearest};
+use crate::types::type_name;
 use csv::CsvEncoder;
 use json::JsonEncoder;
 
@@ -171,7 +172,7 @@ fn raw(schema: &Schema, name: Option<&str>, columns: &[usize], payload: Payload)
     if is_payload(field.data_type(), payload) {
         return Ok(ValueEncoder::Raw(place));
     }
-    let (name, found) = (field.name(), field.data_type());
+    let (name, found) = (field.name(), type_name(field.data_type()));
     Err(Error::schema(format!("format {format} writes a {takes} column, found {name:?} of {found}"))
         .help(help))
 }

@@ -24,6 +24,7 @@ use super::{Delivery, Sink, opening_given_up};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kafka::refusal::{self, Complaint};
+use crate::kafka::settings::Role;
 use crate::kafka::{Cluster, Reserved, explain_code, no_such_topic};
 use crate::time::{BatchId, BatchTime};
 
@@ -415,7 +416,7 @@ const ACKS: &[&str] = &["all", "-1"];
 
 /// The client's settings: ours first, then the user's, then what the sink's promise rests on.
 fn config(cluster: &Cluster) -> Result<ClientConfig> {
-    let mut config = cluster.client();
+    let mut config = cluster.client(Role::Producer);
     for (name, value) in DEFAULTS {
         if config.get(name).is_none() {
             config.set(name, value);
@@ -493,6 +494,15 @@ mod tests {
         let settings = settings.iter().map(config_of).collect();
         let cluster = Cluster { config: settings, ..Cluster::at("localhost:1") };
         config(&cluster).unwrap().get("queue.buffering.max.kbytes").unwrap().to_owned()
+    }
+
+    #[test]
+    fn what_only_a_consumer_takes_is_not_the_producers() {
+        let settings = ["fetch.wait.max.ms", "session.timeout.ms", "linger.ms"];
+        let settings = settings.into_iter().map(|name| (name.to_owned(), "7".to_owned())).collect();
+        let made = config(&Cluster { config: settings, ..Cluster::at("localhost:1") }).unwrap();
+        let found = ["fetch.wait.max.ms", "session.timeout.ms", "linger.ms"].map(|name| made.get(name));
+        assert_eq!(found, [None, None, Some("7")]);
     }
 
     #[test]

@@ -142,6 +142,7 @@ type Answer = (Connection, Result<Topics, Complaint>);
 pub(super) struct Connection {
     events: Handle<native::rd_kafka_queue_t>,
     client: LoggedIn<BaseProducer>,
+    address: String,
     tokens: Option<Tokens>,
     last_error: Option<Complaint>,
     hung_up: Option<Complaint>,
@@ -168,7 +169,8 @@ impl Connection {
         let events = unsafe { native::rd_kafka_queue_get_main(client.client().native_ptr()) };
         let events = Handle::new(events, native::rd_kafka_queue_destroy);
         let events = events.ok_or_else(|| Error::internal("a Kafka producer without a main queue"))?;
-        Ok(Self { events, client, tokens, last_error: None, hung_up: None })
+        let address = cluster.bootstrap_servers.clone();
+        Ok(Self { events, client, address, tokens, last_error: None, hung_up: None })
     }
 
     /// Asks the cluster what topics there are, and gives the connection back with the answer.
@@ -210,7 +212,8 @@ impl Connection {
 
     /// All topics are asked for, not the one: naming it might create it.
     fn ask(&mut self, topic: &str, timeout: Duration) -> Result<Topics, Complaint> {
-        let (metadata, complaint) = ask_patiently(timeout, |wait| {
+        let address = self.address.clone();
+        let (metadata, complaint) = ask_patiently(timeout, &address, |wait| {
             let metadata = self.client.client().fetch_metadata(None, wait);
             while self.next_event(0).is_some() {}
             (metadata, self.last_error.as_ref().or(self.hung_up.as_ref()).cloned())

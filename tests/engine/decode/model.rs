@@ -276,7 +276,13 @@ fn cell(value: &Json, data_type: &DataType) -> Option<Cell> {
                 UInt64 => 0..=i128::from(u64::MAX),
                 _ => return None,
             };
-            whole(text).filter(|value| bits.contains(value)).map(Cell::Int)
+            let value = match data_type {
+                Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond, _) => {
+                    floored(text)
+                }
+                _ => whole(text),
+            };
+            value.filter(|value| bits.contains(value)).map(Cell::Int)
         }
         _ => None,
     }
@@ -298,27 +304,44 @@ fn finite(value: f64) -> Option<()> {
     value.is_finite().then_some(())
 }
 
-/// The value of a number that is whole and has at most thirty digits: moves the point and looks at what is left.
+/// The value of a number that is whole and has at most thirty digits.
 fn whole(text: &str) -> Option<i128> {
+    let (sign, before, after) = parts(text)?;
+    (!after).then_some(sign * before)
+}
+
+/// The value of a number, rounded down.
+fn floored(text: &str) -> Option<i128> {
+    let (sign, before, after) = parts(text)?;
+    Some(sign * before - i128::from(sign < 0 && after))
+}
+
+/// The sign, what stands before the point, at most thirty digits, and whether anything is behind it: moves the point and
+/// looks at what is left.
+fn parts(text: &str) -> Option<(i128, i128, bool)> {
     let (sign, text) = text.strip_prefix('-').map_or((1, text), |text| (-1, text));
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{before}{after}");
     if digits.bytes().all(|digit| digit == b'0') {
-        return Some(0);
+        return Some((sign, 0, false));
     }
     // An exponent that overflows moves the point beyond every digit, one way or the other.
     let away = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
     let point =
         before.len() as i64 + exponent.parse::<i64>().unwrap_or(away).clamp(i64::MIN / 2, i64::MAX / 2);
     let zeros = digits.bytes().take_while(|digit| *digit == b'0').count() as i64;
-    if point - zeros > 30 || point < 0 {
+    if point < 0 {
+        return Some((sign, 0, true));
+    }
+    if point - zeros > 30 {
         return None;
     }
     let padded = format!("{digits}{}", "0".repeat((point as usize).saturating_sub(digits.len())));
     let (left, right) = padded.split_at(point as usize);
     let left = left.trim_start_matches('0');
-    right.bytes().all(|digit| digit == b'0').then(|| sign * left.parse::<i128>().unwrap_or(0))
+    let after = right.bytes().any(|digit| digit != b'0');
+    Some((sign, left.parse::<i128>().unwrap_or(0), after))
 }
 
 /// The days from the epoch to a date, counted year by year and month by month.

@@ -260,7 +260,12 @@ impl Engine for FakeEngine {
             max_event_time: (!range.is_empty()).then_some(EventTime(range.until.0 * 1_000_000)),
         };
         let counts = Counts { records: offsets.len() as u64, ..Counts::default() };
-        Ok(Mapped { tickets: Box::new(offsets), partitions: ranges().map(report).collect(), counts })
+        Ok(Mapped {
+            tickets: Box::new(offsets),
+            partitions: ranges().map(report).collect(),
+            counts,
+            warnings: Vec::new(),
+        })
     }
 
     fn reduce(&self, task: &MapTask, mapped: Mapped, _: Option<EventTime>) -> Result<Reduced> {
@@ -273,6 +278,7 @@ impl Engine for FakeEngine {
             outputs,
             state: StateSize { entries: 3, bytes: 24, windows: 0 },
             counts,
+            warnings: Vec::new(),
             hold: Some(Box::new(Hold(Arc::clone(&self.0), task.batch))),
         })
     }

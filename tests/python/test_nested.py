@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -149,6 +149,21 @@ def test_a_member_that_may_not_be_null_is_asked_for() -> None:
     for payload in (b'{"at":{}}', b'{"at":{"lat":null}}'):
         with pytest.raises(tm.DataError, match=r'not null, in column "at\.lat"'):
             read(schema, [payload])
+
+
+def test_date_unit_holds_at_every_depth(source: ScriptedSource, drained: tm.StreamingContext) -> None:
+    source.push(0, [b'{"t": 1763712000.25, "r": [{"t": 1763712000.5}], "m": {"a": 1763712001}}'])
+    kind = "timestamp[ms]"
+    given = tm.Json({"t": kind, "r": [{"t": kind}], "m": {"a": kind}}, date_unit="s")
+    (found,) = [batch.to_pyarrow() for batch in drained.scripted(source, format=given)]
+    at = datetime(2025, 11, 21, 8)
+    assert found.to_pylist() == [
+        {
+            "t": at + timedelta(milliseconds=250),
+            "r": [{"t": at + timedelta(milliseconds=500)}],
+            "m": {"a": at + timedelta(seconds=1)},
+        }
+    ]
 
 
 @pytest.fixture

@@ -204,7 +204,7 @@ def test_text_and_bytes_are_written_as_they_are(broker: MakeTopic) -> None:
 def test_what_cannot_be_written_is_refused_before_anything_runs(broker: MakeTopic) -> None:
     with pytest.raises(tm.SchemaError, match="format Text writes one column, found 8"):
         write(broker, [], format=tm.Text())
-    with pytest.raises(tm.SchemaError, match='format Text writes a string column, found "whole" of Int64'):
+    with pytest.raises(tm.SchemaError, match='format Text writes a string column, found "whole" of int64'):
         write(broker, [], format=tm.Text(), value="whole")
     with pytest.raises(tm.ConfigError, match=r"other formats have all columns"):
         write(broker, [], format=tm.Csv(), value="whole")

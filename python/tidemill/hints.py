@@ -47,14 +47,12 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "resample": ("window",),
     "rolling": ("window",),
     "show": ("pprint",),
-    "saveastextfiles": ("to_files", "foreach_batch"),
+    "saveastextfiles": ("to_files",),
     "sink": _OUTPUTS,
-    "sinkparquet": ("to_files", "foreach_batch"),
+    "sinkparquet": ("to_files",),
     "subscribe": ("kafka", "foreach_batch", "topics"),
     "to": _OUTPUTS,
-    "tocsv": ("to_files", "foreach_batch"),
     "topandas": ("to_table",),
-    "toparquet": ("to_files", "foreach_batch"),
     "topolars": ("to_table",),
     "tojson": ("to_files",),
     "transform": ("map_batches",),
@@ -242,7 +240,7 @@ _NOT_YET: Mapping[str, str] = {
     "textfilestream": (
         "Kafka is the only source so far, ctx.kafka(...); in tests it is ctx.scripted(tm.testing.ScriptedSource(), ...)"
     ),
-    "avro csv msgpack parquet protobuf text xml": (
+    "avro msgpack parquet protobuf xml": (
         "this format is not offered yet: read the payload as it is, format=tm.Raw(), and decode it in "
         "map_batches(fn, schema=...)"
     ),

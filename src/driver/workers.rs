@@ -436,7 +436,9 @@ impl Witness<'_> {
         let output = Output { batch: delivery.batch, id, name, rows, at };
         self.listeners.tell(&Event::OutputStarted(output.clone()));
         let began = self.clock.elapsed();
+        // Placed here already: the listener's error and the stream's are then the same, with one note for the user.
         let done = at_sink(sink, |sink| deliver_to(sink, delivery));
+        let done = done.map_err(|error| place(Task::Deliver(delivery.batch), error));
         let took = self.clock.elapsed().saturating_sub(began);
         let end = OutputEnd { took, error: done.as_ref().err().cloned() };
         self.listeners.tell(&Event::OutputCompleted(output, end));

@@ -160,7 +160,7 @@ fn a_value_deep_in_a_record_is_named_by_its_path() {
         ),
         (
             r#"{"must":1,"named":{"a b":{"at":0},"c":{"at":true}}}"#,
-            "expected ISO 8601 text such as \"2024-02-29T12:00:00Z\", or a whole number, within timestamp[ms] \
+            "expected ISO 8601 text such as \"2024-02-29T12:00:00Z\", or a number, within timestamp[ms] \
              in column \"named.c.at\", found `true}}}`",
             "byte 44 of 51",
         ),

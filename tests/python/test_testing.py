@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 import tidemill as tm
-from tidemill.testing import ManualClock, ScriptedSource, batch
+from tidemill.testing import Broker, ManualClock, ScriptedSource, batch
 
 
 def test_a_manual_clock_moves_by_hand_only() -> None:
@@ -130,6 +130,69 @@ def test_a_failure_of_a_call_that_does_not_exist_is_refused(source: ScriptedSour
 
 def test_a_batch_by_hand_tests_a_function() -> None:
     assert batch({"x": [1.0, 2.0]}, partition=1).to_numpy("x").sum() == 3.0
+
+
+def letters_of(broker: Broker, topic: str) -> list[tuple[str, int]]:
+    """Payloads and partitions of a topic, in the order of each partition."""
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    servers = broker.bootstrap_servers
+    stream = ctx.kafka(topic, bootstrap_servers=servers, format=tm.Text(), metadata=["partition"])
+    return [tuple(row.values()) for one in stream for row in one.to_pylist()]
+
+
+def test_what_was_sent_to_a_broker_has_arrived_each_key_in_one_partition_and_in_order() -> None:
+    with Broker({"letters": 2}) as broker:
+        for text in ("a", "b"):
+            broker.send("letters", [(f"k{number}", f"{number}{text}".encode()) for number in range(10)])
+        read = letters_of(broker, "letters")
+    for number in range(10):
+        own = [(text, partition) for text, partition in read if text.startswith(str(number))]
+        assert [text for text, _ in own] == [f"{number}a", f"{number}b"]
+        assert len({partition for _, partition in own}) == 1
+    assert {partition for _, partition in read} == {0, 1}
+
+
+def test_a_topic_that_a_broker_was_not_told_of_is_made_by_the_first_record() -> None:
+    with Broker() as broker:
+        broker.send("letters", [(f"k{number}", str(number)) for number in range(100)])
+        assert {partition for _, partition in letters_of(broker, "letters")} == {0, 1, 2, 3}
+
+
+def test_a_broker_that_has_been_closed_says_so_and_may_be_closed_again() -> None:
+    broker = Broker({"letters": 1})
+    broker.close()
+    broker.close()
+    with pytest.raises(tm.SourceError, match="the broker has been closed"):
+        broker.send("letters", [("k", "a")])
+
+
+@pytest.mark.parametrize(
+    ("topics", "message"),
+    [
+        ("readings", r"takes topics as \{\"readings\": 2\}, .* found 'readings'"),
+        ({"readings": 0}, r"1 partition or more, found \{'readings': 0\}"),
+        ({"readings": "2"}, r"1 partition or more, found \{'readings': '2'\}"),
+        ({"": 2}, r"a topic has a name, .* found \{'': 2\}"),
+    ],
+)
+def test_what_are_no_topics_is_refused(topics: Any, message: str) -> None:
+    with pytest.raises(tm.ConfigError, match=message):
+        Broker(topics)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (("pump", {"t": 1}), r"a payload is text or bytes, found \{'t': 1\}; encode it: json\.dumps"),
+        ('{"t": 1}', "a pair of a key and a payload, each text or bytes, found"),
+        ((None, "a"), r"a pair of a key and a payload, each text or bytes, found \(None, 'a'\)"),
+    ],
+)
+def test_what_is_no_record_is_refused_and_nothing_is_sent(record: Any, message: str) -> None:
+    with Broker({"letters": 1}) as broker:
+        with pytest.raises(tm.ConfigError, match=message):
+            broker.send("letters", [("k", "a"), record])
+        assert letters_of(broker, "letters") == []
 
 
 MODULES = ["batch", "context", "dstream", "formats", "listener", "sinks", "sources", "testing", ""]

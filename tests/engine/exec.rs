@@ -679,8 +679,8 @@ fn mistakes_in_an_output_are_found_before_start_with_all_others() {
         "6 mistakes",
         "\"temprature\"",
         "did you mean \"device\"? (key of to_kafka(alerts), in output, job.py:9)",
-        "format Raw writes a binary or string column, found \"temp\" of Float64",
-        "headers column \"site\" must be",
+        "format Raw writes a binary or string column, found \"temp\" of float64",
+        "headers column \"site\" must be list<struct<key: string, value: binary>>, found string;",
         "format Raw writes one column, found 5",
     ];
     for part in parts {

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Schema};
 
 use super::column;
 use crate::error::{Error, Result};
+use crate::types::type_name;
 
 /// Which headers a record gets: the constant ones first, then those of the row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl HeaderReader {
         if let Some(field) =
             column.map(|column| schema.field(column)).filter(|field| !is_headers(field.data_type()))
         {
-            let (name, found) = (field.name(), field.data_type());
+            let (name, found) = (field.name(), type_name(field.data_type()));
             let expected = "list<struct<key: string, value: binary>>";
             return Err(Error::schema(format!("headers column {name:?} must be {expected}, found {found}"))
                 .help("kafka_headers, which metadata=(\"headers\",) adds, is of that type"));

@@ -22,6 +22,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::text::{Zone, push_timestamp};
 use super::{ByteRows, names};
 use crate::error::{Error, Result};
+use crate::types::type_name;
 
 /// Some columns of a row as a JSON object, or as a JSON array.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ fn check(schema: &Schema, field: &FieldRef, options: &EncoderOptions) -> Result<
     let empty = arrow::array::new_empty_array(field.data_type());
     let encoder = make_encoder(field, &empty, options).map(drop);
     encoder.map_err(|error| {
-        let (name, found) = (field.name(), field.data_type());
+        let (name, found) = (field.name(), type_name(field.data_type()));
         Error::schema(format!(
             "column {name:?} of {found} cannot be written as JSON; the columns are {}",
             names(schema)

@@ -210,7 +210,7 @@ fn raw_is_refused_for_several_columns_and_for_numbers() {
             .to_string()
     };
     assert!(refused(None).contains("writes one column, found 2: \"row\", \"text\""), "{}", refused(None));
-    assert!(refused(Some("row")).contains("found \"row\" of Int64"), "{}", refused(Some("row")));
+    assert!(refused(Some("row")).contains("found \"row\" of int64"), "{}", refused(Some("row")));
     assert!(refused(Some("txt")).contains("did you mean \"text\""), "{}", refused(Some("txt")));
 }
 

@@ -36,6 +36,7 @@ class Clients:
     bootstrap_servers: str
     replicas: int = 1
     """How many brokers have each record of the topics made here."""
+    message_max_bytes: int = 1_000_000
 
     def create_topic(self, partitions: int = 1, *, name: str | None = None, **config: str) -> str:
         """Make a topic and give its name; settings are Kafka's, with `_` for `.`."""
@@ -69,6 +70,7 @@ class Clients:
         """Send all, wait until every one is acknowledged, and give their number; bare bytes are values."""
         # A topic that is not there is told after a second, not after librdkafka's thirty.
         settings = {"linger.ms": 5, "enable.idempotence": True, "topic.metadata.propagation.max.ms": 1000}
+        settings["message.max.bytes"] = self.message_max_bytes
         producer = Producer({**self._common(), **settings})
         failed: list[KafkaError] = []
 

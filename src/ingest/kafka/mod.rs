@@ -967,9 +967,7 @@ impl KafkaFetcher {
             if !self.shared.skips() {
                 self.shared.gone(GONE_PATIENCE).map_or(Ok(()), Err)?;
             }
-            for range in open.clone() {
-                self.look_for_end(range, lanes, open, sink)?;
-            }
+            self.look_for_ends(lanes, open, sink)?;
             if let (News::Silent(lasted), false) = (news, open.is_empty()) {
                 self.tell_of_silence(lasted, open);
             }
@@ -980,21 +978,52 @@ impl KafkaFetcher {
         Ok(())
     }
 
-    /// Ends `range` where the log ends before it does by now: nothing would ever come.
-    fn look_for_end(
+    /// Ends the ranges whose logs end before they do by now, or are gone: nothing would ever come of them. Where nobody
+    /// answers there is nothing to know, and that is what the silence is told of.
+    fn look_for_ends(
         &self,
-        range: &OffsetRange,
         lanes: &mut Lanes,
         open: &mut Vec<&OffsetRange>,
         sink: &mut ChunkSink<'_>,
     ) -> Result<()> {
-        let seen = lanes.seen(&range.at).unwrap_or(range.from);
-        let cause = match self.shared.extent(&range.at) {
-            Ok(Extent { end, .. }) if end >= range.until => return Ok(()),
-            Ok(Extent { end, .. }) if !self.shared.skips() => return Err(shrunk(&range.at, seen, end)),
-            Ok(_) => LossCause::Shrunk,
-            Err(error) if is_missing(&error) && self.shared.skips() => LossCause::Deleted,
-            Err(_) => return Ok(()), // nobody answers: that is what the silence is told of
+        let all: Vec<TopicPartition> = open.iter().map(|range| range.at.clone()).collect();
+        let ends =
+            |of: &[TopicPartition]| native::list_offsets(&self.shared.client, of, Ask::Latest, GONE_PATIENCE);
+        match ends(&all) {
+            Ok(answers) => {
+                for Answer { at, offset, .. } in answers {
+                    self.look_at_end(&at, Some(offset), lanes, open, sink)?;
+                }
+            }
+            Err(error) if is_missing(&error) && self.shared.skips() => {
+                for at in all {
+                    let is_gone = ends(std::slice::from_ref(&at)).is_err_and(|error| is_missing(&error));
+                    if is_gone {
+                        self.look_at_end(&at, None, lanes, open, sink)?;
+                    }
+                }
+            }
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Ends the range of `at` where its log ends before it, or is gone.
+    fn look_at_end(
+        &self,
+        at: &TopicPartition,
+        end: Option<Offset>,
+        lanes: &mut Lanes,
+        open: &mut Vec<&OffsetRange>,
+        sink: &mut ChunkSink<'_>,
+    ) -> Result<()> {
+        let Some(range) = open.iter().copied().find(|range| range.at == *at) else { return Ok(()) };
+        let seen = lanes.seen(at).unwrap_or(range.from);
+        let cause = match end {
+            Some(end) if end >= range.until => return Ok(()),
+            Some(end) if !self.shared.skips() => return Err(shrunk(at, seen, end)),
+            Some(_) => LossCause::Shrunk,
+            None => LossCause::Deleted,
         };
         self.let_go(range, seen, cause, lanes, open, sink)
     }

@@ -237,7 +237,7 @@ impl World {
         match question.purpose {
             Purpose::Starting => self.checker.starts_at(question.source, &positions),
             Purpose::Ending => self.checker.ends_at(question.source, &positions),
-            Purpose::Limit => {}
+            Purpose::Limit | Purpose::Beginning => {}
         }
         positions
     }

@@ -170,6 +170,8 @@ pub struct Counts {
     pub late: u64,
     /// Rows delivered to outputs.
     pub output_rows: u64,
+    /// Offsets that were gone before they were read, and were skipped.
+    pub lost: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -182,6 +184,7 @@ impl std::ops::AddAssign for Counts {
         self.future += other.future;
         self.late += other.late;
         self.output_rows += other.output_rows;
+        self.lost += other.lost;
     }
 }
 

@@ -182,7 +182,7 @@ class StreamingContext:
         ending: Position | None = None,
         group_id: str | None = None,
         on_bad: Literal["fail", "drop"] = "fail",
-        on_data_loss: Literal["fail"] = "fail",
+        on_data_loss: Literal["fail", "skip"] = "fail",
         metadata: Sequence[Metadata] = (),
         security: Tls | Sasl | None = None,
         config: Mapping[str, str | int | float | bool] | None = None,
@@ -195,6 +195,9 @@ class StreamingContext:
 
         Args:
             topics: one topic or several.
+            pattern: instead of `topics`, a regular expression that the whole name of a topic matches; never one of
+                Kafka's own. Topics that are made while the job runs are found within seconds and read from their
+                beginning, but for a job that ends by itself. ``metadata=["topic"]`` tells their records apart.
             partitions: instead of `topics`, some partitions: ``{"readings": [0, 1]}`` or ``[("readings", 0)]``.
             bootstrap_servers: ``"host:port"``, several as a list or separated by commas.
             format: `Json` or `Csv` with a schema, `Text` or `Raw`; `Json` without one tells its columns from the last
@@ -207,26 +210,28 @@ class StreamingContext:
                 window. Streams that come together before a window need the same.
             starting: where reading starts: ``"earliest"``, ``"latest"``, ``"committed"`` (what the `group_id` has
                 committed), a ``datetime`` with a time zone (the first record at or after it), or an offset for every
-                partition: ``{0: 500, 1: 720}``, with several topics ``{("readings", 0): 500, ...}``. By default at the
-                earliest record where the job ends by itself (`ending`, or the trigger `available_now`), else at the
-                latest.
+                partition: ``{0: 500, 1: 720}``, with several topics or a pattern ``{("readings", 0): 500, ...}``. By
+                default at the earliest record where the job ends by itself (`ending`, or the trigger
+                `available_now`), else at the latest.
             starting_fallback: with ``starting="committed"``, where a partition starts for which the group has
                 committed nothing.
             ending: where reading ends, in the same words but for ``"committed"``; resolved once, at the start.
             group_id: a consumer group that processed positions are committed to after each batch, for lag tools.
             on_bad: what a record that does not fit the format does: ``"fail"`` the batch, or be dropped and counted.
-            on_data_loss: ``"fail"``: records that were to be read and are gone end the job.
+            on_data_loss: what becomes of records that were to be read and are gone. ``"fail"``: an error that
+                names them ends the job. ``"skip"``: they are skipped, counted in ``progress.lost`` and warned of, with
+                topic, partition and offsets, be it that retention took them, or that the log was cut; a topic that is
+                deleted is let go, and one that is made again is read from its beginning.
             metadata: columns from around the payload, called ``kafka_key`` (binary), ``kafka_topic``,
                 ``kafka_partition``, ``kafka_offset``, ``kafka_timestamp`` (timestamp[ms, UTC]) and ``kafka_headers``.
             security: `Tls`, or a login by `Sasl` or `Sasl.oauth`; by default neither.
             config: further librdkafka settings, by their own names; one that decides what is promised here is refused,
                 with the argument to use instead, and so is one that loads code or shows a password to whoever listens.
             max_rate_per_partition: at most so many records a second and partition.
-            name: the source's name in errors and progress; by default the topics.
-            pattern: topics by pattern are not offered yet.
+            name: the source's name in errors and progress; by default the topics, or the pattern.
 
         Raises:
-            ConfigError: an argument is wrong or not offered yet.
+            ConfigError: an argument is wrong.
 
         >>> import tidemill as tm
         >>> ctx = tm.StreamingContext("500ms")
@@ -237,20 +242,32 @@ class StreamingContext:
         ... )
         >>> readings.columns
         ['device', 'ts', 'temperature']
+        >>> ctx.kafka(
+        ...     pattern="sensors-.*", bootstrap_servers="localhost:9092", format=tm.Raw(), metadata=["topic"]
+        ... ).columns
+        ['value', 'kafka_topic']
         """
-        _refuse({"pattern": (pattern, None), "on_data_loss": (on_data_loss, "fail")})
         named, assigned = _topics(topics), _partitions(partitions)
-        read = _subscribed(named, assigned)
+        read = _subscribed(named, pattern, assigned)
         servers = _servers(bootstrap_servers)
         _connectable(servers, starting, group_id)
         reading = _reading(
-            read, name=name or ",".join(read), format=format, event_time=event_time, watermark=watermark,
+            read if pattern is None else [], name=name or ",".join(read), format=format,
+            event_time=event_time, watermark=watermark,
             idle_timeout=idle_timeout, max_future=max_future, starting=starting, ending=ending,
             on_bad=on_bad, metadata=metadata, max_rate_per_partition=max_rate_per_partition,
             starting_fallback=starting_fallback,
         )  # fmt: skip
         stream = self._native.kafka(
-            named, assigned, servers, _settings(config), _protection(security), group_id, **reading
+            named,
+            pattern,
+            assigned,
+            servers,
+            _settings(config),
+            _protection(security),
+            group_id,
+            on_data_loss,
+            **reading,
         )
         return DStream(self, stream)
 
@@ -549,7 +566,7 @@ class StreamingContext:
     def _iterate(self, stream: _native.Stream) -> Iterator[Batch]:
         """The batches of a stream; the job runs while they are asked for."""
         self._starting()
-        with self._graceful_loop(), self._told_of_quiet():
+        with self._graceful_loop(), self._told_of_quiet(), self._waited_for():
             batches = self._native.iterate(stream)
             if self._stop_asked:  # heard before there was anything to stop
                 self._native.request_stop(graceful=True)
@@ -561,6 +578,15 @@ class StreamingContext:
                 batches.close()
                 self._native.loop_left()
                 self.stop()
+
+    @contextmanager
+    def _waited_for(self) -> Iterator[None]:
+        """Somebody is there whom an error is raised to; it need not be printed too."""
+        self._native.expect_waiter()
+        try:
+            yield
+        finally:
+            self._native.waiter_left()
 
     @contextmanager
     def _graceful_loop(self) -> Iterator[None]:

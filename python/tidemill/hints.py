@@ -224,13 +224,6 @@ _NOT_YET: Mapping[str, str] = {
         "exactly once is not offered yet: leave it out for at least once, and let who reads the results tell "
         "duplicates by a key"
     ),
-    "pattern topicpattern": (
-        'topics by pattern are not offered yet: name them, topics=["readings-1", "readings-2"]'
-    ),
-    "ondataloss": (
-        "going on without records that are gone is not offered yet: they end the job, and another start may begin "
-        'where records are, starting="earliest"'
-    ),
     "deadletter deadletters": (
         'dead letters are not offered yet: on_bad="drop" counts bad records, and format=tm.Raw() gives them as they are'
     ),
@@ -292,8 +285,8 @@ def today(name: str) -> str:
     """What does the work of something that is not offered yet.
 
     >>> from tidemill.hints import today
-    >>> today("pattern")
-    'topics by pattern are not offered yet: name them, topics=["readings-1", "readings-2"]'
+    >>> today("cluster")
+    'several machines are not offered yet: threads= and executors= share the work of this one'
     """
     return _TODAY[_bare(name)]
 

@@ -53,15 +53,23 @@ def _partitions(
     return list(partitions)
 
 
-def _subscribed(topics: list[str], partitions: list[tuple[str, int]]) -> list[str]:
-    """The topics read, where exactly one way of naming them is used."""
+def _subscribed(topics: list[str], pattern: str | None, partitions: list[tuple[str, int]]) -> list[str]:
+    """The topics read, or their pattern, where exactly one way of naming them is used."""
     if "" in topics:
         raise ConfigError('kafka() takes the names of topics, found ""')
-    if bool(topics) == bool(partitions):
-        found = "both" if topics else "neither"
+    given = {"topics": bool(topics), "pattern": pattern is not None, "partitions": bool(partitions)}
+    found = [way for way, is_given in given.items() if is_given]
+    if len(found) != 1:
         raise ConfigError(
-            f'kafka() takes either topics or partitions, found {found}; pass, say, topics="readings"'
+            f"kafka() takes one of topics, pattern and partitions, found {' and '.join(found) or 'none'}; "
+            'pass, say, topics="readings"'
         )
+    if pattern is not None:
+        if not isinstance(pattern, str):
+            raise ConfigError(
+                f'pattern is a regular expression as text, found {pattern!r}; pass, say, "sensors-.*"'
+            )
+        return [pattern]
     return topics or list(dict.fromkeys(topic for topic, _ in partitions))
 
 

@@ -1,10 +1,10 @@
 //! `approx_quantile`, `approx_median`: a t-digest a slot, and before it the values that are not in it yet.
 //!
 //! Values wait until they are many and go into the digest together: sorted once and merged once, each costs what a sort
-//! of few costs, where a digest that is merged for a handful of rows is mostly copied and allocated. It also makes few
-//! values exact: none is merged with another before [`WAITING`] have come. The digest itself (Dunning and Ertl, 2019) is
-//! DataFusion's; this file deliberately has no arithmetic of its own but for NaN, which the digest would spread over its
-//! centroids: it is counted apart, as larger than every number.
+//! of few costs, where a digest that is merged for a handful of rows is mostly copied and allocated. The
+//! quantile of few values is then exact: before [`WAITING`] have come there is no digest. The digest itself (Dunning and
+//! Ertl, 2019) is DataFusion's; this file deliberately has no arithmetic of its own beside it but for NaN, which the digest
+//! would spread over its centroids: it is counted apart, as larger than every number.
 
 use std::sync::Arc;
 
@@ -122,19 +122,13 @@ impl Held {
     }
 
     /// About the value below which a `part` lies; none of no values.
-    fn quantile(&self, part: f64, size: usize) -> Option<f64> {
+    fn quantile(&self, part: f64) -> Option<f64> {
         let mut waiting = self.waiting.clone();
         waiting.sort_unstable_by(f64::total_cmp);
-        let digest = match &self.digest {
-            Some(digest) => Some(digest.merge_sorted_f64(&waiting)),
-            None => whole(&waiting, size),
-        };
-        let count = digest.as_ref().map_or(0.0, TDigest::count);
-        let all = count + self.nans as f64;
-        match digest {
-            Some(digest) if part * all <= count => Some(estimate(&digest, part * all / count)),
-            _ => (self.nans > 0).then_some(f64::NAN),
-        }
+        let Some(digest) = &self.digest else { return exact(&waiting, self.nans, part) };
+        let digest = digest.merge_sorted_f64(&waiting);
+        let (count, all) = (digest.count(), digest.count() + self.nans as f64);
+        Some(if part * all <= count { estimate(&digest, part * all / count) } else { f64::NAN })
     }
 }
 
@@ -163,11 +157,27 @@ fn estimate(digest: &TDigest, part: f64) -> f64 {
     digest.centroids().iter().find(reaches).map_or(found, Centroid::mean)
 }
 
-/// A digest of these sorted values in which each is a centroid of its own.
-fn whole(sorted: &[f64], size: usize) -> Option<TDigest> {
-    let (first, last) = (sorted.first()?, sorted.last()?);
-    let centroids = sorted.iter().map(|value| Centroid::new(*value, 1.0)).collect();
-    TDigest::try_from_parts(size, sorted.iter().sum(), sorted.len() as f64, *last, *first, centroids).ok()
+/// The quantile of these sorted values and of NaNs behind them, on the line between the two nearest, as NumPy and SQL's
+/// `percentile_cont` have it.
+fn exact(sorted: &[f64], nans: i64, part: f64) -> Option<f64> {
+    let last = (sorted.len() as f64 + nans as f64 - 1.0).max(0.0);
+    let place = part.clamp(0.0, 1.0) * last;
+    let nan = (nans > 0).then_some(f64::NAN);
+    let value = |place: f64| sorted.get(index(place)).copied().or(nan);
+    let (below, above) = (value(place.floor())?, value(place.ceil())?);
+    let way = place - place.floor();
+    let apart = above - below;
+    Some(match way {
+        0.0 => below,
+        _ if apart.is_finite() => below + apart * way,
+        // Infinities have no difference, nor the two ends of all floats.
+        _ => below * (1.0 - way) + above * way,
+    })
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number below a length")]
+fn index(place: f64) -> usize {
+    place as usize
 }
 
 #[derive(Debug)]
@@ -220,8 +230,8 @@ impl Accumulator for Quantiles {
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
         check_slots(slots, self.slots.len())?;
-        let Quantile { part, size, field } = &self.function;
-        let found: Float64Array = self.slots.of(slots).map(|sketch| sketch.quantile(*part, *size)).collect();
+        let Quantile { part, field, .. } = &self.function;
+        let found: Float64Array = self.slots.of(slots).map(|sketch| sketch.quantile(*part)).collect();
         Ok(cast(&found, field.data_type())?)
     }
 

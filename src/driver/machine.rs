@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use crate::driver::log::{Entry, EntryKind};
 use crate::driver::pipeline::{Fate, OpenWindows, Pipeline};
-use crate::driver::planning::{Draft, Pace, Planner, SourceRule, check_there};
+use crate::driver::planning::{Draft, Pace, Planner, SourceRule, check_there, restart};
 use crate::driver::rate::RateLimit;
 use crate::driver::schedule::Schedule;
 use crate::driver::shutdown::{Acknowledging, Shutdown};
 use crate::driver::steady::Steady;
 use crate::driver::watermark::{EventTimeRule, Idleness, Place, Standing, longest_step};
 use crate::driver::{Limits, Stop, Trigger};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::event::{Counts, Event, Positions};
 use crate::exec::{MapTask, PartitionReport, StateSize};
-use crate::ingest::{Bound, Head};
+use crate::ingest::{Bound, Head, Loss, OnLoss};
 use crate::plan::SourceId;
 use crate::time::{BatchId, BatchTime, EventTime};
 
@@ -126,6 +126,8 @@ pub enum Purpose {
     Ending,
     /// The log ends there now: reading cannot start beyond.
     Limit,
+    /// The log begins there: what would start beyond its end starts there instead.
+    Beginning,
 }
 
 /// What the machine wants done. Each command down to [`Command::CloseSinks`] is answered by exactly one input; once
@@ -178,6 +180,8 @@ pub struct SourceSettings {
     pub event_time: Option<EventTimeRule>,
     /// At most this many records a second and partition.
     pub max_rate: Option<f64>,
+    /// What becomes of it where records are gone.
+    pub on_loss: OnLoss,
 }
 
 /// What an interval without records comes to.
@@ -240,6 +244,7 @@ impl Settings {
             name: source.name.clone(),
             bounded: available || source.ending.is_some(),
             max_rate: source.max_rate,
+            on_loss: source.on_loss,
         };
         self.sources.iter().map(rule).collect()
     }
@@ -255,7 +260,10 @@ impl Settings {
             let endings = settings.ending.clone().into_iter().chain(available.clone());
             // Asked after the start and of the log itself: heads may be older than a position that is right.
             let limit = settings.starting.is_remembered().then_some(Bound::Latest);
-            let limit = limit.into_iter().map(question(Purpose::Limit));
+            let skips = settings.on_loss == OnLoss::Skip;
+            let beginning = limit.as_ref().filter(|_| skips).map(|_| Bound::Earliest);
+            let beginning = beginning.into_iter().map(question(Purpose::Beginning));
+            let limit = limit.into_iter().map(question(Purpose::Limit)).chain(beginning);
             starting.chain(endings.map(question(Purpose::Ending))).chain(limit).collect::<Vec<_>>()
         };
         self.sources.iter().enumerate().flat_map(of_source).collect()
@@ -290,6 +298,7 @@ pub struct Machine {
     opening: bool,
     started: bool,
     at_once: bool, // it was asked to stop so
+    lost: u64,     // offsets, which no batch has counted yet
     next: BatchId,
     wake: Option<BatchTime>,
     commands: Vec<Command>,
@@ -316,6 +325,7 @@ impl Machine {
             opening: false,
             started: false,
             at_once: false,
+            lost: 0,
             next: BatchId(0),
             wake: None,
             commands: Vec::new(),
@@ -375,13 +385,32 @@ impl Machine {
             let of = |wanted| {
                 asked.iter().filter(move |(purpose, _)| *purpose == wanted).map(|(_, answer)| *answer)
             };
-            let Some(starting) = of(Purpose::Starting).next() else { continue };
+            let Some(mut starting) = of(Purpose::Starting).next().cloned() else { continue };
             let ending = of(Purpose::Ending).cloned().reduce(|a, b| earlier(&a, &b));
-            let beyond = of(Purpose::Limit).try_for_each(|limit| check_there(starting, limit));
-            self.planner.follow(source, starting, ending.as_ref());
-            if let Err(error) = beyond {
-                self.fail(error.at(format!("source {}", self.source_name(source))));
+            let (limit, beginning) = (of(Purpose::Limit).next(), of(Purpose::Beginning).next());
+            let losses = match (limit, beginning) {
+                (Some(limit), Some(beginning)) => Ok(restart(&mut starting, limit, beginning)),
+                (Some(limit), None) => check_there(&starting, limit).map(|()| Vec::new()),
+                (None, _) => Ok(Vec::new()),
+            };
+            self.planner.follow(source, &starting, ending.as_ref());
+            self.settle(
+                source,
+                losses.map_err(|error| error.at(format!("source {}", self.source_name(source)))),
+            );
+        }
+    }
+
+    /// Counts and tells of what a source has lost, or fails where it may not.
+    fn settle(&mut self, source: SourceId, losses: Result<Vec<Loss>>) {
+        match losses {
+            Ok(losses) => {
+                self.lost += losses.iter().map(Loss::offsets).sum::<u64>();
+                let place = format!("source {}", self.source_name(source));
+                let warnings = losses.iter().map(|loss| loss.warning().at(place.clone()));
+                self.commands.extend(warnings.map(|warning| Command::Emit(Event::Warning(warning))));
             }
+            Err(error) => self.fail(error),
         }
     }
 
@@ -392,10 +421,9 @@ impl Machine {
     fn observed(&mut self, moment: Moment, heads: &[Vec<Head>]) {
         self.asking = Asking::Nothing;
         self.schedule.answered(moment.now);
-        let mut sources = heads.iter().enumerate();
-        let outcome = sources.try_for_each(|(source, heads)| self.planner.observe(SourceId(source), heads));
-        if let Err(error) = outcome {
-            self.fail(error);
+        for (source, heads) in heads.iter().enumerate() {
+            let losses = self.planner.observe(SourceId(source), heads);
+            self.settle(SourceId(source), losses);
         }
     }
 
@@ -540,7 +568,7 @@ impl Machine {
     }
 
     fn plan(&mut self, moment: Moment) {
-        if self.planner.has_ended() {
+        if self.planner.has_ended() && self.lost == 0 {
             if self.pipeline.is_empty() {
                 self.shutdown.stop();
             }
@@ -579,7 +607,7 @@ impl Machine {
     fn is_wanted(&self, draft: &Draft) -> bool {
         let always = || self.settings.empty == EmptyBatches::Always && self.ticks();
         let silent = || self.silence_due(&draft.standings).is_some_and(|due| draft.time >= due);
-        !draft.is_empty() || always() || silent()
+        !draft.is_empty() || self.lost > 0 || always() || silent()
     }
 
     /// When a plan that reads nothing is due: for silence to count, and for open windows to end.
@@ -608,6 +636,7 @@ impl Machine {
         self.commands.push(Command::Record(Entry::Plan { batch, time, ranges: ranges.clone(), at_end }));
         let windows = if self.planner.has_ended() { self.settings.at_end } else { OpenWindows::Stay };
         self.pipeline.push(moment, batch, time, ranges, silence, windows);
+        self.pipeline.lost(batch, std::mem::take(&mut self.lost));
     }
 
     /// Ends once nothing is under way: first what the sources are owed, then the sinks, then everything.

@@ -167,6 +167,14 @@ impl Pipeline {
         });
     }
 
+    /// Counts offsets that were found lost when the batch was planned.
+    pub(crate) fn lost(&mut self, batch: BatchId, offsets: u64) {
+        let flight = self.flights.iter_mut().find(|flight| flight.task.batch == batch);
+        if let Some(flight) = flight {
+            flight.counts.lost += offsets;
+        }
+    }
+
     /// An entry of a batch is safe.
     pub(crate) fn recorded(&mut self, batch: BatchId, kind: EntryKind) {
         let step = match kind {

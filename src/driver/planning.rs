@@ -12,7 +12,7 @@ use crate::driver::watermark::{Place, Standing};
 use crate::error::{Error, Result};
 use crate::event::Positions;
 use crate::exec::PartitionReport;
-use crate::ingest::{Head, data_loss};
+use crate::ingest::{Head, Loss, LossCause, OnLoss, data_loss, shrunk};
 use crate::offset::{Offset, OffsetRange, TopicPartition};
 use crate::plan::SourceId;
 use crate::time::BatchTime;
@@ -43,6 +43,8 @@ pub struct SourceRule {
     pub bounded: bool,
     /// At most this many records a second and partition.
     pub max_rate: Option<f64>,
+    /// What becomes of it where records are gone.
+    pub on_loss: OnLoss,
 }
 
 /// How time counts for the rates.
@@ -151,9 +153,20 @@ impl Planner {
     }
 
     /// Takes in what a source says of its partitions. New ones are followed from their beginning; records that are
-    /// gone before they were read, and partitions that are gone or are others by the same name, are an error.
-    pub fn observe(&mut self, source: SourceId, heads: &[Head]) -> Result<()> {
-        self.check_present(source, heads)?;
+    /// gone before they were read, and partitions that are gone or are others by the same name, are an error, or
+    /// skipped and given back where the source's rule says so. Of those:
+    ///
+    /// * what retention took: reading goes on with the first offset that is there;
+    /// * a partition that is gone is let go; one of its name that comes later is followed as any new one;
+    /// * a topic that was made again is read from its beginning;
+    /// * a log that has become shorter is read on from its new end, since all before that had been read; where nothing
+    ///   tells whether the topic was made again, from its beginning.
+    pub fn observe(&mut self, source: SourceId, heads: &[Head]) -> Result<Vec<Loss>> {
+        let on_loss = self.rules.get(source.0).map_or(OnLoss::Fail, |rule| rule.on_loss);
+        let mut losses = match on_loss {
+            OnLoss::Fail => self.check_present(source, heads).map(|()| Vec::new())?,
+            OnLoss::Skip => self.let_go(source, heads),
+        };
         let bounded = self.rules.get(source.0).is_some_and(|rule| rule.bounded);
         for head in heads {
             let place = (source, head.at.clone());
@@ -162,11 +175,30 @@ impl Planner {
                 self.followed.entry(place.clone()).or_insert_with(fresh);
             }
             if let Some(followed) = self.followed.get_mut(&place) {
-                check_readable(followed, head)?;
+                if let Some(gone) = Gone::seen(followed, head) {
+                    match on_loss {
+                        OnLoss::Fail => return Err(gone.error(followed, head)),
+                        OnLoss::Skip => losses.push(gone.skip(followed, head)),
+                    }
+                }
                 followed.head = Some(head.clone());
             }
         }
-        Ok(())
+        Ok(losses)
+    }
+
+    /// Follows no more what is gone, and says what was still to be read of it.
+    fn let_go(&mut self, source: SourceId, heads: &[Head]) -> Vec<Loss> {
+        let mut losses = Vec::new();
+        self.followed.retain(|(of, at), followed| {
+            let is_gone = *of == source && !heads.iter().any(|head| head.at == *at);
+            if is_gone && !followed.has_ended() {
+                let (from, until, cause) = (followed.position, followed.end(), LossCause::Deleted);
+                losses.push(Loss { at: at.clone(), from, until, cause });
+            }
+            !is_gone
+        });
+        losses
     }
 
     fn check_present(&self, source: SourceId, heads: &[Head]) -> Result<()> {
@@ -309,10 +341,7 @@ fn whole(records: f64) -> u64 {
 
 /// That no partition starts beyond the end of its log: its records would be awaited for ever, without a word.
 pub(crate) fn check_there(starting: &Positions, ends: &Positions) -> Result<()> {
-    let end_of = |at: &TopicPartition| offset_of(ends, at);
-    let beyond =
-        starting.iter().find_map(|(at, from)| end_of(at).filter(|end| from > end).map(|end| (at, from, end)));
-    let Some((at, from, end)) = beyond else { return Ok(()) };
+    let Some((at, from, end)) = beyond(starting, ends).next() else { return Ok(()) };
     let message = format!(
         "topic {} partition {}: wanted offset {from}, but the log ends at {end}",
         at.topic, at.partition
@@ -322,21 +351,81 @@ pub(crate) fn check_there(starting: &Positions, ends: &Positions) -> Result<()> 
     Err(Error::data_loss(message).help(help).at(at.to_string()))
 }
 
-fn check_readable(followed: &Followed, head: &Head) -> Result<()> {
-    if followed.has_ended() {
-        return Ok(());
+/// What has become of records that a partition was still to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Gone(LossCause);
+
+impl Gone {
+    /// What `head` tells of records that are gone.
+    fn seen(followed: &Followed, head: &Head) -> Option<Self> {
+        if followed.has_ended() {
+            return None;
+        }
+        let before = followed.head.as_ref();
+        let id = before.and_then(|before| before.topic_id);
+        if id.is_some_and(|before| head.topic_id.is_some_and(|now| now != before)) {
+            return Some(Self(LossCause::Recreated));
+        }
+        // A first head may be older than a position that is right.
+        let shrinks = before.is_some_and(|before| head.stable < before.stable);
+        if shrinks && head.stable < followed.position {
+            return Some(Self(LossCause::Shrunk));
+        }
+        (followed.position < head.earliest).then_some(Self(LossCause::Retention))
     }
-    let before = followed.head.as_ref().and_then(|head| head.topic_id);
-    if before.is_some_and(|before| head.topic_id.is_some_and(|now| now != before)) {
-        let message = format!("topic {} was deleted and made again while it was being read", head.at.topic);
-        return Err(Error::data_loss(message)
-            .help("start again to read the new one")
-            .at(head.at.to_string()));
+
+    fn error(self, followed: &Followed, head: &Head) -> Error {
+        match self.0 {
+            LossCause::Shrunk => shrunk(&head.at, followed.position, head.stable),
+            LossCause::Recreated | LossCause::Deleted => {
+                let message =
+                    format!("topic {} was deleted and made again while it was being read", head.at.topic);
+                Error::data_loss(message).help("start again to read the new one").at(head.at.to_string())
+            }
+            LossCause::Retention => data_loss(&head.at, followed.position, head.earliest),
+        }
     }
-    if followed.position < head.earliest {
-        return Err(data_loss(&head.at, followed.position, head.earliest));
+
+    /// Has `followed` read on with what is there.
+    fn skip(self, followed: &mut Followed, head: &Head) -> Loss {
+        let from = followed.position;
+        let (next, until) = match self.0 {
+            LossCause::Retention => (head.earliest, head.earliest),
+            LossCause::Shrunk if head.topic_id.is_some() => (head.stable.max(head.earliest), followed.end()),
+            LossCause::Shrunk | LossCause::Recreated | LossCause::Deleted => (head.earliest, followed.end()),
+        };
+        let most = followed.ending.unwrap_or(Offset(i64::MAX));
+        if self.0 != LossCause::Retention {
+            // An end that was resolved in the log before means nothing in this one: what is there now is read.
+            followed.ending = followed.ending.map(|_| head.stable.max(next));
+            followed.sizes.clear();
+        }
+        followed.position = followed.ending.map_or(next, |ending| next.min(ending));
+        Loss { at: head.at.clone(), from, until: until.min(most).max(from), cause: self.0 }
     }
-    Ok(())
+}
+
+/// Has each partition that would start beyond the end of its log start at its beginning: the topic has most likely been
+/// made again since the offset was remembered. With what is told of each.
+pub(crate) fn restart(starting: &mut Positions, ends: &Positions, beginnings: &Positions) -> Vec<Loss> {
+    let losses: Vec<Loss> = beyond(starting, ends)
+        .map(|(at, from, _)| Loss { at: at.clone(), from, until: from, cause: LossCause::Shrunk })
+        .collect();
+    for (at, from) in starting.iter_mut().filter(|(at, _)| losses.iter().any(|loss| loss.at == *at)) {
+        *from = offset_of(beginnings, at).unwrap_or(*from);
+    }
+    losses
+}
+
+/// The partitions that start beyond the end of their log, with both.
+fn beyond<'a>(
+    starting: &'a Positions,
+    ends: &'a Positions,
+) -> impl Iterator<Item = (&'a TopicPartition, Offset, Offset)> {
+    let found = |(at, from): &'a (TopicPartition, Offset)| {
+        offset_of(ends, at).filter(|end| from > end).map(|end| (at, *from, end))
+    };
+    starting.iter().filter_map(found)
 }
 
 fn offset_of(positions: &Positions, wanted: &TopicPartition) -> Option<Offset> {

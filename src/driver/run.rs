@@ -80,6 +80,7 @@ fn source_settings(source: &JobSource) -> SourceSettings {
         ending: source.ending.clone(),
         event_time: source.watermark.map(rule),
         max_rate: source.max_rate_per_partition,
+        on_loss: source.source.on_loss(),
     }
 }
 

@@ -87,6 +87,8 @@ impl Default for LocalSettings {
 pub struct LocalEngine {
     executors: Vec<LocalExecutor>,
     program: Arc<Program>,
+    /// In the order of the plan.
+    sources: Vec<Arc<dyn Source>>,
     shared: Shared,
     /// Of each source of the program.
     doubts: Vec<Doubts>,
@@ -123,8 +125,9 @@ impl LocalEngine {
         let count = settings.executors.max(1);
         let executors = (0..count).map(|_| parts.executor()).collect::<Result<Vec<_>>>()?;
         let Parts { program, shared, doubts, .. } = parts;
+        let sources = sources.to_vec();
         let (told, max_state) = (Mutex::default(), settings.max_state);
-        let engine = Self { executors, program, shared, doubts, told, max_state, epoch: Epoch(1) };
+        let engine = Self { executors, program, sources, shared, doubts, told, max_state, epoch: Epoch(1) };
         engine.load(settings.shards, &ShardStates::new())?;
         Ok(engine)
     }
@@ -197,7 +200,21 @@ impl LocalEngine {
             return Err(Error::cancelled("the batch was given up before it was mapped"));
         }
         partitions.sort_by(|a, b| (a.source, &a.at).cmp(&(b.source, &b.at)));
-        Ok(Mapped { tickets: Box::new(tickets), partitions, counts, warnings: self.doubts(task) })
+        let mut warnings = self.doubts(task);
+        warnings.extend(self.losses(&mut counts));
+        Ok(Mapped { tickets: Box::new(tickets), partitions, counts, warnings })
+    }
+
+    /// What has gone while it was fetched, counted and told.
+    fn losses(&self, counts: &mut Counts) -> Vec<Error> {
+        let mut warnings = Vec::new();
+        for source in &self.sources {
+            for loss in source.take_losses() {
+                counts.lost += loss.offsets();
+                warnings.push(loss.warning().at(format!("source {}", source.name())));
+            }
+        }
+        warnings
     }
 
     /// What the records up to this batch make doubtful in the declarations of their sources.

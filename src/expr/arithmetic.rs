@@ -120,7 +120,9 @@ fn divide_integers<N: ArrowNativeTypeOp>(dividend: N, divisor: N) -> Result<N, A
 }
 
 fn modulo_integers<N: ArrowNativeTypeOp>(dividend: N, divisor: N) -> Result<N, ArrowError> {
-    let rest = dividend.mod_checked(divisor)?;
+    // Checked for a divisor of zero alone: the least integer by -1 leaves no rest, though its quotient does not fit.
+    let rest =
+        if divisor.is_zero() { dividend.mod_checked(divisor)? } else { dividend.mod_wrapping(divisor) };
     Ok(if leans_up(rest, divisor) { rest.add_wrapping(divisor) } else { rest })
 }
 

@@ -37,6 +37,86 @@ pub struct Head {
     pub leader_epoch: Option<i32>,
 }
 
+/// What becomes of a source whose records are gone before they were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLoss {
+    /// The stream ends with an error that names them.
+    #[default]
+    Fail,
+    /// They are skipped, counted and told of, and reading goes on with what is there.
+    Skip,
+}
+
+/// Offsets that will not be read any more, since what was there is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The partition.
+    pub at: TopicPartition,
+    /// The first that is lost.
+    pub from: Offset,
+    /// The first that is not known to be lost.
+    pub until: Offset,
+    /// What has become of them.
+    pub cause: LossCause,
+}
+
+/// What has become of records that are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossCause {
+    /// Retention has removed them.
+    Retention,
+    /// The topic is gone, or the partition of it.
+    Deleted,
+    /// The topic was deleted and made again.
+    Recreated,
+    /// The log ends before them: a broker has lost what it had, or the topic was made again where ids are not told.
+    Shrunk,
+}
+
+impl Loss {
+    /// How many offsets are lost; those of transaction markers count too.
+    ///
+    /// ```
+    /// use tidemill::ingest::{Loss, LossCause};
+    /// use tidemill::offset::{Offset, TopicPartition};
+    /// let at = TopicPartition::new("readings", 0);
+    /// let loss = Loss { at, from: Offset(5), until: Offset(8), cause: LossCause::Retention };
+    /// assert_eq!(loss.offsets(), 3);
+    /// assert!(loss.warning().to_string().starts_with("topic readings partition 0: 3 offsets are lost, from 5 until 8"));
+    /// ```
+    pub fn offsets(&self) -> u64 {
+        u64::try_from(self.until.0 - self.from.0).unwrap_or(0)
+    }
+
+    /// What is told of it where reading goes on.
+    pub fn warning(&self) -> Error {
+        let Self { at: TopicPartition { topic, partition }, from, until, cause } = self;
+        let (why, next) = match cause {
+            LossCause::Retention => (
+                "retention removed them before they were read",
+                "keep records for longer (retention.ms, retention.bytes), or have the job keep up",
+            ),
+            LossCause::Deleted => (
+                "the topic is gone, or the partition of it",
+                "it is read no more; a topic of this name that is made later is read from its beginning",
+            ),
+            LossCause::Recreated => {
+                ("the topic was deleted and made again", "the new one is read from its beginning")
+            }
+            LossCause::Shrunk => (
+                "the log ends before them",
+                "look whether brokers have lost what they had (unclean.leader.election.enable)",
+            ),
+        };
+        let lost = self.offsets();
+        let message = format!(
+            "topic {topic} partition {partition}: {lost} offsets are lost, from {from} until {until}: {why}; reading goes \
+             on since on_data_loss is \"skip\""
+        );
+        Error::data_loss(message).help(next).at(self.at.to_string())
+    }
+}
+
 /// Where reading starts or ends.
 ///
 /// ```
@@ -108,6 +188,16 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// answer takes that is on its way.
     fn acknowledge(&self, positions: &Positions, cancel: &Cancel) -> Result<()>;
 
+    /// What becomes of the stream where its records are gone before they were read.
+    fn on_loss(&self) -> OnLoss {
+        OnLoss::Fail
+    }
+
+    /// What fetches have found gone since this was last asked, of a source that skips it.
+    fn take_losses(&self) -> Vec<Loss> {
+        Vec::new()
+    }
+
     /// Asks for `waker` to be called when records may have arrived. Where records arrive at the fetchers, as from
     /// Kafka, nothing calls it for a partition that no fetch has named yet: one with an empty range is enough.
     fn subscribe(&self, waker: Waker);
@@ -136,7 +226,18 @@ pub(crate) fn data_loss(at: &TopicPartition, wanted: Offset, available: Offset) 
          {gone} offsets are lost"
     );
     let help = "retention removed them before they were read: keep records for longer (retention.ms, \
-                retention.bytes), or start again with starting=\"earliest\" to go on without them";
+                retention.bytes), or start again with starting=\"earliest\" or on_data_loss=\"skip\" to go \
+                on without them";
+    Error::data_loss(message).help(help).at(at.to_string())
+}
+
+/// The error of a source whose log ends at `end`, before `wanted`, up to which it had been read.
+pub(crate) fn shrunk(at: &TopicPartition, wanted: Offset, end: Offset) -> Error {
+    let TopicPartition { topic, partition } = at;
+    let message =
+        format!("topic {topic} partition {partition}: wanted offset {wanted}, but its records end at {end}");
+    let help = "the topic was deleted and made again, or its log was cut after a broker's loss: start from \"earliest\", or \
+                go on without what is gone with on_data_loss=\"skip\"";
     Error::data_loss(message).help(help).at(at.to_string())
 }
 

@@ -58,6 +58,27 @@ pub(crate) fn import(value: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
 }
 
 fn from_capsule(value: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
+    let rows = rows_of(value);
+    if rows.is_err()
+        && let Some(plain) = without_untyped(value)?
+    {
+        return rows_of(&plain);
+    }
+    rows
+}
+
+/// A Polars frame with its columns of nothing but nulls typed: it exports these with a buffer that Arrow does not expect.
+fn without_untyped<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let module = value.get_type().module()?;
+    if !module.to_str()?.starts_with("polars") || !has(value, "cast")? {
+        return Ok(None);
+    }
+    let (polars, types) = (value.py().import("polars")?, PyDict::new(value.py()));
+    types.set_item(polars.getattr("Null")?, polars.getattr("Boolean")?)?;
+    value.call_method1("cast", (types,)).map(Some)
+}
+
+fn rows_of(value: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
     let (batches, schema) = match value.extract::<AnyRecordBatch>() {
         Ok(AnyRecordBatch::RecordBatch(batch)) => return Ok(batch.into_inner()),
         Ok(AnyRecordBatch::Stream(stream)) => read(stream)?,

@@ -20,6 +20,7 @@ use crate::driver::{Limits, Listener, Stop, Waited};
 use crate::error::{Error, Result, in_thousands, nearest};
 use crate::event::Event as CoreEvent;
 use crate::ingest::Source;
+use crate::ingest::kafka::Topics;
 use crate::kafka::Cluster;
 use crate::plan::{CallSite, NodeId};
 use crate::python::batch::Batch;
@@ -31,7 +32,7 @@ use crate::python::logging;
 use crate::python::pressure::BackPressure;
 use crate::python::security::Security;
 use crate::python::sinks::BatchIterator;
-use crate::python::sources::{KafkaArguments, ReadingArguments};
+use crate::python::sources::{KafkaArguments, ReadingArguments, on_loss_of};
 use crate::python::testing::{ManualClock, ScriptedSource};
 use crate::python::trigger::Trigger;
 use crate::python::units::{Size, Span};
@@ -41,7 +42,7 @@ use crate::time::{Clock, SystemClock};
 /// What a Kafka source reads.
 struct Origin {
     cluster: Cluster,
-    topics: Vec<String>,
+    topics: Topics,
 }
 
 /// A streaming job.
@@ -113,21 +114,33 @@ impl Context {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the arguments, as Python names them")]
-    #[pyo3(signature = (topics, partitions, bootstrap_servers, config, security, group_id, **reading))]
+    #[pyo3(signature = (topics, pattern, partitions, bootstrap_servers, config, security, group_id, on_data_loss, **reading))]
     fn kafka(
         slf: &Bound<'_, Self>,
         topics: Vec<String>,
+        pattern: Option<String>,
         partitions: Vec<(String, i32)>,
         bootstrap_servers: String,
         config: BTreeMap<String, String>,
         security: Option<&Security>,
         group_id: Option<String>,
+        on_data_loss: &str,
         reading: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Stream> {
         let mut arguments = ReadingArguments::from_keywords(reading)?;
         let security = security.map(|security| security.core(slf.py(), slf.get()));
-        let kafka = KafkaArguments { topics, partitions, bootstrap_servers, config, group_id, security };
-        let origin = Origin { cluster: kafka.cluster(), topics: kafka.topic_names() };
+        let on_loss = on_loss_of(on_data_loss)?;
+        let kafka = KafkaArguments {
+            topics,
+            pattern,
+            partitions,
+            bootstrap_servers,
+            config,
+            group_id,
+            security,
+            on_loss,
+        };
+        let origin = Origin { cluster: kafka.cluster(), topics: kafka.topics()? };
         let open = kafka.open(&arguments.name, &slf.get().core.settings().clock)?;
         arguments.infer(slf.py(), &open)?;
         let node = slf.get().read(slf.py(), &arguments, open)?;
@@ -340,9 +353,7 @@ impl Context {
     pub(crate) fn comes_from(&self, node: NodeId, topic: &str, cluster: &Cluster) -> bool {
         let origins = lock(&self.origins);
         let mut found = self.core.sources_of(node).into_iter().filter_map(|source| origins.get(&source.0));
-        found.any(|origin| {
-            origin.topics.iter().any(|read| read == topic) && origin.cluster.shares_address(cluster)
-        })
+        found.any(|origin| origin.topics.include(topic) && origin.cluster.shares_address(cluster))
     }
 
     fn read(&self, py: Python<'_>, arguments: &ReadingArguments<'_>, open: OpenSource) -> PyResult<NodeId> {

@@ -230,6 +230,7 @@ pub(crate) fn range_of(range: &OffsetRange) -> (String, i32, i64, i64) {
 /// * `future`: records whose event time is too far ahead to be believed (`late_reason` "future").
 /// * `late`: rows that came to a window after its end (`late_reason` "late"), once for each operator with windows.
 /// * `output_rows`: rows delivered, once for each output.
+/// * `lost`: offsets known to be gone before they were read, and skipped (`on_data_loss="skip"`).
 /// * `totals`: the same counts over all batches since the start, this one included, and `totals.batches`.
 ///
 /// Rates, as in Spark's `StreamingQueryProgress`:
@@ -340,6 +341,12 @@ impl Progress {
         self.0.counts.output_rows
     }
 
+    /// Offsets that were gone before they were read, and were skipped.
+    #[getter]
+    fn lost(&self) -> u64 {
+        self.0.counts.lost
+    }
+
     /// What all batches since the start have counted, this one included.
     #[getter]
     fn totals(&self) -> Totals {
@@ -448,6 +455,7 @@ impl Progress {
         let counts = &self.0.counts;
         let told = [
             (counts.bad, "bad"),
+            (counts.lost, "lost"),
             (counts.late, "late"),
             (counts.without_time, "without time"),
             (counts.future, "in the future"),
@@ -466,7 +474,7 @@ impl Progress {
 /// What all batches of a run have counted; `Progress` says what each count means.
 ///
 /// * `batches`: batches that were delivered to every output.
-/// * `records`, `bytes`, `bad`, `tombstones`, `without_time`, `future`, `late`, `output_rows`: as in `Progress`.
+/// * `records`, `bytes`, `bad`, `tombstones`, `without_time`, `future`, `late`, `output_rows`, `lost`: as in `Progress`.
 ///
 /// Example:
 ///     >>> import tidemill as tm
@@ -498,13 +506,16 @@ pub(crate) struct Totals {
     late: u64,
     /// Rows delivered to outputs.
     output_rows: u64,
+    /// Offsets that were gone before they were read, and were skipped.
+    lost: u64,
 }
 
 impl From<CoreTotals> for Totals {
     /// Names every count: one that comes to be counted is not forgotten here.
     fn from(CoreTotals { batches, counts }: CoreTotals) -> Self {
-        let Counts { records, bytes, bad, tombstones, without_time, future, late, output_rows } = counts;
-        Self { batches, records, bytes, bad, tombstones, without_time, future, late, output_rows }
+        let Counts { records, bytes, bad, tombstones, without_time, future, late, output_rows, lost } =
+            counts;
+        Self { batches, records, bytes, bad, tombstones, without_time, future, late, output_rows, lost }
     }
 }
 

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, new_null_array};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -146,14 +146,19 @@ fn lossless(column: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     if source == target {
         return Ok(Arc::clone(column));
     }
+    // Nulls are nulls of any type, and no values are values of any: Python's containers then do not tell which.
+    if column.logical_null_count() == column.len() {
+        return Ok(new_null_array(target, column.len()));
+    }
+    let (from, to) = (type_name(source), type_name(target));
     if !may_become(source, target) {
-        return Err(Error::schema(format!("{target} is declared, found {source}"))
-            .help("declare or return the other"));
+        return Err(
+            Error::schema(format!("{to} is declared, found {from}")).help("declare or return the other")
+        );
     }
     let column = &if family(target) == Family::Day { Arc::clone(column) } else { without_zone(column)? };
-    let there = cast_with_options(column, target, &CastOptions::default()).map_err(|_| {
-        Error::schema(format!("{target} is declared, found {source}, which does not cast to it"))
-    })?;
+    let there = cast_with_options(column, target, &CastOptions::default())
+        .map_err(|_| Error::schema(format!("{to} is declared, found {from}, which does not cast to it")))?;
     match first_change(column, &there)? {
         None => Ok(there),
         Some(row) => Err(changed(column, row, target)),
@@ -163,7 +168,6 @@ fn lossless(column: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
 /// Whether values may be cast, where that changes none. NumPy and pandas have no dates but midnights without a zone.
 fn may_become(source: &DataType, target: &DataType) -> bool {
     match (family(source), family(target)) {
-        (Family::Nothing, _) => true,
         (Family::Instant, Family::Day) => matches!(source, DataType::Timestamp(_, None)),
         (source, target) => source == target,
     }
@@ -202,7 +206,6 @@ fn changed(column: &ArrayRef, row: usize, target: &DataType) -> Error {
 /// Types between which values may be cast.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Family {
-    Nothing,
     Truth,
     Number,
     Text,
@@ -215,7 +218,6 @@ enum Family {
 
 fn family(data_type: &DataType) -> Family {
     match data_type {
-        DataType::Null => Family::Nothing,
         DataType::Boolean => Family::Truth,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Family::Text,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {

@@ -13,8 +13,8 @@ use crate::context::{OpenSource, Reading};
 use crate::decode::{EventTimeSpec, Inference, Inferred, Metadata, OnBad};
 use crate::error::{Error, Result, nearest};
 use crate::event::Positions;
-use crate::ingest::kafka::{Isolation, KafkaSettings, KafkaSource, Topics};
-use crate::ingest::{Bound, Head, Source};
+use crate::ingest::kafka::{Isolation, KafkaSettings, KafkaSource, TopicPattern, Topics};
+use crate::ingest::{Bound, Head, OnLoss, Source};
 use crate::kafka::Cluster;
 use crate::kafka::security::Security;
 use crate::offset::{Offset, OffsetRange, TopicPartition};
@@ -229,6 +229,14 @@ fn on_bad_of(name: &str) -> Result<OnBad> {
     }
 }
 
+pub(crate) fn on_loss_of(name: &str) -> Result<OnLoss> {
+    match name {
+        "fail" => Ok(OnLoss::Fail),
+        "skip" => Ok(OnLoss::Skip),
+        other => Err(unknown("on_data_loss", other, &["fail", "skip"])),
+    }
+}
+
 fn unknown(what: &str, found: &str, known: &[&str]) -> Error {
     let error = Error::config(format!("{what} is one of {}; found {found:?}", known.join(", ")));
     match nearest(found, known.iter().copied()) {
@@ -240,11 +248,13 @@ fn unknown(what: &str, found: &str, known: &[&str]) -> Error {
 /// What a Kafka source is told beside that.
 pub(crate) struct KafkaArguments {
     pub(crate) topics: Vec<String>,
+    pub(crate) pattern: Option<String>,
     pub(crate) partitions: Vec<(String, i32)>,
     pub(crate) bootstrap_servers: String,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) group_id: Option<String>,
     pub(crate) security: Option<Security>,
+    pub(crate) on_loss: OnLoss,
 }
 
 impl KafkaArguments {
@@ -264,25 +274,25 @@ impl KafkaArguments {
         let settings = KafkaSettings {
             name: name.to_owned(),
             cluster: self.cluster(),
-            topics: self.topics(),
+            topics: self.topics()?,
             group_id: self.group_id.clone(),
             isolation: Isolation::default(),
+            on_loss: self.on_loss,
         };
         Error::of_all(settings.check()).map_or(Ok(()), Err)?;
         let clock = Arc::clone(clock);
         Ok(Arc::new(move || Ok(Arc::new(KafkaSource::connect(settings.clone(), Arc::clone(&clock))?))))
     }
 
-    /// The names of the topics, those of single partitions too.
-    pub(crate) fn topic_names(&self) -> Vec<String> {
-        self.topics.iter().chain(self.partitions.iter().map(|(topic, _)| topic)).cloned().collect()
-    }
-
-    fn topics(&self) -> Topics {
+    /// What is read, in the one of the three ways that is used.
+    pub(crate) fn topics(&self) -> Result<Topics> {
+        if let Some(pattern) = &self.pattern {
+            return Ok(Topics::Pattern(TopicPattern::new(pattern)?));
+        }
         if self.partitions.is_empty() {
-            return Topics::Names(self.topics.clone());
+            return Ok(Topics::Names(self.topics.clone()));
         }
         let at = |(topic, partition): &(String, i32)| TopicPartition::new(topic, *partition);
-        Topics::Partitions(self.partitions.iter().map(at).collect())
+        Ok(Topics::Partitions(self.partitions.iter().map(at).collect()))
     }
 }

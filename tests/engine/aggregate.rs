@@ -935,3 +935,26 @@ fn pairs_merged_into_none_keep_their_bits() {
         assert_eq!(merged.to_data().buffers()[0].as_slice(), partial.to_data().buffers()[0].as_slice());
     }
 }
+
+#[test]
+fn the_quantile_of_few_values_is_that_of_numpy() {
+    let values = |values: &[f64]| floats(&values.iter().copied().map(Some).collect::<Vec<_>>());
+    for (part, list, expected) in [
+        (0.5, &[-1546.0, 14.4, 695.0, 1085.7][..], 354.7),
+        (0.5, &[-962.0, 169.5, 288.0, 1120.0], 228.75),
+        (0.25, &[3.0, 1.0, 2.0], 1.5),
+        (0.9, &[5.0], 5.0),
+        (1.0, &[1.0, f64::INFINITY], f64::INFINITY),
+        (0.5, &[f64::INFINITY, f64::INFINITY], f64::INFINITY),
+        (0.5, &[-1.7e308, 1.7e308], 0.0),
+        (0.5, &[1.0, 2.0, f64::NAN], 2.0),
+    ] {
+        let quantile =
+            aggregate("approx_quantile", &[DataType::Float64], &[ScalarValue::Float64(Some(part))]);
+        let found = float(&whole(&quantile, &[values(list)])).unwrap();
+        assert!(
+            (found - expected).abs() < 1e-12 || found.to_bits() == expected.to_bits(),
+            "{list:?}: {found}"
+        );
+    }
+}

@@ -702,6 +702,40 @@ fn a_cluster_that_answers_again_is_told_of_once_with_how_long_it_was_away() {
     assert_eq!(logged(Level::Info, "away: "), [told]);
 }
 
+#[test]
+fn a_transaction_that_is_left_open_is_told_with_both_offsets_and_so_is_its_end() {
+    collect_log();
+    let Some(kafka) = kafka() else { return };
+    let mut topic = kafka.create(1, &[]);
+    topic.settings.name = "held".into();
+    topic.append(0, &[record(b"before")]).unwrap();
+    let producer = topic.kafka().producer(&[("transactional.id", &fresh_name())]);
+    producer.init_transactions(Duration::from_secs(30)).unwrap();
+    producer.begin_transaction().unwrap();
+    topic.produce(&producer, 0, &[record(b"open"), record(b"open too")]);
+    let clock = Arc::new(ManualClock::new(BatchTime(0)));
+    let settings = topic.settings.clone();
+    let source = KafkaSource::connect(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let stable_after = |seconds| {
+        clock.advance(Duration::from_secs(seconds));
+        source.heads().unwrap()[0].stable.0
+    };
+    assert_eq!((stable_after(0), stable_after(19)), (1, 1));
+    assert_eq!(logged(Level::Warn, "held: "), [""; 0], "transactions that are meant last as long");
+    assert_eq!((stable_after(2), stable_after(100)), (1, 1));
+    let warnings = logged(Level::Warn, "held: ");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for part in
+        [&topic.name, "partition 0", "from offset 1 on", "for 21 s", "goes on to 3", "transaction.timeout.ms"]
+    {
+        assert!(warnings[0].contains(part), "{part} is not in {}", warnings[0]);
+    }
+    producer.commit_transaction(Duration::from_secs(30)).unwrap();
+    until(|| stable_after(1) == 4);
+    let told = logged(Level::Info, "held: ");
+    assert!(told.iter().any(|text| text.contains("the transaction has ended after")), "{told:?}");
+}
+
 /// A clock that stands still, so that no wait ends by itself, and counts how often it is looked at.
 #[derive(Debug, Default)]
 struct Still(AtomicU32);

@@ -1,6 +1,6 @@
 """An Apache Kafka broker for tests: started on free loopback ports, killed, paused, and surely ended.
 
-It deliberately produces and consumes nothing: `conftest.py` has the helpers that do. One broker is controller
+It deliberately produces and consumes nothing: `conftest.py` has the helpers that do. A broker is controller
 and broker at once (KRaft), with the settings that make a single one answer quickly.
 """
 
@@ -16,6 +16,7 @@ import tempfile
 import time
 import uuid
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -31,12 +32,12 @@ SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 START_LIMIT_S = 60.0
 HOST = "127.0.0.1"
 
-# Factors of one, because there is one broker; few partitions of the internal topics, because each is a folder
+# Factors of one where there is one broker; few partitions of the internal topics, because each is a folder
 # that is made and synced; no rebalance delay, because a test's consumer is alone in its group.
 SETTINGS = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller_port}
+node.id={node}
+controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 listeners={listeners},CONTROLLER://{host}:{controller_port}
 advertised.listeners={listeners}
@@ -45,14 +46,23 @@ inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
+transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr=1
 """
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of a cluster's brokers one is."""
+
+    node: int
+    controller_ports: tuple[int, ...]
+    cluster: str
 
 
 class Broker:
@@ -65,10 +75,12 @@ class Broker:
     listeners: ClassVar[dict[str, str]] = {"PLAINTEXT": "PLAINTEXT"}
     """Where it listens for clients: a name, and Kafka's name of how it speaks there. `PLAINTEXT` is its own too."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: Place | None = None) -> None:
+        """The only broker of its cluster, or the one at `place`."""
         self._jars = jars.resolve()
         self._home = Path(tempfile.mkdtemp(prefix="tidemill-kafka-"))
-        self._controller_port, *ports = _free_ports(1 + len(self.listeners))
+        controller_port, *ports = free_ports(1 + len(self.listeners))
+        self._place = place or Place(1, (controller_port,), uuid.uuid4().hex[:22])
         self._ports = dict(zip(self.listeners, ports, strict=True))
         self._port = self._ports["PLAINTEXT"]
         self._process: subprocess.Popen[bytes] | None = None
@@ -125,6 +137,10 @@ class Broker:
         """Let a frozen process go on."""
         self._running().send_signal(signal.SIGCONT)
 
+    def segment(self, topic: str, partition: int) -> Path:
+        """The file with the first records of a partition."""
+        return self._home / "data" / f"{topic}-{partition}" / f"{0:020}.log"
+
     def save_log(self, folder: Path) -> Path:
         """Copy the log to where it outlives the broker, and say where."""
         return Path(shutil.copy(self.log, folder / f"{self._home.name}.log"))
@@ -153,13 +169,16 @@ class Broker:
         return ["java", f"-Xmx{HEAP}", dated, *options, "-cp", f"{self._jars}/*", main, *arguments]
 
     def _format(self) -> None:
+        ports = self._place.controller_ports
         text = SETTINGS.format(
-            host=HOST, controller_port=self._controller_port, data=self._home / "data",
+            host=HOST, controller_port=ports[self._place.node - 1], data=self._home / "data",
+            node=self._place.node, replicas=len(ports),
+            voters=",".join(f"{node}@{HOST}:{port}" for node, port in enumerate(ports, 1)),
             listeners=",".join(f"{name}://{self.address(name)}" for name in self.listeners),
             protocols=",".join(f"{name}:{protocol}" for name, protocol in self.listeners.items()),
         )  # fmt: skip
         self._settings.write_text(text + self.more_settings())
-        cluster = ["--cluster-id", uuid.uuid4().hex[:22], "--config", str(self._settings)]
+        cluster = ["--cluster-id", self._place.cluster, "--config", str(self._settings)]
         subprocess.run(
             self._java("kafka.tools.StorageTool", "format", *cluster, *self.more_users(), options=SHORT_LIVED),
             cwd=self._home, stdin=subprocess.DEVNULL, capture_output=True, check=True,
@@ -206,7 +225,7 @@ class Broker:
         raise RuntimeError(f"the broker did not answer within {START_LIMIT_S:.0f} s; its log ends:\n{tail}")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on, held all at once so that they differ."""
     with ExitStack() as held:
         servers = [held.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]

@@ -13,7 +13,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 ANSWER_LIMIT_S = 30.0
 
@@ -34,17 +34,27 @@ class Clients:
     """The helpers bound to one broker."""
 
     bootstrap_servers: str
+    replicas: int = 1
+    """How many brokers have each record of the topics made here."""
+    message_max_bytes: int = 1_000_000
 
     def create_topic(self, partitions: int = 1, *, name: str | None = None, **config: str) -> str:
         """Make a topic and give its name; settings are Kafka's, with `_` for `.`."""
         name = name or f"test-{uuid.uuid4().hex[:12]}"
         settings = {key.replace("_", "."): value for key, value in config.items()}
-        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings)
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=self.replicas, config=settings)
         admin = self._admin()  # a client that is collected takes its open requests with it
         for done in admin.create_topics([topic]).values():
             done.result(ANSWER_LIMIT_S)
         self._await_leaders(name, partitions)
         return name
+
+    def grow(self, name: str, partitions: int) -> None:
+        """Give a topic so many partitions in all; returns once all have leaders."""
+        admin = self._admin()
+        for done in admin.create_partitions([NewPartitions(name, partitions)]).values():
+            done.result(ANSWER_LIMIT_S)
+        self._await_leaders(name, partitions)
 
     def delete_topic(self, name: str) -> None:
         """Remove a topic; one that is gone already is fine."""
@@ -60,6 +70,7 @@ class Clients:
         """Send all, wait until every one is acknowledged, and give their number; bare bytes are values."""
         # A topic that is not there is told after a second, not after librdkafka's thirty.
         settings = {"linger.ms": 5, "enable.idempotence": True, "topic.metadata.propagation.max.ms": 1000}
+        settings["message.max.bytes"] = self.message_max_bytes
         producer = Producer({**self._common(), **settings})
         failed: list[KafkaError] = []
 

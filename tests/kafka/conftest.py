@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.kafka.secured import SecuredBroker
 
 ADDRESS = "TIDEMILL_TEST_KAFKA"
-Kind = TypeVar("Kind", bound=Broker)
+Kind = TypeVar("Kind")
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +68,20 @@ def make_topic(kafka: Clients) -> Iterator[Callable[..., str]]:
     def make(partitions: int = 1, **config: str) -> str:
         made.append(kafka.create_topic(partitions, **config))
         return made[-1]
+
+    yield make
+    for name in made:
+        kafka.delete_topic(name)
+
+
+@pytest.fixture
+def make_named(kafka: Clients) -> Iterator[Callable[..., str]]:
+    """Makes topics of one partition by their names, and removes them after the test."""
+    made: list[str] = []
+
+    def make(name: str, partitions: int = 1) -> str:
+        made.append(kafka.create_topic(partitions, name=name))
+        return name
 
     yield make
     for name in made:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
-from tests.kafka.broker import HOST, Broker
+from tests.kafka.broker import HOST, Broker, Place
 from tests.kafka.certificates import Authority
 
 # Passwords that stand nowhere else, for who looks for them in what a run writes.
@@ -44,10 +44,22 @@ class SecuredBroker(Broker):
         "OPEN_LOGIN": "SASL_PLAINTEXT",
     }
 
+    def __init__(self, place: Place | None = None, authority: Authority | None = None) -> None:
+        """With certificates of `authority`, or of one of its own."""
+        self._authority = authority
+        super().__init__(place)
+
+    @property
+    def authority(self) -> Authority:
+        """That all its certificates come from."""
+        if self._authority is None:
+            self._authority = Authority(self._home, "Test CA")
+        return self._authority
+
     @property
     def ca(self) -> str:
-        """The file of the authority that all its certificates come from."""
-        return str(self._home / "Test-CA.pem")
+        """The file of its authority."""
+        return str(self.authority.file)
 
     @property
     def other_ca(self) -> str:
@@ -68,9 +80,19 @@ class SecuredBroker(Broker):
         for done in admin.create_acls([binding]).values():
             done.result(30.0)
 
+    def revoke(self, user: str, topic: str, operation: AclOperation) -> None:
+        """Takes it from him again."""
+        binding = AclBindingFilter(
+            ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, f"User:{user}", "*", operation,
+            AclPermissionType.ALLOW,
+        )  # fmt: skip
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        for done in admin.delete_acls([binding]).values():
+            done.result(30.0)
+
     def more_settings(self) -> str:
         """Certificates, logins and rights."""
-        ca, other = Authority(self._home, "Test CA"), Authority(self._home, "Other CA")
+        ca, other = self.authority, Authority(self._home, "Other CA")
         good = ca.issue("broker", HOST, "localhost")
         wrong = {
             "EXPIRED": ca.issue("expired", HOST, expired=True),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 import tidemill as tm
@@ -167,6 +168,143 @@ def test_records_that_retention_took_are_a_data_loss_with_numbers(kafka: Clients
     assert read(kafka, numbered) == [6, 7, 8, 9, *range(100, 110)]
 
 
+def test_records_that_retention_took_are_skipped_and_counted_where_that_is_asked_for(
+    kafka: Clients, numbered: str
+) -> None:
+    trim(kafka, numbered, 0, 6)
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    warned = warnings_of(ctx)
+    found = values(ctx, kafka, numbered, starting={0: 2, 1: 0}, on_data_loss="skip")
+    assert found == [6, 7, 8, 9, *range(100, 110)]
+    assert lost(ctx) == 4
+    (text,) = warned
+    assert f"topic {numbered} partition 0: 4 offsets are lost, from 2 until 6: retention removed them" in text
+
+
+def test_records_that_go_while_their_batch_waits_for_them_are_skipped_too(kafka: Clients, topic: str) -> None:
+    """The plan names them, and retention takes them before they are fetched."""
+    kafka.produce(topic, [str(n).encode() for n in range(100)])
+    ctx = tm.StreamingContext(trigger=tm.available_now(max_records=50))
+    warned = warnings_of(ctx)
+    seen: list[int] = []
+
+    def deliver(batch: tm.Batch) -> None:
+        seen.extend(batch["n"].tolist())
+
+    def trim_once(event: tm.Event) -> None:
+        if event.kind == "started":
+            trim(kafka, topic, 0, 70)
+
+    ctx.listeners.append(trim_once)
+    numbers(ctx, kafka, topic, on_data_loss="skip").foreach_batch(deliver)
+    ctx.run()
+    assert seen[-30:] == list(range(70, 100))
+    assert len(seen) + lost(ctx) == 100
+    assert warned or lost(ctx) == 0
+
+
+def test_a_topic_that_is_deleted_is_let_go_and_read_from_its_beginning_when_it_comes_again(
+    kafka: Clients, make_named: MakeTopic, topic: str
+) -> None:
+    name = make_named(f"again-{uuid.uuid4().hex[:8]}")
+    kafka.produce(name, [str(n).encode() for n in range(10)])
+    kafka.produce(topic, [b"1000"])
+    ctx = tm.StreamingContext("50ms")
+    warned = warnings_of(ctx)
+    seen: list[int] = []
+    numbers(ctx, kafka, [name, topic], starting="earliest", on_data_loss="skip").foreach_batch(
+        lambda batch: seen.extend(batch["n"].tolist())
+    )
+    ctx.start()
+    try:
+        eventually(lambda: len(seen) == 11, ctx)
+        kafka.delete_topic(name)
+        eventually(lambda: len(warned) > 0, ctx)
+        kafka.produce(topic, [b"1001"])
+        eventually(lambda: seen[-1] == 1001, ctx)
+        make_again(kafka, name)
+        kafka.produce(name, [b"2000", b"2001"])
+        eventually(lambda: len(seen) == 14, ctx)
+        # Once more, so soon that nobody has seen it gone, and with more records than the one before.
+        kafka.delete_topic(name)
+        make_again(kafka, name)
+        kafka.produce(name, [str(n).encode() for n in range(3000, 3010)])
+        eventually(lambda: len([n for n in seen if n >= 3000]) >= 10, ctx)
+    finally:
+        ctx.stop()
+    assert seen[12:14] == [2000, 2001]
+    assert sorted({n for n in seen if n >= 3000}) == list(range(3000, 3010))
+    assert f"topic {name} partition 0: 0 offsets are lost, from 10 until 10: the topic is gone" in warned[0]
+
+
+def test_topics_by_pattern_are_one_stream_that_new_ones_join_from_their_beginning(
+    kafka: Clients, make_named: MakeTopic
+) -> None:
+    stem = f"pattern-{uuid.uuid4().hex[:8]}"
+    kafka.produce(make_named(f"{stem}-a"), [b"1"])
+    kafka.produce(make_named(f"not-{stem}-a"), [b"100"])
+    ctx = tm.StreamingContext("50ms")
+    seen: list[tuple[str, int]] = []
+
+    def deliver(batch: tm.Batch) -> None:
+        seen.extend(zip(batch["kafka_topic"].tolist(), batch["n"].tolist(), strict=True))
+
+    raw = ctx.kafka(
+        pattern=f"{stem}-.*", bootstrap_servers=kafka.bootstrap_servers, format=tm.Raw(), metadata=["topic"],
+        starting="latest",
+    )  # fmt: skip
+    raw.select("kafka_topic", n=tm.col("value").cast("string").cast("int64")).foreach_batch(deliver)
+    ctx.start()
+    try:
+        kafka.produce(f"{stem}-a", [b"2"])
+        eventually(lambda: seen == [(f"{stem}-a", 2)], ctx)
+        kafka.produce(make_named(f"{stem}-b"), [b"3", b"4"])
+        kafka.produce(make_named(f"{stem}-b-longer"), [b"5"])
+        eventually(lambda: len(seen) == 4, ctx)
+    finally:
+        ctx.stop()
+    assert sorted(seen[1:]) == [(f"{stem}-b", 3), (f"{stem}-b", 4), (f"{stem}-b-longer", 5)]
+
+
+def test_a_job_that_ends_by_itself_reads_the_topics_that_match_at_its_start(
+    kafka: Clients, make_named: MakeTopic
+) -> None:
+    stem = f"pattern-{uuid.uuid4().hex[:8]}"
+    for number in (1, 2):
+        kafka.produce(make_named(f"{stem}-{number}"), [b"7", b"8"])
+    assert read(kafka, None, pattern=f"{stem}-[0-9]") == [7, 7, 8, 8]
+    starting = {(f"{stem}-1", 0): 1, (f"{stem}-2", 0): 2}
+    assert read(kafka, None, pattern=f"{stem}-.*", starting=starting) == [8]
+    with pytest.raises(tm.ConfigError, match=rf"offsets are given, but none for {stem}-2\[0\]"):
+        read(kafka, None, pattern=f"{stem}-.*", starting={(f"{stem}-1", 0): 1})
+
+
+def test_a_pattern_that_matches_nothing_names_the_nearest_topics(kafka: Clients, topic: str) -> None:
+    with pytest.raises(
+        tm.SourceError, match=rf'no topic at .* matches pattern="{topic}x\+"; there are, .*: {topic}'
+    ):
+        read(kafka, None, pattern=f"{topic}x+")
+
+
+def test_a_topic_that_grows_while_it_is_read_loses_nothing(kafka: Clients, make_topic: MakeTopic) -> None:
+    topic = make_topic(4)
+    kafka.produce(topic, [Record(str(p).encode(), partition=p) for p in range(4)])
+    ctx = tm.StreamingContext("50ms")
+    seen: list[int] = []
+    numbers(ctx, kafka, topic, starting="latest").foreach_batch(
+        lambda batch: seen.extend(batch["n"].tolist())
+    )
+    ctx.start()
+    try:
+        kafka.grow(topic, 8)
+        # At once, and so before the job can have seen the new partitions.
+        kafka.produce(topic, [Record(str(10 + i).encode(), partition=i % 8) for i in range(800)])
+        eventually(lambda: len(seen) >= 800, ctx)
+    finally:
+        ctx.stop()
+    assert sorted(seen) == list(range(10, 810))
+
+
 def test_a_topic_that_is_not_there_is_named_with_those_that_are(
     kafka: Clients, make_topic: MakeTopic
 ) -> None:
@@ -275,6 +413,30 @@ def committed(kafka: Clients, group: str, topic: str) -> dict[int, int]:
         return {at.partition: at.offset for at in answers if at.offset >= 0}
     finally:
         consumer.close()
+
+
+def make_again(kafka: Clients, name: str) -> None:
+    """A broker takes its time to forget a topic."""
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            kafka.create_topic(1, name=name)
+            return
+        except KafkaException:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def lost(ctx: tm.StreamingContext) -> int:
+    assert ctx.progress is not None
+    return ctx.progress.totals.lost
+
+
+def warnings_of(ctx: tm.StreamingContext) -> list[str]:
+    """What the job warns of, as it does."""
+    told: list[str] = []
+    ctx.listeners.append(lambda event: told.append(str(event.error)) if event.kind == "warning" else None)
+    return told
 
 
 def trim(kafka: Clients, topic: str, partition: int, before: int) -> None:

@@ -534,11 +534,15 @@ def test_a_wrong_duration_of_a_source_is_named(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "either topics or partitions, found neither"),
-        ({"topics": "a", "partitions": {"a": [0]}}, "found both"),
-        ({"topics": "a", "pattern": "b"}, "topics by pattern are not offered yet"),
+        ({}, "one of topics, pattern and partitions, found none"),
+        ({"topics": "a", "partitions": {"a": [0]}}, "found topics and partitions"),
+        ({"topics": "a", "pattern": "b"}, "found topics and pattern"),
+        ({"pattern": "a(b"}, r'pattern="a\(b" is no regular expression: unclosed group at character 2'),
+        ({"pattern": "*-a"}, r"at character 1 .*any text is \.\*"),
+        ({"pattern": ["a"]}, "regular expression as text, found"),
+        ({"pattern": "a.*", "starting": {0: 5}}, "a partition's number or"),
         ({"topics": "a", "security": object()}, "security is tm.Tls"),
-        ({"topics": "a", "on_data_loss": "skip"}, "on_data_loss='skip': going on without"),
+        ({"topics": "a", "on_data_loss": "ignore"}, "on_data_loss is one of fail, skip"),
         ({"topics": "a", "on_bad": "ignore"}, "on_bad is one of fail, drop"),
         ({"topics": "a", "metadata": ["ofset"]}, 'did you mean "offset"'),
         ({"topics": "a", "starting": "begin"}, 'starting is "earliest" or "latest"'),
@@ -624,3 +628,20 @@ def test_the_late_rows_are_an_operator_only_where_they_are_asked_for(drained: tm
     with pytest.raises(tm.SchemaError) as raised:
         print(wrong.columns)
     assert "(in late" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["int64", "string", "timestamp[us]", "bool", "float64", "list<string>"])
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_function_may_return_nothing_but_nulls_or_no_rows_for_any_type(kind: str, rows: int) -> None:
+
+    for made in (
+        lambda: {"found": [None] * rows},
+        lambda: pl.DataFrame({"found": [None] * rows}),
+        lambda: pa.table({"found": pa.nulls(rows)}),
+    ):
+        source = tm.testing.ScriptedSource()
+        source.push(0, [b"{}"])
+        ctx = tm.StreamingContext(trigger=tm.available_now())
+        stream = ctx.scripted(source, format=tm.Json({"t": "float64"}))
+        mapped = stream.map_batches(lambda batch, made=made: made(), schema={"found": kind})  # type: ignore[misc]
+        assert [batch["found"].tolist() for batch in mapped] == ([[None] * rows] if rows else [])

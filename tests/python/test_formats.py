@@ -272,7 +272,9 @@ def test_a_batch_that_cannot_be_taken_apart_is_an_error_that_names_it(
 ) -> None:
     servers, topic = broker()
     produce(servers, topic, codec, records, damage)
-    with pytest.raises(tm.SourceError, match="a batch of records cannot be read") as told:
+    with pytest.raises(
+        tm.SourceError, match="a batch of records that begins at offset 0 cannot be unpacked"
+    ) as told:
         read(servers, topic, tm.Raw())
     for part in (
         reason,

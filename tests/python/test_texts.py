@@ -194,14 +194,6 @@ def test_methods_show_their_own_arguments() -> None:
             lambda: context(batch_interval=timedelta(days=-1)),
             "a duration is expected, found datetime.timedelta(days=-1)",
         ),
-        (
-            lambda: kafka(pattern="r.*"),
-            "pattern='r.*': topics by pattern are not offered yet: name them, topics=",
-        ),
-        (
-            lambda: kafka(on_data_loss="skip"),
-            "on_data_loss='skip': going on without records that are gone is not offered yet",
-        ),
         (lambda: kafka(metadata="offset"), 'metadata is a list of names, found "offset"; pass ["offset"]'),
         (lambda: kafka(starting={0: -1}), "an offset is a whole number from 0 on, found -1 for 0"),
         (lambda: kafka(starting={0: "5"}), "an offset is a whole number from 0 on, found '5'"),

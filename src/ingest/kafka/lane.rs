@@ -123,6 +123,13 @@ impl Lane {
         Ok(Turn::Done)
     }
 
+    /// Reads on at `from`, which lies behind what is gone: what was given of the range stays given.
+    fn restart(&mut self, from: Offset) -> Result<(), rdkafka::error::KafkaError> {
+        self.kept = Kept::default();
+        (self.seen, self.trusted_after) = (from.0, None);
+        self.queue.restart(from)
+    }
+
     /// Takes what is there so as to know how far reading could go; says the first offset not known to be there.
     pub(super) fn look_ahead(&mut self, io: &mut Io<'_>) -> Offset {
         loop {
@@ -250,8 +257,15 @@ impl Lane {
             log::warn!(target: "tidemill::ingest::kafka", "{}: {code}: {}", self.at, message.reason());
             return Ok(());
         }
-        Err(Error::source(format!("{} at offset {}: {}", self.at, self.seen, message.reason()))
-            .caused_by(Failed { code, at: self.at.clone(), seen: Offset(self.seen) }))
+        Err(Error::source(format!("{} at offset {}: {}", self.at, self.seen, message.reason())).caused_by(
+            Failed {
+                code,
+                at: self.at.clone(),
+                seen: Offset(self.seen),
+                offset: message.offset(),
+                reason: message.reason(),
+            },
+        ))
     }
 }
 
@@ -265,6 +279,27 @@ pub(super) struct Failed {
     pub(super) code: RDKafkaErrorCode,
     pub(super) at: TopicPartition,
     pub(super) seen: Offset,
+    /// Which offset librdkafka tells of.
+    pub(super) offset: i64,
+    /// What librdkafka says of it.
+    pub(super) reason: String,
+}
+
+impl Failed {
+    /// Whether records may be gone, or all of the topic: only the cluster knows.
+    pub(super) fn may_be_loss(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        matches!(
+            self.code,
+            Code::AutoOffsetReset
+                | Code::OffsetOutOfRange
+                | Code::LogTruncation
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownTopic
+                | Code::UnknownPartition
+                | Code::UnknownTopicId
+        )
+    }
 }
 
 impl std::fmt::Display for Failed {
@@ -338,24 +373,49 @@ impl Lanes {
     pub(super) fn turn(&mut self, open: &mut Vec<&OffsetRange>, sink: &mut ChunkSink<'_>) -> Result<Turn> {
         let (columns, look_ahead) = (self.columns, self.share.look_ahead());
         let mut io = Io { client: &self.client, batch: &mut self.batch, look_ahead };
-        let mut moved = false;
-        let mut still_open = Vec::with_capacity(open.len());
-        for range in open.drain(..) {
-            let Some(lane) = self.by_partition.get_mut(&range.at) else { continue };
-            match lane.turn(range, columns, &mut io, sink).map_err(|error| error.at(range.to_string()))? {
-                Turn::Done => moved = true,
-                turn => {
-                    moved |= turn == Turn::Moved;
-                    still_open.push(range);
+        let (mut moved, mut failed) = (false, None);
+        open.retain(|range| {
+            let Some(lane) = self.by_partition.get_mut(&range.at) else { return false };
+            if failed.is_some() {
+                return true; // as it is: whoever heals the failure goes on with all that were open
+            }
+            match lane.turn(range, columns, &mut io, sink) {
+                Ok(turn) => {
+                    moved |= turn != Turn::Empty;
+                    turn != Turn::Done
+                }
+                Err(error) => {
+                    failed = Some(error.at(range.to_string()));
+                    true
                 }
             }
-        }
-        *open = still_open;
+        });
+        failed.map_or(Ok(()), Err)?;
         Ok(match (open.is_empty(), moved) {
             (true, _) => Turn::Done,
             (false, true) => Turn::Moved,
             (false, false) => Turn::Empty,
         })
+    }
+
+    /// Before which offset every record of `at` has been taken.
+    pub(super) fn seen(&self, at: &TopicPartition) -> Option<Offset> {
+        self.by_partition.get(at).map(|lane| Offset(lane.seen))
+    }
+
+    /// Has `at` be read on at `from`, behind what is gone.
+    pub(super) fn restart(
+        &mut self,
+        at: &TopicPartition,
+        from: Offset,
+    ) -> Result<(), rdkafka::error::KafkaError> {
+        self.by_partition.get_mut(at).map_or(Ok(()), |lane| lane.restart(from))
+    }
+
+    /// Ends the range of `at` with what has been given of it.
+    pub(super) fn finish(&mut self, at: &TopicPartition, sink: &mut ChunkSink<'_>) -> Result<()> {
+        let rest = self.by_partition.remove(at).and_then(|mut lane| lane.cutter.take_rest());
+        rest.map_or(Ok(()), sink)
     }
 
     /// How far each partition could be read without asking the cluster.

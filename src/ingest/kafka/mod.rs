@@ -6,8 +6,10 @@
 //! of a broker on one thread.
 
 mod client;
+mod held;
 mod lane;
 mod native;
+mod pattern;
 mod share;
 mod signal;
 mod silence;
@@ -25,7 +27,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Positions;
-use crate::ingest::{Bound, ChunkSink, Fetcher, Head, Source, data_loss, named_offsets};
+use crate::ingest::{
+    Bound, ChunkSink, Fetcher, Head, Loss, LossCause, OnLoss, Source, data_loss, named_offsets, shrunk,
+};
 use crate::kafka::refusal::{self, Complaint};
 use crate::kafka::settings::Role;
 use crate::kafka::token::Tokens;
@@ -35,8 +39,10 @@ use crate::raw::RawColumns;
 use crate::time::{Clock, Waker};
 
 use client::Client;
+use held::Held;
 use lane::{Failed, Lanes, Turn};
 use native::{Answer, Ask, Describing};
+pub use pattern::TopicPattern;
 use share::{Cut, Share};
 use signal::{Signal, Wakers};
 use silence::{News, Silence};
@@ -63,6 +69,10 @@ const HEADS_AGE: Duration = Duration::from_millis(100);
 /// How old the list of partitions may be: new ones are rare, and nothing of them is lost by seeing them late.
 const PARTITIONS_AGE: Duration = Duration::from_secs(1);
 
+/// How old the list of all topics may be that a pattern is matched with: the answer has every partition of the cluster,
+/// many thousands in a large one, and a topic that is seen late is read from its beginning all the same.
+const TOPICS_AGE: Duration = Duration::from_secs(3);
+
 /// What a Kafka source reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topics {
@@ -70,20 +80,33 @@ pub enum Topics {
     Names(Vec<String>),
     /// These partitions only.
     Partitions(Vec<TopicPartition>),
+    /// All partitions of the topics that match, those included that are made while they are read.
+    Pattern(TopicPattern),
 }
 
 impl Topics {
-    fn names(&self) -> Vec<&str> {
+    /// Whether anything of `topic` is read.
+    pub fn include(&self, topic: &str) -> bool {
+        match self {
+            Self::Names(names) => names.iter().any(|name| name == topic),
+            Self::Partitions(partitions) => partitions.iter().any(|at| at.topic.as_str() == topic),
+            Self::Pattern(pattern) => pattern.matches(topic),
+        }
+    }
+
+    /// The topics by name; none where only the cluster knows them.
+    fn names(&self) -> Vec<String> {
         let names: BTreeSet<&str> = match self {
             Self::Names(names) => names.iter().map(String::as_str).collect(),
             Self::Partitions(partitions) => partitions.iter().map(|at| at.topic.as_str()).collect(),
+            Self::Pattern(_) => BTreeSet::new(),
         };
-        names.into_iter().collect()
+        names.into_iter().map(str::to_owned).collect()
     }
 
     fn contain(&self, at: &TopicPartition) -> bool {
         match self {
-            Self::Names(_) => true,
+            Self::Names(_) | Self::Pattern(_) => true,
             Self::Partitions(partitions) => partitions.contains(at),
         }
     }
@@ -112,6 +135,8 @@ pub struct KafkaSettings {
     pub group_id: Option<String>,
     /// Which records of transactions are read.
     pub isolation: Isolation,
+    /// What becomes of records that are gone before they were read.
+    pub on_loss: OnLoss,
 }
 
 /// What the source alone decides: where it stands, and when that is told to the group.
@@ -173,6 +198,7 @@ impl KafkaSettings {
             topics: Topics::Names(vec![topic.to_owned()]),
             group_id: None,
             isolation: Isolation::Committed,
+            on_loss: OnLoss::Fail,
         }
     }
 
@@ -232,10 +258,16 @@ struct Shared {
     clock: Arc<dyn Clock>,
     wakers: Arc<Wakers>,
     known: Mutex<Known>, // asked by the planner's thread, and by an ingest thread that explains a loss
+    names: Mutex<Vec<String>>, // the topics read, which a pattern adds to; apart from the rest: an error asks for them
+    losses: Mutex<Vec<Loss>>,  // found by the ingest threads, taken by whoever counts
     lanes: Mutex<Vec<Weak<Mutex<Lanes>>>>, // those of the living fetchers: looked at by the planner's thread
-    unanswered: AtomicBool, // a commit was given up: librdkafka still waits for its answer
-    settings_cut: Once,  // told for the first fetcher only: the others have the same
+    unanswered: AtomicBool,    // a commit was given up: librdkafka still waits for its answer
+    settings_cut: Once,        // told for the first fetcher only: the others have the same
 }
+
+/// How long a log has to stay shorter than it was before it is believed: a leader that has just been chosen may know less
+/// for a moment of what its followers have.
+const SHRUNK_FOR: Duration = Duration::from_secs(2);
 
 /// What is known of the topics, and since when.
 #[derive(Default)]
@@ -243,8 +275,16 @@ struct Known {
     ids: Ids,
     topics: BTreeMap<String, Described>,
     topics_at: Duration,
+    /// When all topics of the cluster were asked for, where a pattern is matched with them.
+    listed_at: Duration,
     heads: BTreeMap<TopicPartition, Head>,
     heads_at: Option<Duration>,
+    /// Since when logs have ended before where they had ended already.
+    shorter: BTreeMap<TopicPartition, Duration>,
+    /// Logs that are not what they were: what was read ahead of them may be of what is gone.
+    remade: BTreeSet<TopicPartition>,
+    /// Which of them open transactions may hold back.
+    held: Held,
     /// Since when the cluster does not answer, where it does not.
     lost_at: Option<Duration>,
 }
@@ -307,12 +347,14 @@ impl KafkaSource {
         let what = format!("{}: no client can be made", settings.name);
         let client = client.map_err(|error| explain(&error, ErrorKind::Source, what, &settings.cluster))?;
         let shared = Shared {
+            names: Mutex::new(settings.topics.names()),
             settings,
             tokens,
             client: Arc::new(client),
             clock,
             wakers: Arc::default(),
             known: Mutex::default(),
+            losses: Mutex::default(),
             lanes: Mutex::default(),
             unanswered: AtomicBool::new(false),
             settings_cut: Once::new(),
@@ -385,6 +427,14 @@ impl Source for KafkaSource {
         })
     }
 
+    fn on_loss(&self) -> OnLoss {
+        self.shared.settings.on_loss
+    }
+
+    fn take_losses(&self) -> Vec<Loss> {
+        std::mem::take(&mut *self.shared.losses.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Records arrive at the fetchers, so nothing wakes before a fetch has named a partition: an empty range does.
     fn subscribe(&self, waker: Waker) {
         self.shared.wakers.add(waker);
@@ -408,6 +458,15 @@ impl Shared {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn skips(&self) -> bool {
+        self.settings.on_loss == OnLoss::Skip
+    }
+
+    /// The topics that are read.
+    fn names(&self) -> Vec<String> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn age(&self, then: Duration) -> Duration {
         self.clock.elapsed().saturating_sub(then)
     }
@@ -428,10 +487,14 @@ impl Shared {
             return failure;
         }
         let what = format!("{}: {what}", self.settings.name);
-        if is_missing(error)
-            && let Some(gone) = self.gone(PATIENCE)
-        {
-            return gone;
+        if is_missing(error) {
+            if self.skips() {
+                // What is gone is seen by who lists the topics, and let go by who plans.
+                return explain(error, ErrorKind::Source, what, &self.settings.cluster).retriable();
+            }
+            if let Some(gone) = self.gone(PATIENCE) {
+                return gone;
+            }
         }
         let Some(complaint) = complaint else {
             return explain(error, ErrorKind::Source, what, &self.settings.cluster);
@@ -451,7 +514,8 @@ impl Shared {
     fn gone(&self, patience: Duration) -> Option<Error> {
         let there = self.client.topics(None, patience).ok()?;
         let is_there = |name: &&str| there.iter().any(|(known, _)| known == name);
-        let gone = self.settings.topics.names().into_iter().find(|name| !is_there(name))?;
+        let names = self.names();
+        let gone = names.iter().map(String::as_str).find(|name| !is_there(name))?;
         if self.client.is_forbidden(gone, patience) {
             return None; // a right was taken away: librdkafka says so by itself
         }
@@ -505,9 +569,28 @@ impl Shared {
             self.client.first_topics(PATIENCE, &self.settings.cluster.bootstrap_servers);
         let topics =
             topics.map_err(|error| self.explain_as(&error, "the cluster cannot be reached", complaint))?;
-        let there: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();
-        let names = self.settings.topics.names();
-        if let Some(missing) = names.iter().find(|name| !there.contains(name)) {
+        if let Topics::Pattern(pattern) = &self.settings.topics {
+            self.take_matching(pattern, &topics);
+            known.listed_at = self.clock.elapsed();
+            if self.names().is_empty() {
+                let there = topics.into_iter().map(|(name, _)| name).collect();
+                return Err(pattern
+                    .without_match(there, &self.settings.cluster)
+                    .at(self.settings.name.clone()));
+            }
+        }
+        self.expect_all(&topics)?;
+        known.ids = self.ask_for_ids()?;
+        self.hear_of_ids(known, IDS_PATIENCE)?;
+        self.refresh_topics(known)?;
+        self.all_exist(known)
+    }
+
+    /// An error where a topic that was named is not `there`.
+    fn expect_all(&self, there: &client::Topics) -> Result<()> {
+        let there: Vec<&str> = there.iter().map(|(name, _)| name.as_str()).collect();
+        let names = self.names();
+        if let Some(missing) = names.iter().map(String::as_str).find(|name| !there.contains(name)) {
             if self.client.is_forbidden(missing, PATIENCE) {
                 let what = format!("topic {missing:?} cannot be seen");
                 let code = RDKafkaErrorCode::TopicAuthorizationFailed;
@@ -516,13 +599,37 @@ impl Shared {
             let remedy = "check the topic's name, or create it first";
             return Err(no_such_topic(ErrorKind::Source, missing, there, &self.settings.cluster, remedy));
         }
-        known.ids = self.ask_for_ids()?;
-        self.hear_of_ids(known, IDS_PATIENCE)?;
-        self.refresh_topics(known)
+        Ok(())
+    }
+
+    /// Reads those of the topics that are `there` that `pattern` means; those that are new, from their beginning.
+    fn take_matching(&self, pattern: &TopicPattern, there: &client::Topics) {
+        let matching: BTreeSet<String> =
+            there.iter().map(|(name, _)| name).filter(|name| pattern.matches(name)).cloned().collect();
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        *names = matching.into_iter().collect();
+    }
+
+    /// Asks for the topics that match by now, where some are read by a pattern.
+    fn refresh_names(&self, known: &mut Known) -> Result<()> {
+        let Topics::Pattern(pattern) = &self.settings.topics else { return Ok(()) };
+        if self.age(known.listed_at) < TOPICS_AGE {
+            return Ok(());
+        }
+        let there = self.client.topics(None, PATIENCE);
+        let there = there.map_err(|error| self.explain(&error, "the topics cannot be asked for"))?;
+        let before = self.names();
+        self.take_matching(pattern, &there);
+        known.listed_at = self.clock.elapsed();
+        for new in self.names().iter().filter(|name| !before.contains(name)) {
+            let name = &self.settings.name;
+            log::info!(target: "tidemill::ingest::kafka", "{name}: topic {new:?} matches the pattern by now");
+        }
+        Ok(())
     }
 
     fn ask_for_ids(&self) -> Result<Ids> {
-        let asked = Describing::ask(&self.client, &self.settings.topics.names(), PATIENCE);
+        let asked = Describing::ask(&self.client, &self.names(), PATIENCE);
         asked.map(Ids::Asked).map_err(|error| self.explain(&error, "the topics cannot be described"))
     }
 
@@ -538,16 +645,25 @@ impl Shared {
 
     /// Asks for the partitions of the topics, and for their ids where the cluster tells them.
     fn refresh_topics(&self, known: &mut Known) -> Result<()> {
+        self.refresh_names(known)?;
         self.hear_of_ids(known, Duration::ZERO)?;
         let described =
             if matches!(known.ids, Ids::Told) { self.describe() } else { self.describe_without_ids() };
         known.topics = described.map_err(|error| self.explain(&error, "the topics cannot be described"))?;
         known.topics_at = self.clock.elapsed();
-        self.all_exist(known)
+        if self.skips() { Ok(()) } else { self.all_exist(known) }
     }
 
     fn describe(&self) -> Result<BTreeMap<String, Described>, KafkaError> {
-        let topics = native::describe(&self.client, &self.settings.topics.names(), PATIENCE)?;
+        let names = self.names();
+        if names.is_empty() {
+            return Ok(BTreeMap::new()); // of a pattern that matches nothing any more
+        }
+        let topics = native::describe(&self.client, &names, PATIENCE)?;
+        let gone = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+        if topics.len() < names.len() && !self.skips() {
+            return Err(gone);
+        }
         let none = [0; 16]; // what a broker says that is older than ids
         let described = |topic: native::Description| Described {
             id: Some(topic.id).filter(|id| *id != none),
@@ -558,11 +674,14 @@ impl Shared {
 
     fn describe_without_ids(&self) -> Result<BTreeMap<String, Described>, KafkaError> {
         let mut described = BTreeMap::new();
-        for name in self.settings.topics.names() {
+        for name in &self.names() {
             let topics = self.client.topics(Some(name), PATIENCE)?;
             let gone = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
-            let (name, partitions) = topics.into_iter().find(|(known, _)| known == name).ok_or(gone)?;
-            described.insert(name, Described { id: None, partitions });
+            match topics.into_iter().find(|(known, _)| known == name) {
+                Some((name, partitions)) => _ = described.insert(name, Described { id: None, partitions }),
+                None if self.skips() => {}
+                None => return Err(gone),
+            }
         }
         Ok(described)
     }
@@ -581,17 +700,91 @@ impl Shared {
         if self.age(known.topics_at) >= PARTITIONS_AGE {
             self.refresh_topics(known)?;
         }
-        let partitions = self.partitions(known);
-        let earliest = self.ask(&partitions, Ask::Earliest)?;
-        let stable = self.ask(&partitions, Ask::Latest)?;
-        known.heads = stable.into_iter().map(|answer| (answer.at.clone(), head(answer, known))).collect();
+        let (earliest, stable) = match self.ask_both(known) {
+            // What has gone since the list was made is in the next list no more.
+            Err(error) if self.skips() && error.cause().is_some_and(is_missing) => {
+                known.listed_at = Duration::ZERO;
+                self.refresh_topics(known)?;
+                self.ask_both(known)?
+            }
+            answers => answers?,
+        };
+        let mut heads: BTreeMap<TopicPartition, Head> =
+            stable.into_iter().map(|answer| (answer.at.clone(), head(answer, known))).collect();
         for answer in earliest {
-            if let Some(head) = known.heads.get_mut(&answer.at) {
+            if let Some(head) = heads.get_mut(&answer.at) {
                 head.earliest = answer.offset;
             }
         }
+        self.compare(known, &mut heads);
+        known.heads = heads;
         known.heads_at = Some(self.clock.elapsed());
+        if self.settings.isolation == Isolation::Committed {
+            self.look_for_held(known);
+        }
         Ok(())
+    }
+
+    /// The first and the last stable offset of every partition.
+    fn ask_both(&self, known: &Known) -> Result<(Vec<Answer>, Vec<Answer>)> {
+        let partitions = self.partitions(known);
+        let earliest = self.ask(&partitions, Ask::Earliest)?;
+        Ok((earliest, self.ask(&partitions, Ask::Latest)?))
+    }
+
+    /// Tells of partitions that a transaction holds back, which somebody has left open, and when they are free again.
+    fn look_for_held(&self, known: &mut Known) {
+        let now = self.clock.elapsed();
+        let Known { heads, held, .. } = known;
+        for (at, news) in held.observe(heads.values(), now) {
+            self.tell_of_held(&at, &news);
+        }
+        // It is only asked so as to tell of it: who does not answer is seen elsewhere.
+        let ends = native::ends(&self.client, &held.doubtful(now), PATIENCE).unwrap_or_default();
+        for (at, end) in ends {
+            if let Some(news) = held.judge(&at, end, now) {
+                self.tell_of_held(&at, &news);
+            }
+        }
+    }
+
+    fn tell_of_held(&self, at: &TopicPartition, news: &held::News) {
+        let (name, TopicPartition { topic, partition }) = (&self.settings.name, at);
+        match news {
+            held::News::Held { stable, end, lasted } => log::warn!(
+                target: "tidemill::ingest::kafka",
+                "{name}: topic {topic} partition {partition}: a transaction that a producer has left open holds all records \
+                 from offset {stable} on back, for {} s by now, while the log goes on to {end}; they are read once it is \
+                 committed or aborted, by its producer or by the broker after the producer's transaction.timeout.ms; \
+                 kafka-transactions.sh find-hanging names one that nobody will end",
+                lasted.as_secs()
+            ),
+            held::News::Free { lasted } => log::info!(
+                target: "tidemill::ingest::kafka",
+                "{name}: topic {topic} partition {partition}: the transaction has ended after {} s, and reading goes on",
+                lasted.as_secs()
+            ),
+        }
+    }
+
+    /// Notes the logs that are not what they were. One that ends earlier than it did is taken for what it was until it has
+    /// stayed so.
+    fn compare(&self, known: &mut Known, heads: &mut BTreeMap<TopicPartition, Head>) {
+        let now = self.clock.elapsed();
+        let Known { heads: before, shorter, remade, .. } = known;
+        for (at, head) in heads {
+            let Some(before) = before.get(at) else { continue };
+            if before.topic_id != head.topic_id {
+                remade.insert(at.clone());
+            } else if head.stable < before.stable {
+                if now.saturating_sub(*shorter.entry(at.clone()).or_insert(now)) < SHRUNK_FOR {
+                    head.stable = before.stable;
+                    continue;
+                }
+                remade.insert(at.clone());
+            }
+            shorter.remove(at);
+        }
     }
 
     fn ask(&self, partitions: &[TopicPartition], ask: Ask) -> Result<Vec<Answer>> {
@@ -606,6 +799,9 @@ impl Shared {
         for lanes in all.iter().filter_map(Weak::upgrade) {
             let Ok(mut lanes) = lanes.try_lock() else { continue };
             for (at, seen) in lanes.look_ahead() {
+                if known.remade.contains(&at) {
+                    continue;
+                }
                 if let Some(head) = known.heads.get_mut(&at) {
                     head.stable = head.stable.max(seen);
                 }
@@ -666,19 +862,36 @@ impl Shared {
 
     /// Why reading cannot go on at `wanted`, which the cluster says is out of range.
     fn out_of_range(&self, at: &TopicPartition, wanted: Offset) -> Error {
-        let partition = std::slice::from_ref(at);
-        let answers = self
-            .offsets(partition, Ask::Earliest)
-            .and_then(|first| Ok((first, self.offsets(partition, Ask::Latest)?)));
-        match answers {
-            Ok((first, last)) => match (first.first(), last.first()) {
-                (Some((_, first)), _) if wanted < *first => data_loss(at, wanted, *first),
-                (_, Some((_, last))) => truncated(at, wanted, *last),
-                _ => Error::internal(format!("{at}: the cluster has not said which offsets there are")),
-            },
-            Err(error) => error,
+        match self.extent(at) {
+            Ok(Extent { first, .. }) if wanted < first => data_loss(at, wanted, first),
+            Ok(Extent { end, .. }) => shrunk(at, wanted, end),
+            Err(error) => self.explain(&error, "the partition's offsets cannot be asked for"),
         }
     }
+
+    /// Which offsets there are of one partition, now.
+    fn extent(&self, at: &TopicPartition) -> Result<Extent, KafkaError> {
+        let partition = std::slice::from_ref(at);
+        let ask = |ask| {
+            let answers = native::list_offsets(&self.client, partition, ask, PATIENCE)?;
+            let none = KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition);
+            answers.first().map(|answer| answer.offset).ok_or(none)
+        };
+        Ok(Extent { first: ask(Ask::Earliest)?, end: ask(Ask::Latest)? })
+    }
+
+    fn lose(&self, loss: Loss) {
+        if loss.offsets() > 0 {
+            self.losses.lock().unwrap_or_else(PoisonError::into_inner).push(loss);
+        }
+    }
+}
+
+/// Which offsets there are of a partition.
+#[derive(Clone, Copy)]
+struct Extent {
+    first: Offset,
+    end: Offset,
 }
 
 fn head(answer: Answer, known: &Known) -> Head {
@@ -692,12 +905,6 @@ fn is_missing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
     let code = error.rdkafka_error_code();
     matches!(code, Some(UnknownTopicOrPartition | UnknownTopic | UnknownPartition))
-}
-
-fn truncated(at: &TopicPartition, wanted: Offset, last: Offset) -> Error {
-    Error::source(format!("{at}: wanted offset {wanted}, but its records end at {last}")).help(
-        "the topic was deleted and made again, or its log was cut after a broker's loss: start from \"earliest\"",
-    )
 }
 
 /// Reads through a client of its own.
@@ -717,12 +924,15 @@ impl Fetcher for KafkaFetcher {
         let mut silence = Silence::default();
         let _woken = cancel.on_cancel(self.signal.waker());
         while !cancel.is_cancelled() {
-            let turn = lanes.turn(&mut open, sink).map_err(|error| self.explain(error))?;
+            let turn = match lanes.turn(&mut open, sink) {
+                Ok(turn) => turn,
+                Err(error) => self.heal(error, &mut lanes, &mut open, sink)?,
+            };
             match turn {
                 Turn::Done | Turn::Moved => self.records_came(&mut silence, ranges),
-                Turn::Empty => self.wait(&mut silence, &open)?,
+                Turn::Empty => self.wait(&mut silence, &mut lanes, &mut open, sink)?,
             }
-            if turn == Turn::Done {
+            if turn == Turn::Done || open.is_empty() {
                 drop(self.client.take_complaint()); // of what has healed
                 return Ok(());
             }
@@ -742,17 +952,128 @@ impl KafkaFetcher {
         );
     }
 
-    /// Waits for librdkafka to have something, for a cancel, or until the silence is to be told; an error where it will
-    /// last, since librdkafka says nothing for half a minute of a topic that was deleted.
-    fn wait(&self, silence: &mut Silence, open: &[&OffsetRange]) -> Result<()> {
+    /// Waits for librdkafka to have something, for a cancel, or until it is time to look whether the silence will last:
+    /// librdkafka says nothing for half a minute of a topic that was deleted, and nothing ever of a log that ends early.
+    fn wait(
+        &self,
+        silence: &mut Silence,
+        lanes: &mut Lanes,
+        open: &mut Vec<&OffsetRange>,
+        sink: &mut ChunkSink<'_>,
+    ) -> Result<()> {
         self.client.serve();
         let now = self.shared.clock.elapsed();
-        if let Some(News::Silent(lasted)) = silence.nothing_came(now) {
-            self.shared.gone(GONE_PATIENCE).map_or(Ok(()), Err)?;
-            self.tell_of_silence(lasted, open);
+        if let Some(news) = silence.nothing_came(now) {
+            if !self.shared.skips() {
+                self.shared.gone(GONE_PATIENCE).map_or(Ok(()), Err)?;
+            }
+            self.look_for_ends(lanes, open, sink)?;
+            if let (News::Silent(lasted), false) = (news, open.is_empty()) {
+                self.tell_of_silence(lasted, open);
+            }
         }
-        self.signal.wait(silence.next_look(now));
+        if !open.is_empty() {
+            self.signal.wait(Some(silence.next_look(now)));
+        }
         Ok(())
+    }
+
+    /// Ends the ranges whose logs end before they do by now, or are gone: nothing would ever come of them. Where nobody
+    /// answers there is nothing to know, and that is what the silence is told of.
+    fn look_for_ends(
+        &self,
+        lanes: &mut Lanes,
+        open: &mut Vec<&OffsetRange>,
+        sink: &mut ChunkSink<'_>,
+    ) -> Result<()> {
+        let all: Vec<TopicPartition> = open.iter().map(|range| range.at.clone()).collect();
+        let ends =
+            |of: &[TopicPartition]| native::list_offsets(&self.shared.client, of, Ask::Latest, GONE_PATIENCE);
+        match ends(&all) {
+            Ok(answers) => {
+                for Answer { at, offset, .. } in answers {
+                    self.look_at_end(&at, Some(offset), lanes, open, sink)?;
+                }
+            }
+            Err(error) if is_missing(&error) && self.shared.skips() => {
+                for at in all {
+                    let is_gone = ends(std::slice::from_ref(&at)).is_err_and(|error| is_missing(&error));
+                    if is_gone {
+                        self.look_at_end(&at, None, lanes, open, sink)?;
+                    }
+                }
+            }
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Ends the range of `at` where its log ends before it, or is gone.
+    fn look_at_end(
+        &self,
+        at: &TopicPartition,
+        end: Option<Offset>,
+        lanes: &mut Lanes,
+        open: &mut Vec<&OffsetRange>,
+        sink: &mut ChunkSink<'_>,
+    ) -> Result<()> {
+        let Some(range) = open.iter().copied().find(|range| range.at == *at) else { return Ok(()) };
+        let seen = lanes.seen(at).unwrap_or(range.from);
+        let cause = match end {
+            Some(end) if end >= range.until => return Ok(()),
+            Some(end) if !self.shared.skips() => return Err(shrunk(at, seen, end)),
+            Some(_) => LossCause::Shrunk,
+            None => LossCause::Deleted,
+        };
+        self.let_go(range, seen, cause, lanes, open, sink)
+    }
+
+    /// Reads on behind what is gone where that is to be skipped; else the error.
+    fn heal(
+        &self,
+        error: Error,
+        lanes: &mut Lanes,
+        open: &mut Vec<&OffsetRange>,
+        sink: &mut ChunkSink<'_>,
+    ) -> Result<Turn> {
+        let failed = error.cause::<Failed>().filter(|failed| self.shared.skips() && failed.may_be_loss());
+        let Some(Failed { at, seen, .. }) = failed else { return Err(self.explain(error)) };
+        let Some(range) = open.iter().copied().find(|range| range.at == *at) else {
+            return Err(self.explain(error));
+        };
+        let next = match self.shared.extent(at) {
+            Ok(Extent { first, .. }) if *seen < first => Ok(first),
+            Ok(Extent { end, .. }) if *seen <= end => Ok(*seen),
+            Ok(_) => Err(LossCause::Shrunk),
+            Err(error) if is_missing(&error) => Err(LossCause::Deleted),
+            Err(_) => Ok(*seen), // nobody answers: librdkafka will say again what it has found
+        };
+        match next {
+            Ok(next) if next < range.until => {
+                let (at, from, cause) = (at.clone(), *seen, LossCause::Retention);
+                self.shared.lose(Loss { at, from, until: next, cause });
+                let restarted = lanes.restart(&range.at, next);
+                restarted.map_err(|error| self.shared.explain(&error, "partitions cannot be fetched"))?;
+            }
+            Ok(_) => self.let_go(range, *seen, LossCause::Retention, lanes, open, sink)?,
+            Err(cause) => self.let_go(range, *seen, cause, lanes, open, sink)?,
+        }
+        Ok(if open.is_empty() { Turn::Done } else { Turn::Moved })
+    }
+
+    /// Ends `range` with what has been read of it, before `seen`.
+    fn let_go(
+        &self,
+        range: &OffsetRange,
+        seen: Offset,
+        cause: LossCause,
+        lanes: &mut Lanes,
+        open: &mut Vec<&OffsetRange>,
+        sink: &mut ChunkSink<'_>,
+    ) -> Result<()> {
+        self.shared.lose(Loss { at: range.at.clone(), from: seen, until: range.until, cause });
+        open.retain(|other| other.at != range.at);
+        lanes.finish(&range.at, sink)
     }
 
     fn tell_of_silence(&self, lasted: Duration, open: &[&OffsetRange]) {
@@ -771,14 +1092,22 @@ impl KafkaFetcher {
 
     /// Offsets that are out of range are a loss, and only the cluster knows which offsets there are.
     fn explain(&self, error: Error) -> Error {
-        let Some(Failed { code, at, seen }) = error.cause::<Failed>() else { return error };
+        let Some(Failed { code, at, seen, offset, reason }) = error.cause::<Failed>() else { return error };
         match code {
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-                self.shared.out_of_range(at, *seen)
+            RDKafkaErrorCode::BadCompression
+            | RDKafkaErrorCode::BadMessage
+            | RDKafkaErrorCode::NotImplemented => {
+                let TopicPartition { topic, partition } = at;
+                let (name, cluster) = (&self.shared.settings.name, &self.shared.settings.cluster);
+                let text = format!(
+                    "{name}: topic {topic} partition {partition}: a batch of records that begins at offset {offset} cannot be \
+                     unpacked: {reason} (Kafka at {cluster})"
+                );
+                Error::source(text).help(DAMAGED).at(at.to_string())
             }
-            RDKafkaErrorCode::NotImplemented
-            | RDKafkaErrorCode::BadCompression
-            | RDKafkaErrorCode::BadMessage => unreadable(&error),
+            RDKafkaErrorCode::AutoOffsetReset
+            | RDKafkaErrorCode::OffsetOutOfRange
+            | RDKafkaErrorCode::LogTruncation => self.shared.out_of_range(at, *seen),
             code => {
                 let what = format!("{at} at offset {seen} cannot be read");
                 self.shared.explain(&KafkaError::MessageConsumption(*code), &what)
@@ -787,13 +1116,12 @@ impl KafkaFetcher {
     }
 }
 
-/// The error for a batch of records that librdkafka cannot take apart: `error` has its words, which name the codec.
-fn unreadable(error: &Error) -> Error {
-    Error::source(format!("a batch of records cannot be read: {}", error.message())).help(
-        "records compressed with gzip, snappy, lz4 and zstd can; this batch is damaged, or its writer has a codec of \
-         its own: have it written again, or start behind it with starting={partition: offset}",
-    )
-}
+/// What to do where a batch is not what its producer wrote, or is packed in a way that this client does not know. Nothing
+/// skips it: how far it goes stands in what cannot be read.
+const DAMAGED: &str = "records compressed with gzip, snappy, lz4 and zstd can be read; look at the batch with \
+                       kafka-dump-log.sh, which tells its codec and its last offset; where the disk of a broker is \
+                       damaged, have the partition led by another replica; to go on without the batch, start again \
+                       behind it: starting={partition: offset}";
 
 /// Partitions by name, and from where on they are read.
 fn named<'a>(ranges: impl Iterator<Item = &'a OffsetRange>) -> String {

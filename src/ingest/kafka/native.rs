@@ -251,6 +251,24 @@ impl PartitionQueue {
         if failed == 0 { Ok(()) } else { Err(last_error()) }
     }
 
+    /// Fetches it anew, with the record at `from` or the first after it.
+    pub(super) fn restart(&self, from: Offset) -> Result<(), KafkaError> {
+        self.stop();
+        self.start(from)
+    }
+
+    /// Fetches it no more. What was fetched and not taken goes with it: librdkafka keeps a partition's queue as long as the
+    /// client, and nothing of this start may be taken for the next.
+    fn stop(&self) {
+        // SAFETY: the topic is valid. A partition that was not started is stopped too; the call waits for an answer of
+        // librdkafka's own thread, and for no broker.
+        unsafe {
+            rd::rd_kafka_consume_stop(self.topic.as_ptr(), self.partition);
+        }
+        let mut batch = Batch::new(LEFT);
+        while self.take(LEFT, &mut batch).count() > 0 {}
+    }
+
     /// Takes up to `max` messages that are there now, by way of `batch`; never waits.
     pub(super) fn take<'a>(&self, max: usize, batch: &'a mut Batch) -> Taken<'a> {
         drop(batch.drain());
@@ -266,17 +284,12 @@ impl PartitionQueue {
 }
 
 impl Drop for PartitionQueue {
-    /// What was fetched and not taken goes with it: librdkafka keeps a partition's queue as long as the client, and nothing
-    /// of this start may be taken for the next.
     fn drop(&mut self) {
-        // SAFETY: queue and topic are valid. A partition that was not started is stopped too; the call waits for an answer
-        // of librdkafka's own thread, and for no broker.
+        // SAFETY: the queue is valid.
         unsafe {
             rd::rd_kafka_queue_cb_event_enable(self.queue.as_ptr(), None, ptr::null_mut());
-            rd::rd_kafka_consume_stop(self.topic.as_ptr(), self.partition);
         }
-        let mut batch = Batch::new(LEFT);
-        while self.take(LEFT, &mut batch).count() > 0 {}
+        self.stop();
         // SAFETY: as above, and this is the last use of them.
         unsafe {
             rd::rd_kafka_queue_destroy(self.queue.as_ptr());
@@ -341,6 +354,33 @@ pub(super) fn list_offsets(
     let error = unsafe { rd::rd_kafka_offsets_for_times(client.native(), list.0.ptr(), millis(timeout)) };
     check(error).map_err(KafkaError::OffsetFetch)?;
     list.answers()
+}
+
+/// The ends of `partitions`, open transactions included, whatever the client may read.
+pub(super) fn ends(
+    client: &Arc<Client>,
+    partitions: &[TopicPartition],
+    timeout: Duration,
+) -> Result<Vec<(TopicPartition, Offset)>, KafkaError> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let latest = -1; // the protocol's own mark in the place of a time
+    let list = Partitions::new(partitions.iter().map(|at| (at, latest)))?;
+    let answers = Answers::new(client);
+    // SAFETY: client, list and queue are valid; librdkafka copies list and options. A null error buffer of length 0 is
+    // allowed.
+    unsafe {
+        let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
+        let options = rd::rd_kafka_AdminOptions_new(client.native(), kind);
+        rd::rd_kafka_AdminOptions_set_request_timeout(options, millis(timeout), ptr::null_mut(), 0);
+        rd::rd_kafka_ListOffsets(client.native(), list.0.ptr(), options, answers.0.as_ptr());
+        rd::rd_kafka_AdminOptions_destroy(options);
+    }
+    let late = KafkaError::OffsetFetch(RDKafkaErrorCode::OperationTimedOut);
+    let event = answers.poll(timeout).ok_or(late)?;
+    check(event.error()).map_err(KafkaError::OffsetFetch)?;
+    Ok(event.ends())
 }
 
 /// A topic's name as librdkafka takes it: without a NUL, which no topic's name can hold.
@@ -467,13 +507,17 @@ pub(super) struct Describing {
 
 impl Describing {
     /// Asks about `topics`; librdkafka gives up after `timeout`, and says so.
-    pub(super) fn ask(client: &Arc<Client>, topics: &[&str], timeout: Duration) -> Result<Self, KafkaError> {
+    pub(super) fn ask(
+        client: &Arc<Client>,
+        topics: &[String],
+        timeout: Duration,
+    ) -> Result<Self, KafkaError> {
         let answers = Answers::new(client);
         describe_topics(client, topics, timeout, &answers)?;
         Ok(Self { answers, _client: Arc::clone(client) })
     }
 
-    /// The answer, if it comes within `wait`; an error where one of the topics does not exist.
+    /// The answer, if it comes within `wait`; topics that do not exist are left out of it.
     pub(super) fn answer(&self, wait: Duration) -> Option<Result<Vec<Description>, KafkaError>> {
         let event = self.answers.poll(wait)?;
         Some(check(event.error()).map_err(KafkaError::MetadataFetch).and_then(|()| event.descriptions()))
@@ -483,7 +527,7 @@ impl Describing {
 /// Asks for the partitions and ids of `topics` and waits for the answer, for `timeout` at most.
 pub(super) fn describe(
     client: &Arc<Client>,
-    topics: &[&str],
+    topics: &[String],
     timeout: Duration,
 ) -> Result<Vec<Description>, KafkaError> {
     let late = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
@@ -492,7 +536,7 @@ pub(super) fn describe(
 
 fn describe_topics(
     client: &Client,
-    topics: &[&str],
+    topics: &[String],
     timeout: Duration,
     answers: &Answers,
 ) -> Result<(), KafkaError> {
@@ -562,6 +606,25 @@ impl Event {
         }
     }
 
+    /// Of an answer about offsets, those that are known.
+    fn ends(&self) -> Vec<(TopicPartition, Offset)> {
+        // SAFETY: the event is valid, and is the answer to a ListOffsets, or the result is null; result and elements live
+        // as long as the event.
+        let elements: Vec<&rd::rd_kafka_topic_partition_t> = unsafe {
+            let result = rd::rd_kafka_event_ListOffsets_result(self.0.as_ptr());
+            if result.is_null() {
+                return Vec::new();
+            }
+            let mut count = 0;
+            let infos = rd::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
+            let element =
+                |info: &*const _| rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*info).as_ref();
+            array(infos, count).iter().filter_map(element).collect()
+        };
+        let known = elements.into_iter().filter_map(|element| answer(element).ok());
+        known.map(|answer| (answer.at, answer.offset)).collect()
+    }
+
     fn descriptions(&self) -> Result<Vec<Description>, KafkaError> {
         // SAFETY: the event is valid, and is the answer to a DescribeTopics, or the result is null; result and
         // descriptions live as long as the event.
@@ -572,7 +635,7 @@ impl Event {
             }
             let mut count = 0;
             let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-            array(topics, count).iter().map(|topic| description(*topic)).collect()
+            array(topics, count).iter().filter_map(|topic| description(*topic).transpose()).collect()
         }
     }
 }
@@ -584,23 +647,30 @@ impl Drop for Event {
     }
 }
 
+/// None where the topic does not exist.
+///
 /// # Safety
 /// `topic` is a valid description.
-unsafe fn description(topic: *const rd::rd_kafka_TopicDescription_t) -> Result<Description, KafkaError> {
+unsafe fn description(
+    topic: *const rd::rd_kafka_TopicDescription_t,
+) -> Result<Option<Description>, KafkaError> {
     // SAFETY: what the caller promises; everything asked of the description lives as long as it.
     unsafe {
         let error = rd::rd_kafka_TopicDescription_error(topic);
         if !error.is_null() {
-            check(rd::rd_kafka_error_code(error)).map_err(KafkaError::MetadataFetch)?;
+            match check(rd::rd_kafka_error_code(error)) {
+                Err(RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(None),
+                answer => answer.map_err(KafkaError::MetadataFetch)?,
+            }
         }
         let mut count = 0;
         let partitions = rd::rd_kafka_TopicDescription_partitions(topic, &raw mut count);
         let number = |partition: &*const _| rd::rd_kafka_TopicPartitionInfo_partition(*partition);
-        Ok(Description {
+        Ok(Some(Description {
             name: text(rd::rd_kafka_TopicDescription_name(topic)),
             id: id(rd::rd_kafka_TopicDescription_topic_id(topic)),
             partitions: array(partitions, count).iter().map(number).collect(),
-        })
+        }))
     }
 }
 

@@ -13,6 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     since: Option<Duration>,
+    looked: Option<Duration>,
     is_told: bool,
 }
 
@@ -20,30 +21,33 @@ pub(super) struct Silence {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News {
     Silent(Duration),
+    /// Nothing has come since it was told: whether there is still something to come is worth another look.
+    Still,
     Over(Duration),
 }
 
 impl Silence {
     /// Nothing is there at `now`.
     pub(super) fn nothing_came(&mut self, now: Duration) -> Option<News> {
-        let lasted = now.saturating_sub(*self.since.get_or_insert(now));
-        if self.is_told || lasted < PATIENCE {
+        let since = *self.since.get_or_insert(now);
+        if now.saturating_sub(self.looked.unwrap_or(since)) < PATIENCE {
             return None;
         }
-        self.is_told = true;
-        Some(News::Silent(lasted))
+        self.looked = Some(now);
+        let is_told = std::mem::replace(&mut self.is_told, true);
+        Some(if is_told { News::Still } else { News::Silent(now.saturating_sub(since)) })
     }
 
     /// Records have come at `now`, or the end of what was asked for.
     pub(super) fn something_came(&mut self, now: impl FnOnce() -> Duration) -> Option<News> {
         let since = self.since.take()?;
+        self.looked = None;
         std::mem::take(&mut self.is_told).then(|| News::Over(now().saturating_sub(since)))
     }
 
-    /// When at the latest it is to be looked at again; `None` where only news of records counts.
-    pub(super) fn next_look(&self, now: Duration) -> Option<Duration> {
-        let due = self.since.unwrap_or(now) + PATIENCE;
-        (!self.is_told).then(|| due.saturating_sub(now))
+    /// How long until it is to be looked at again.
+    pub(super) fn next_look(&self, now: Duration) -> Duration {
+        (self.looked.or(self.since).unwrap_or(now) + PATIENCE).saturating_sub(now)
     }
 }
 
@@ -59,9 +63,10 @@ mod tests {
     fn a_silence_is_told_once_and_so_is_its_end() {
         let mut silence = Silence::default();
         assert_eq!(silence.nothing_came(at(100)), None);
-        assert_eq!((silence.nothing_came(at(104)), silence.next_look(at(104))), (None, Some(at(1))));
+        assert_eq!((silence.nothing_came(at(104)), silence.next_look(at(104))), (None, at(1)));
         assert_eq!(silence.nothing_came(at(106)), Some(News::Silent(at(6))));
-        assert_eq!((silence.nothing_came(at(200)), silence.next_look(at(200))), (None, None));
+        assert_eq!((silence.nothing_came(at(107)), silence.next_look(at(107))), (None, at(4)));
+        assert_eq!(silence.nothing_came(at(200)), Some(News::Still));
         assert_eq!(silence.something_came(|| at(210)), Some(News::Over(at(110))));
         assert_eq!(silence.something_came(|| at(211)), None);
     }
@@ -72,6 +77,6 @@ mod tests {
         silence.nothing_came(at(0));
         assert_eq!(silence.something_came(|| at(4)), None);
         assert_eq!(silence.nothing_came(at(6)), None);
-        assert_eq!(silence.next_look(at(6)), Some(PATIENCE));
+        assert_eq!(silence.next_look(at(6)), PATIENCE);
     }
 }

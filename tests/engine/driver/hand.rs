@@ -8,7 +8,7 @@ use tidemill::driver::watermark::EventTimeRule;
 use tidemill::driver::{Limits, OpenWindows, Trigger};
 use tidemill::event::Counts;
 use tidemill::exec::StateSize;
-use tidemill::ingest::{Bound, Head};
+use tidemill::ingest::{Bound, Head, OnLoss};
 use tidemill::offset::{Offset, TopicPartition};
 use tidemill::time::{BatchId, BatchTime, Interval};
 
@@ -19,6 +19,12 @@ pub(crate) struct Hand {
     pub(crate) set_back: i64,      // what the time of day lacks
     pub(crate) wakes: Option<i64>, // the last that was asked for
     pub(crate) records: i64,
+    pub(crate) earliest: i64,
+}
+
+fn source(starting: Bound, event_time: Option<EventTimeRule>) -> SourceSettings {
+    let (name, on_loss) = ("readings".to_owned(), OnLoss::Fail);
+    SourceSettings { name, starting, ending: None, event_time, max_rate: None, on_loss }
 }
 
 impl Hand {
@@ -31,19 +37,23 @@ impl Hand {
         Self::limited(limits, starting, trigger, event_time)
     }
 
+    /// One that goes on without what is gone.
+    pub(crate) fn skipping(starting: Bound, trigger: Trigger) -> Self {
+        let limits = Limits { max_records: 100, max_memory: 1 << 30, back_pressure: None };
+        let on_loss = OnLoss::Skip;
+        Self::reading(SourceSettings { on_loss, ..source(starting, None) }, limits, trigger)
+    }
+
     pub(crate) fn limited(
         limits: Limits,
         starting: Bound,
         trigger: Trigger,
         event_time: Option<EventTimeRule>,
     ) -> Self {
-        let source = SourceSettings {
-            name: "readings".to_owned(),
-            starting,
-            ending: None,
-            event_time,
-            max_rate: None,
-        };
+        Self::reading(source(starting, event_time), limits, trigger)
+    }
+
+    fn reading(source: SourceSettings, limits: Limits, trigger: Trigger) -> Self {
         let settings = Settings {
             sources: vec![source],
             trigger,
@@ -57,6 +67,7 @@ impl Hand {
             set_back: 0,
             wakes: None,
             records: 0,
+            earliest: 0,
         };
         hand.tell(Input::Start);
         hand.tell(Input::Opened);
@@ -82,7 +93,8 @@ impl Hand {
 
     pub(crate) fn heads(&mut self) -> Vec<Command> {
         let (at, records) = (TopicPartition::new("t", 0), Offset(self.records));
-        let head = Head { at, topic_id: None, earliest: Offset(0), stable: records, leader_epoch: None };
+        let head =
+            Head { at, topic_id: None, earliest: Offset(self.earliest), stable: records, leader_epoch: None };
         self.tell(Input::Heads(vec![vec![head]]))
     }
 

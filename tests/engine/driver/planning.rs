@@ -8,7 +8,7 @@ use tidemill::driver::watermark::Standing;
 use tidemill::error::ErrorKind;
 use tidemill::event::Positions;
 use tidemill::exec::PartitionReport;
-use tidemill::ingest::Head;
+use tidemill::ingest::{Head, Loss, LossCause, OnLoss};
 use tidemill::offset::{Offset, TopicPartition};
 use tidemill::plan::SourceId;
 use tidemill::time::BatchTime;
@@ -36,7 +36,8 @@ fn positions(offsets: &[i64]) -> Positions {
 }
 
 fn planner(max_records: u64, max_rate: Option<f64>, starting: &[i64], ending: Option<&[i64]>) -> Planner {
-    let rule = SourceRule { name: "readings".to_owned(), bounded: ending.is_some(), max_rate };
+    let on_loss = OnLoss::Fail;
+    let rule = SourceRule { name: "readings".to_owned(), bounded: ending.is_some(), max_rate, on_loss };
     let mut planner =
         Planner::new(vec![rule], Limits { max_records, max_memory: 1 << 40, back_pressure: None }, PACE);
     planner.follow(SOURCE, &positions(starting), ending.map(positions).as_ref());
@@ -141,6 +142,88 @@ fn a_partition_that_vanishes_and_a_topic_made_again_are_errors() {
     assert!(again.observe(SOURCE, &other).unwrap_err().to_string().contains("made again"));
 }
 
+/// A planner that skips what is gone, with heads as they were before it went.
+fn skipping(starting: &[i64], ending: Option<&[i64]>, before: &[(i64, i64)]) -> Planner {
+    let on_loss = OnLoss::Skip;
+    let rule = SourceRule { name: "readings".to_owned(), bounded: ending.is_some(), max_rate: None, on_loss };
+    let limits = Limits { max_records: 1_000, max_memory: 1 << 40, back_pressure: None };
+    let mut planner = Planner::new(vec![rule], limits, PACE);
+    planner.follow(SOURCE, &positions(starting), ending.map(positions).as_ref());
+    assert_eq!(planner.observe(SOURCE, &heads(before)).unwrap(), []);
+    planner
+}
+
+fn loss(from: i64, until: i64, cause: LossCause) -> Loss {
+    Loss { at: at(0), from: Offset(from), until: Offset(until), cause }
+}
+
+fn made_again(bounds: &[(i64, i64)]) -> Vec<Head> {
+    heads(bounds).into_iter().map(|head| Head { topic_id: Some([2; 16]), ..head }).collect()
+}
+
+fn without_ids(bounds: &[(i64, i64)]) -> Vec<Head> {
+    heads(bounds).into_iter().map(|head| Head { topic_id: None, ..head }).collect()
+}
+
+#[test]
+fn what_retention_took_is_skipped_and_counted_and_no_more_than_that() {
+    let mut open = skipping(&[5], None, &[(0, 20)]);
+    let lost = open.observe(SOURCE, &heads(&[(8, 20)])).unwrap();
+    assert_eq!(lost, [loss(5, 8, LossCause::Retention)]);
+    assert_eq!(plan(&mut open, 0), [(8, 20)]);
+    assert_eq!(open.observe(SOURCE, &heads(&[(20, 20)])).unwrap(), [], "all of it had been read");
+    let mut bounded = skipping(&[5], Some(&[7]), &[(0, 20)]);
+    let lost = bounded.observe(SOURCE, &heads(&[(8, 20)])).unwrap();
+    assert_eq!((lost, bounded.has_ended()), (vec![loss(5, 7, LossCause::Retention)], true));
+}
+
+#[test]
+fn a_partition_that_is_gone_is_let_go_and_one_that_comes_again_is_new() {
+    let mut planner = skipping(&[5], None, &[(0, 20)]);
+    assert_eq!(planner.observe(SOURCE, &[]).unwrap(), [loss(5, 20, LossCause::Deleted)]);
+    assert_eq!(planner.observe(SOURCE, &[]).unwrap(), [], "it is told once");
+    assert_eq!(plan(&mut planner, 0), []);
+    planner.observe(SOURCE, &made_again(&[(0, 3)])).unwrap();
+    assert_eq!(plan(&mut planner, 1), [(0, 3)]);
+    let mut bounded = skipping(&[5], Some(&[15]), &[(0, 20)]);
+    assert_eq!(bounded.observe(SOURCE, &[]).unwrap(), [loss(5, 15, LossCause::Deleted)]);
+    assert!(bounded.has_ended());
+}
+
+#[test]
+fn a_topic_that_was_made_again_is_read_from_its_beginning() {
+    let mut planner = skipping(&[5], None, &[(0, 20)]);
+    let lost = planner.observe(SOURCE, &made_again(&[(0, 300)])).unwrap();
+    assert_eq!(lost, [loss(5, 20, LossCause::Recreated)]);
+    assert_eq!(plan(&mut planner, 0), [(0, 300)]);
+    let mut bounded = skipping(&[5], Some(&[20]), &[(0, 20)]);
+    bounded.observe(SOURCE, &made_again(&[(0, 3)])).unwrap();
+    assert_eq!(plan(&mut bounded, 0), [(0, 3)]);
+    assert!(bounded.has_ended());
+}
+
+#[test]
+fn a_log_that_has_become_shorter_is_read_on_from_its_end_and_from_its_beginning_where_ids_are_not_told() {
+    let mut planner = skipping(&[10], None, &[(0, 20)]);
+    assert_eq!(planner.observe(SOURCE, &heads(&[(0, 12)])).unwrap(), [], "nothing that was read is gone");
+    assert_eq!(planner.observe(SOURCE, &heads(&[(0, 8)])).unwrap(), [loss(10, 12, LossCause::Shrunk)]);
+    planner.observe(SOURCE, &heads(&[(0, 9)])).unwrap();
+    assert_eq!(plan(&mut planner, 0), [(8, 9)]);
+    let mut nameless = skipping(&[10], None, &[(0, 20)]);
+    nameless.observe(SOURCE, &without_ids(&[(0, 20)])).unwrap();
+    nameless.observe(SOURCE, &without_ids(&[(0, 8)])).unwrap();
+    assert_eq!(plan(&mut nameless, 0), [(0, 8)]);
+    let mut failing = planner_at(10);
+    failing.observe(SOURCE, &heads(&[(0, 20)])).unwrap();
+    let error = failing.observe(SOURCE, &heads(&[(0, 8)])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DataLoss);
+    assert!(error.to_string().contains("partition 0: wanted offset 10, but its records end at 8"), "{error}");
+}
+
+fn planner_at(position: i64) -> Planner {
+    planner(1_000, None, &[position], None)
+}
+
 #[test]
 fn a_rate_is_met_exactly_over_time_and_saves_up_no_more_than_the_longest_step() {
     let mut planner = planner(1_000_000, Some(2.5), &[0], None);
@@ -190,7 +273,8 @@ fn a_partition_without_history_is_tried_with_ten_thousand_records() {
 
 #[test]
 fn memory_bounds_a_batch_by_twice_the_largest_mean_of_the_last_sixteen_batches() {
-    let rule = SourceRule { name: "readings".to_owned(), bounded: false, max_rate: None };
+    let rule =
+        SourceRule { name: "readings".to_owned(), bounded: false, max_rate: None, on_loss: OnLoss::Fail };
     let limits = Limits { max_records: 1_000_000, max_memory: 400_000, back_pressure: None };
     let mut planner = Planner::new(vec![rule], limits, PACE);
     planner.follow(SOURCE, &positions(&[0]), None);

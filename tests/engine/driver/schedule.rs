@@ -230,6 +230,40 @@ fn a_start_beyond_the_end_of_the_log_is_data_loss_and_one_at_its_end_is_not() {
 }
 
 #[test]
+fn what_is_gone_is_skipped_with_a_warning_and_counted_in_the_next_batch() {
+    let at = |offset| vec![(TopicPartition::new("t", 0), Offset(offset))];
+    let committed = Bound::Committed { fallback: Box::new(Bound::Earliest) };
+    let mut hand = Hand::skipping(committed, Trigger::AsSoonAsPossible);
+    // Committed 1,000 of a log that ends at 10 and begins at 3.
+    let commands = hand.tell(Input::Resolved(vec![at(1_000), at(10), at(3)]));
+    let warned = |commands: &[Command]| {
+        let warning = |command: &Command| match command {
+            Command::Emit(Event::Warning(error)) => Some(error.to_string()),
+            _ => None,
+        };
+        commands.iter().filter_map(warning).collect::<Vec<_>>()
+    };
+    assert!(warned(&commands)[0].contains("t partition 0: 0 offsets are lost, from 1000 until 1000"));
+    hand.records = 10;
+    hand.earliest = 5;
+    let commands = hand.heads();
+    assert!(warned(&commands)[0].contains("2 offsets are lost, from 3 until 5: retention removed them"));
+    let ranges = |commands: &[Command]| {
+        commands.iter().find_map(|command| match command {
+            Command::Emit(Event::Planned { ranges, .. }) => Some(ranges.clone()),
+            _ => None,
+        })
+    };
+    assert_eq!(ranges(&commands).unwrap()[0].to_string(), "t[0] 5..10");
+    let commands = hand.finish(0);
+    let completed = commands.iter().find_map(|command| match command {
+        Command::Emit(Event::Completed(progress)) => Some(progress.counts.lost),
+        _ => None,
+    });
+    assert_eq!(completed, Some(2));
+}
+
+#[test]
 fn a_stop_while_starting_ends_without_a_batch() {
     let mut hand = Hand::new(Trigger::AsSoonAsPossible, None);
     let commands = hand.tell(Input::Stop(Stop::Graceful));

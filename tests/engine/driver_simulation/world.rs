@@ -13,7 +13,7 @@ use tidemill::driver::{BackPressure, Limits, OpenWindows, Stop, Trigger};
 use tidemill::error::Error;
 use tidemill::event::{Counts, Positions};
 use tidemill::exec::{MapTask, PartitionReport, StateSize};
-use tidemill::ingest::{Bound, Head};
+use tidemill::ingest::{Bound, Head, OnLoss};
 use tidemill::offset::{Offset, TopicPartition};
 use tidemill::plan::SourceId;
 use tidemill::time::{BatchTime, EventTime, Interval};
@@ -237,7 +237,7 @@ impl World {
         match question.purpose {
             Purpose::Starting => self.checker.starts_at(question.source, &positions),
             Purpose::Ending => self.checker.ends_at(question.source, &positions),
-            Purpose::Limit => {}
+            Purpose::Limit | Purpose::Beginning => {}
         }
         positions
     }
@@ -349,6 +349,7 @@ fn random_source(random: &mut fastrand::Rng, number: usize) -> SourceSettings {
         ending: (random.f64() < 0.2).then_some(Bound::Latest),
         event_time: (random.f64() < 0.8).then_some(rule),
         max_rate: (random.f64() < 0.2).then(|| random.f64() * 1_000.0 + 1.0),
+        on_loss: OnLoss::Fail,
     }
 }
 

@@ -169,8 +169,9 @@ impl Pipeline {
 
     /// Counts offsets that were found lost when the batch was planned.
     pub(crate) fn lost(&mut self, batch: BatchId, offsets: u64) {
-        let flight = self.flights.iter_mut().find(|flight| flight.task.batch == batch);
-        flight.into_iter().for_each(|flight| flight.counts.lost += offsets);
+        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.task.batch == batch) {
+            flight.counts.lost += offsets;
+        }
     }
 
     /// An entry of a batch is safe.

@@ -169,8 +169,7 @@ impl Pipeline {
 
     /// Counts offsets that were found lost when the batch was planned.
     pub(crate) fn lost(&mut self, batch: BatchId, offsets: u64) {
-        let flight = self.flights.iter_mut().find(|flight| flight.task.batch == batch);
-        if let Some(flight) = flight {
+        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.task.batch == batch) {
             flight.counts.lost += offsets;
         }
     }

@@ -29,7 +29,7 @@ from tests.kafka import jars
 HEAP = "512m"
 # A program of one second is over before the optimising compiler has paid off.
 SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-START_LIMIT_S = 60.0
+START_LIMIT_S = 120.0
 HOST = "127.0.0.1"
 
 # Factors of one where there is one broker; few partitions of the internal topics, because each is a folder

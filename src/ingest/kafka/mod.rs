@@ -6,6 +6,7 @@
 //! of a broker on one thread.
 
 mod client;
+mod fetcher;
 mod held;
 mod lane;
 mod native;
@@ -27,25 +28,23 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Positions;
-use crate::ingest::{
-    Bound, ChunkSink, Fetcher, Head, Loss, LossCause, OnLoss, Source, data_loss, named_offsets, shrunk,
-};
+use crate::ingest::{Bound, Fetcher, Head, Loss, OnLoss, Source, data_loss, named_offsets, shrunk};
 use crate::kafka::refusal::{self, Complaint};
 use crate::kafka::settings::Role;
 use crate::kafka::token::Tokens;
 use crate::kafka::{Cluster, Reserved, explain, explain_code, no_such_topic};
-use crate::offset::{Offset, OffsetRange, TopicPartition};
+use crate::offset::{Offset, TopicPartition};
 use crate::raw::RawColumns;
 use crate::time::{Clock, Waker};
 
 use client::Client;
+use fetcher::KafkaFetcher;
 use held::Held;
-use lane::{Failed, Lanes, Turn};
+use lane::Lanes;
 use native::{Answer, Ask, Describing};
 pub use pattern::TopicPattern;
 use share::{Cut, Share};
 use signal::{Signal, Wakers};
-use silence::{News, Silence};
 
 /// How long a question to the cluster may take, start included: as long as a user waits before doubting the name
 /// of the broker, and longer than a broker's restart takes to be noticed.
@@ -905,228 +904,6 @@ fn is_missing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
     let code = error.rdkafka_error_code();
     matches!(code, Some(UnknownTopicOrPartition | UnknownTopic | UnknownPartition))
-}
-
-/// Reads through a client of its own.
-struct KafkaFetcher {
-    lanes: Arc<Mutex<Lanes>>, // held while fetching; the planner looks ahead between fetches
-    signal: Arc<Signal>,
-    client: Arc<Client>,
-    shared: Arc<Shared>,
-}
-
-impl Fetcher for KafkaFetcher {
-    fn fetch(&mut self, ranges: &[OffsetRange], cancel: &Cancel, sink: &mut ChunkSink<'_>) -> Result<()> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.settle(ranges).map_err(|error| self.shared.explain(&error, "partitions cannot be fetched"))?;
-        lanes.begin(ranges);
-        let mut open: Vec<&OffsetRange> = ranges.iter().collect();
-        let mut silence = Silence::default();
-        let _woken = cancel.on_cancel(self.signal.waker());
-        while !cancel.is_cancelled() {
-            let turn = match lanes.turn(&mut open, sink) {
-                Ok(turn) => turn,
-                Err(error) => self.heal(error, &mut lanes, &mut open, sink)?,
-            };
-            match turn {
-                Turn::Done | Turn::Moved => self.records_came(&mut silence, ranges),
-                Turn::Empty => self.wait(&mut silence, &mut lanes, &mut open, sink)?,
-            }
-            if turn == Turn::Done || open.is_empty() {
-                drop(self.client.take_complaint()); // of what has healed
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-}
-
-impl KafkaFetcher {
-    fn records_came(&self, silence: &mut Silence, ranges: &[OffsetRange]) {
-        let Some(News::Over(lasted)) = silence.something_came(|| self.shared.clock.elapsed()) else { return };
-        let (name, seconds) = (&self.shared.settings.name, lasted.as_secs());
-        log::info!(
-            target: "tidemill::ingest::kafka",
-            "{name}: records come again after {seconds} s ({})",
-            named(ranges.iter())
-        );
-    }
-
-    /// Waits for librdkafka to have something, for a cancel, or until it is time to look whether the silence will last:
-    /// librdkafka says nothing for half a minute of a topic that was deleted, and nothing ever of a log that ends early.
-    fn wait(
-        &self,
-        silence: &mut Silence,
-        lanes: &mut Lanes,
-        open: &mut Vec<&OffsetRange>,
-        sink: &mut ChunkSink<'_>,
-    ) -> Result<()> {
-        self.client.serve();
-        let now = self.shared.clock.elapsed();
-        if let Some(news) = silence.nothing_came(now) {
-            if !self.shared.skips() {
-                self.shared.gone(GONE_PATIENCE).map_or(Ok(()), Err)?;
-            }
-            self.look_for_ends(lanes, open, sink)?;
-            if let (News::Silent(lasted), false) = (news, open.is_empty()) {
-                self.tell_of_silence(lasted, open);
-            }
-        }
-        if !open.is_empty() {
-            self.signal.wait(Some(silence.next_look(now)));
-        }
-        Ok(())
-    }
-
-    /// Ends the ranges whose logs end before they do by now, or are gone: nothing would ever come of them. Where nobody
-    /// answers there is nothing to know, and that is what the silence is told of.
-    fn look_for_ends(
-        &self,
-        lanes: &mut Lanes,
-        open: &mut Vec<&OffsetRange>,
-        sink: &mut ChunkSink<'_>,
-    ) -> Result<()> {
-        let all: Vec<TopicPartition> = open.iter().map(|range| range.at.clone()).collect();
-        let ends =
-            |of: &[TopicPartition]| native::list_offsets(&self.shared.client, of, Ask::Latest, GONE_PATIENCE);
-        match ends(&all) {
-            Ok(answers) => {
-                for Answer { at, offset, .. } in answers {
-                    self.look_at_end(&at, Some(offset), lanes, open, sink)?;
-                }
-            }
-            Err(error) if is_missing(&error) && self.shared.skips() => {
-                for at in all {
-                    let is_gone = ends(std::slice::from_ref(&at)).is_err_and(|error| is_missing(&error));
-                    if is_gone {
-                        self.look_at_end(&at, None, lanes, open, sink)?;
-                    }
-                }
-            }
-            Err(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Ends the range of `at` where its log ends before it, or is gone.
-    fn look_at_end(
-        &self,
-        at: &TopicPartition,
-        end: Option<Offset>,
-        lanes: &mut Lanes,
-        open: &mut Vec<&OffsetRange>,
-        sink: &mut ChunkSink<'_>,
-    ) -> Result<()> {
-        let Some(range) = open.iter().copied().find(|range| range.at == *at) else { return Ok(()) };
-        let seen = lanes.seen(at).unwrap_or(range.from);
-        let cause = match end {
-            Some(end) if end >= range.until => return Ok(()),
-            Some(end) if !self.shared.skips() => return Err(shrunk(at, seen, end)),
-            Some(_) => LossCause::Shrunk,
-            None => LossCause::Deleted,
-        };
-        self.let_go(range, seen, cause, lanes, open, sink)
-    }
-
-    /// Reads on behind what is gone where that is to be skipped; else the error.
-    fn heal(
-        &self,
-        error: Error,
-        lanes: &mut Lanes,
-        open: &mut Vec<&OffsetRange>,
-        sink: &mut ChunkSink<'_>,
-    ) -> Result<Turn> {
-        let failed = error.cause::<Failed>().filter(|failed| self.shared.skips() && failed.may_be_loss());
-        let Some(Failed { at, seen, .. }) = failed else { return Err(self.explain(error)) };
-        let Some(range) = open.iter().copied().find(|range| range.at == *at) else {
-            return Err(self.explain(error));
-        };
-        let next = match self.shared.extent(at) {
-            Ok(Extent { first, .. }) if *seen < first => Ok(first),
-            Ok(Extent { end, .. }) if *seen <= end => Ok(*seen),
-            Ok(_) => Err(LossCause::Shrunk),
-            Err(error) if is_missing(&error) => Err(LossCause::Deleted),
-            Err(_) => Ok(*seen), // nobody answers: librdkafka will say again what it has found
-        };
-        match next {
-            Ok(next) if next < range.until => {
-                let (at, from, cause) = (at.clone(), *seen, LossCause::Retention);
-                self.shared.lose(Loss { at, from, until: next, cause });
-                let restarted = lanes.restart(&range.at, next);
-                restarted.map_err(|error| self.shared.explain(&error, "partitions cannot be fetched"))?;
-            }
-            Ok(_) => self.let_go(range, *seen, LossCause::Retention, lanes, open, sink)?,
-            Err(cause) => self.let_go(range, *seen, cause, lanes, open, sink)?,
-        }
-        Ok(if open.is_empty() { Turn::Done } else { Turn::Moved })
-    }
-
-    /// Ends `range` with what has been read of it, before `seen`.
-    fn let_go(
-        &self,
-        range: &OffsetRange,
-        seen: Offset,
-        cause: LossCause,
-        lanes: &mut Lanes,
-        open: &mut Vec<&OffsetRange>,
-        sink: &mut ChunkSink<'_>,
-    ) -> Result<()> {
-        self.shared.lose(Loss { at: range.at.clone(), from: seen, until: range.until, cause });
-        open.retain(|other| other.at != range.at);
-        lanes.finish(&range.at, sink)
-    }
-
-    fn tell_of_silence(&self, lasted: Duration, open: &[&OffsetRange]) {
-        let KafkaSettings { name, cluster, .. } = &self.shared.settings;
-        let seconds = lasted.as_secs();
-        let complaint = self.client.complaint();
-        let complaint = complaint.map(|complaint| complaint.reason);
-        let complaint = complaint.as_deref().unwrap_or("no connection has failed: the broker may hang");
-        log::warn!(
-            target: "tidemill::ingest::kafka",
-            "{name}: nothing has come for {seconds} s of {}, though records are there: {complaint} (Kafka at {cluster}); \
-             check that the broker runs and can be reached from this machine; reading goes on by itself when it does",
-            named(open.iter().copied())
-        );
-    }
-
-    /// Offsets that are out of range are a loss, and only the cluster knows which offsets there are.
-    fn explain(&self, error: Error) -> Error {
-        let Some(Failed { code, at, seen, offset, reason }) = error.cause::<Failed>() else { return error };
-        match code {
-            RDKafkaErrorCode::BadCompression
-            | RDKafkaErrorCode::BadMessage
-            | RDKafkaErrorCode::NotImplemented => {
-                let TopicPartition { topic, partition } = at;
-                let (name, cluster) = (&self.shared.settings.name, &self.shared.settings.cluster);
-                let text = format!(
-                    "{name}: topic {topic} partition {partition}: a batch of records that begins at offset {offset} cannot be \
-                     unpacked: {reason} (Kafka at {cluster})"
-                );
-                Error::source(text).help(DAMAGED).at(at.to_string())
-            }
-            RDKafkaErrorCode::AutoOffsetReset
-            | RDKafkaErrorCode::OffsetOutOfRange
-            | RDKafkaErrorCode::LogTruncation => self.shared.out_of_range(at, *seen),
-            code => {
-                let what = format!("{at} at offset {seen} cannot be read");
-                self.shared.explain(&KafkaError::MessageConsumption(*code), &what)
-            }
-        }
-    }
-}
-
-/// What to do where a batch is not what its producer wrote, or is packed in a way that this client does not know. Nothing
-/// skips it: how far it goes stands in what cannot be read.
-const DAMAGED: &str = "records compressed with gzip, snappy, lz4 and zstd can be read; look at the batch with \
-                       kafka-dump-log.sh, which tells its codec and its last offset; where the disk of a broker is \
-                       damaged, have the partition led by another replica; to go on without the batch, start again \
-                       behind it: starting={partition: offset}";
-
-/// Partitions by name, and from where on they are read.
-fn named<'a>(ranges: impl Iterator<Item = &'a OffsetRange>) -> String {
-    let names: Vec<String> = ranges.map(ToString::to_string).collect();
-    names.join(", ")
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 //! It deliberately neither knows why nor ends anything: librdkafka heals by itself, so whoever waits is told once, and
 //! told again when it is over.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use crate::offset::TopicPartition;
 
 /// How long nothing may come before it is told: longer than a broker takes to restart under a leader's hand-over,
 /// shorter than a user looks at a stream that stands still.
@@ -15,6 +18,8 @@ pub(super) struct Silence {
     since: Option<Duration>,
     looked: Option<Duration>,
     is_told: bool,
+    /// The partitions whose logs ended too early at the last look.
+    short: BTreeSet<TopicPartition>,
 }
 
 /// What is to be told, with how long it has lasted.
@@ -42,7 +47,13 @@ impl Silence {
     pub(super) fn something_came(&mut self, now: impl FnOnce() -> Duration) -> Option<News> {
         let since = self.since.take()?;
         self.looked = None;
+        self.short.clear();
         std::mem::take(&mut self.is_told).then(|| News::Over(now().saturating_sub(since)))
+    }
+
+    /// Whether `at`, whose log ends too early, did so at the look before: an end that is on its way is given time to come.
+    pub(super) fn is_short_again(&mut self, at: &TopicPartition) -> bool {
+        !self.short.insert(at.clone())
     }
 
     /// How long until it is to be looked at again.

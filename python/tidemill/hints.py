@@ -94,6 +94,11 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     # the module
     "availablenowtrigger": ("available_now",),
     "context": ("StreamingContext",),
+    "dlq": ("DeadLetters", "dead_letters", "on_bad"),
+    "deadletter": ("DeadLetters", "dead_letters", "on_bad"),
+    "deadletterqueue": ("DeadLetters", "dead_letters", "on_bad"),
+    "deadletters": ("on_bad",),
+    "deadlettertopic": ("DeadLetters", "dead_letters", "on_bad"),
     "continuous": ("as_soon_as_possible",),
     "dataframe": ("DStream",),
     "once": ("available_now",),
@@ -230,9 +235,6 @@ _NOT_YET: Mapping[str, str] = {
     "ondataloss": (
         "going on without records that are gone is not offered yet: they end the job, and another start may begin "
         'where records are, starting="earliest"'
-    ),
-    "deadletter deadletters": (
-        'dead letters are not offered yet: on_bad="drop" counts bad records, and format=tm.Raw() gives them as they are'
     ),
     "cluster numworkers ray": (
         "several machines are not offered yet: threads= and executors= share the work of this one"

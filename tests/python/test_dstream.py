@@ -539,7 +539,7 @@ def test_a_wrong_duration_of_a_source_is_named(
         ({"topics": "a", "pattern": "b"}, "topics by pattern are not offered yet"),
         ({"topics": "a", "security": object()}, "security is tm.Tls"),
         ({"topics": "a", "on_data_loss": "skip"}, "on_data_loss='skip': going on without"),
-        ({"topics": "a", "on_bad": "ignore"}, "on_bad is one of fail, drop"),
+        ({"topics": "a", "on_bad": "ignore"}, "on_bad is one of fail, drop, dead_letter"),
         ({"topics": "a", "metadata": ["ofset"]}, 'did you mean "offset"'),
         ({"topics": "a", "starting": "begin"}, 'starting is "earliest" or "latest"'),
         ({"topics": "a", "ending": "committed"}, "ending is"),

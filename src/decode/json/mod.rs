@@ -145,15 +145,11 @@ impl JsonPayloads {
         Ok((kept, arrays))
     }
 
-    /// Removes every trace of a bad record; drops it, or says how it fails the batch.
+    /// Removes every trace of a bad record; what becomes of it is for [`bad::settle`] to say.
     #[inline(never)]
     fn refuse(&mut self, bad: Bad, chunk: &RawChunk, row: usize, kept: &mut Kept) -> Result<()> {
         self.slots.iter_mut().for_each(|slot| slot.column.truncate(kept.rows.len()));
-        if self.on_bad == OnBad::Fail {
-            return Err(bad::error(chunk, row, bad.at(), &self.expected(bad)));
-        }
-        kept.bad += 1;
-        Ok(())
+        bad::settle(self.on_bad, chunk, row, kept, || (bad.at(), self.expected(bad)))
     }
 
     fn expected(&self, bad: Bad) -> String {

@@ -191,6 +191,11 @@ impl Context {
         Ok(self.growing()?.plan.add(operator, inputs, site))
     }
 
+    /// The bad records of the source at `node`, as rows; an error where `node` is none that keeps them.
+    pub fn dead_letters(&self, node: NodeId, site: Option<CallSite>) -> Result<NodeId> {
+        self.growing()?.plan.add_dead_letters(node, site)
+    }
+
     /// Adds an output for the rows of `input`.
     pub fn output(&self, input: NodeId, output: impl Into<Output>, site: Option<CallSite>) -> Result<()> {
         self.growing()?.put_out(input, output.into(), site);
@@ -214,7 +219,7 @@ impl Context {
 
     /// The part of the plan that leads to `node`, as text.
     pub fn explain_node(&self, node: NodeId) -> Result<String> {
-        upstream(&self.lock().plan, node).check()?.explain()
+        upstream(&self.lock().plan, node).check_part()?.explain()
     }
 
     /// The sources that `node`'s rows come from.

@@ -37,6 +37,7 @@ from tidemill._native import (
 )
 from tidemill.batch import Batch, OffsetRange
 from tidemill.context import StreamingContext, as_soon_as_possible, available_now, interval
+from tidemill.dead_letters import DeadLetters
 from tidemill.dstream import AggregatedStream, DStream
 from tidemill.expressions import Expr, aggregate, col, count, functions, lit, sql_expr, when
 from tidemill.formats import Csv, Json, Raw, Text
@@ -62,6 +63,7 @@ __all__ = [
     "DStream",
     "DataError",
     "DataLossError",
+    "DeadLetters",
     "Event",
     "Expr",
     "FencedError",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tidemill._native as _native
 from tidemill.batch import Batch
+from tidemill.dead_letters import DeadLetters, OnBad, _word
 from tidemill.dstream import DStream, Duration, _settings
 from tidemill.hints import hinted, no_attribute, today
 from tidemill.listener import AnyListener, _check, _Dispatcher
@@ -181,7 +182,7 @@ class StreamingContext:
         starting_fallback: Literal["earliest", "latest"] | datetime = "latest",
         ending: Position | None = None,
         group_id: str | None = None,
-        on_bad: Literal["fail", "drop"] = "fail",
+        on_bad: OnBad | DeadLetters = "fail",
         on_data_loss: Literal["fail", "skip"] = "fail",
         metadata: Sequence[Metadata] = (),
         security: Tls | Sasl | None = None,
@@ -217,7 +218,9 @@ class StreamingContext:
                 committed nothing.
             ending: where reading ends, in the same words but for ``"committed"``; resolved once, at the start.
             group_id: a consumer group that processed positions are committed to after each batch, for lag tools.
-            on_bad: what a record that does not fit the format does: ``"fail"`` the batch, or be dropped and counted.
+            on_bad: what a record that does not fit the format does: ``"fail"`` the batch, ``"drop"``: be left out and
+                counted, or ``"dead_letter"``: be counted, and a row of `DStream.dead_letters`, which then needs an
+                output. `DeadLetters` is such an output in one step.
             on_data_loss: what becomes of records that were to be read and are gone. ``"fail"``: an error that
                 names them ends the job. ``"skip"``: they are skipped, counted in ``progress.lost`` and warned of, with
                 topic, partition and offsets, be it that retention took them, or that the log was cut; a topic that is
@@ -269,7 +272,7 @@ class StreamingContext:
             on_data_loss,
             **reading,
         )
-        return DStream(self, stream)
+        return _with_dead_letters(DStream(self, stream), on_bad)
 
     def scripted(
         self,
@@ -282,7 +285,7 @@ class StreamingContext:
         max_future: Duration = "1h",
         starting: Position | None = "earliest",
         ending: Position | None = None,
-        on_bad: Literal["fail", "drop"] = "fail",
+        on_bad: OnBad | DeadLetters = "fail",
         metadata: Sequence[Metadata] = (),
         max_rate_per_partition: float | None = None,
         name: str | None = None,
@@ -297,13 +300,18 @@ class StreamingContext:
         >>> ctx.scripted(source, format=tm.Raw(), metadata=["offset"]).columns
         ['value', 'kafka_offset']
         """
+        if isinstance(on_bad, DeadLetters) and on_bad.topic:
+            raise ConfigError(
+                "DeadLetters(topic=...) writes to the source's own cluster, and a scripted source has none; "
+                'pass path=, or on_bad="dead_letter" with an output of the stream .dead_letters'
+            )
         reading = _reading(
             [source.topic], name=name or source.topic, format=format, event_time=event_time, watermark=watermark,
             idle_timeout=idle_timeout, max_future=max_future, starting=starting, ending=ending,
             on_bad=on_bad, metadata=metadata, max_rate_per_partition=max_rate_per_partition,
         )  # fmt: skip
         stream = self._native.scripted(source, **reading)
-        return DStream(self, stream)
+        return _with_dead_letters(DStream(self, stream), on_bad)
 
     def start(self) -> None:
         """Checks the whole plan and starts the job; returns once its outputs are open and its positions are known.
@@ -742,6 +750,12 @@ def _connectable(bootstrap_servers: str, starting: Position | None, group_id: st
         raise ConfigError('starting="committed" needs a group_id: it is the group that has committed')
 
 
+def _with_dead_letters(stream: DStream, on_bad: OnBad | DeadLetters) -> DStream:
+    if isinstance(on_bad, DeadLetters):
+        on_bad._take(stream.dead_letters)
+    return stream
+
+
 def _reading(
     topics: list[str],
     *,
@@ -753,7 +767,7 @@ def _reading(
     max_future: Duration,
     starting: Position | None,
     ending: Position | None,
-    on_bad: str,
+    on_bad: OnBad | DeadLetters,
     metadata: Sequence[Metadata],
     max_rate_per_partition: float | None,
     starting_fallback: Literal["earliest", "latest"] | datetime = "latest",
@@ -770,7 +784,7 @@ def _reading(
         "max_future": max_future,
         "starting": _starting(starting, starting_fallback, topics),
         "ending": _bound("ending", ending, topics),
-        "on_bad": on_bad,
+        "on_bad": _word(on_bad),
         "metadata": _metadata(metadata),
         "max_rate_per_partition": max_rate_per_partition,
     }

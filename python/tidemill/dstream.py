@@ -149,6 +149,34 @@ class DStream:
                 raise ConfigError(f"union() takes streams, found {other!r}")
         return self._next(self._native.union([other._native for other in others]))
 
+    @property
+    def dead_letters(self) -> DStream:
+        """The records of this source that do not fit its format, where it has ``on_bad="dead_letter"``.
+
+        A row each, like any others: to be filtered, aggregated, written. The columns are ``value`` (binary: the
+        payload, byte for byte as it came), ``reason`` (what was expected and what was found), ``position`` (the byte of
+        the payload where that is), and ``kafka_topic``, ``kafka_partition``, ``kafka_offset``, ``kafka_timestamp``,
+        ``kafka_key`` and ``kafka_headers`` as `StreamingContext.kafka` has them, whatever its `metadata`; of them only
+        those are fetched that somebody reads. A value that does not fit a column makes its record bad only where
+        somebody reads that column.
+
+        Raises:
+            ConfigError: the stream is no source's, or its source has no ``on_bad="dead_letter"``; at start: the source
+                has it, and no output takes its dead letters.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource("readings")
+        >>> source.push(0, [b'{"t": 20.5}', b'{"t": "warm"}', b"oops"])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> readings = ctx.scripted(source, format=tm.Json({"t": "float64"}), on_bad="dead_letter")
+        >>> readings.to_table("readings")
+        >>> readings.dead_letters.select("value", "kafka_offset", "position").to_table("bad")
+        >>> ctx.run()
+        >>> ctx.table("bad").to_polars().rows()
+        [(b'{"t": "warm"}', 1, 6), (b'oops', 2, 0)]
+        """
+        return self._next(self._native.dead_letters())
+
     # -- Python functions ---------------------------------------------------------------------------------------
 
     def map_batches(

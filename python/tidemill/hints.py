@@ -94,6 +94,11 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     # the module
     "availablenowtrigger": ("available_now",),
     "context": ("StreamingContext",),
+    "dlq": ("DeadLetters", "dead_letters", "on_bad"),
+    "deadletter": ("DeadLetters", "dead_letters", "on_bad"),
+    "deadletterqueue": ("DeadLetters", "dead_letters", "on_bad"),
+    "deadletters": ("on_bad",),
+    "deadlettertopic": ("DeadLetters", "dead_letters", "on_bad"),
     "continuous": ("as_soon_as_possible",),
     "dataframe": ("DStream",),
     "once": ("available_now",),
@@ -223,9 +228,6 @@ _NOT_YET: Mapping[str, str] = {
     "exactlyonce": (
         "exactly once is not offered yet: leave it out for at least once, and let who reads the results tell "
         "duplicates by a key"
-    ),
-    "deadletter deadletters": (
-        'dead letters are not offered yet: on_bad="drop" counts bad records, and format=tm.Raw() gives them as they are'
     ),
     "cluster numworkers ray": (
         "several machines are not offered yet: threads= and executors= share the work of this one"

@@ -3,7 +3,9 @@
 //! It deliberately holds no text of its own making until somebody asks: with `on_bad="drop"` a flood of bad
 //! records costs no formatting.
 
-use crate::error::Error;
+use crate::decode::dead::Dead;
+use crate::decode::{Kept, OnBad};
+use crate::error::{Error, Result};
 use crate::raw::RawChunk;
 
 /// How much of what was found an error shows.
@@ -32,12 +34,42 @@ pub(super) enum Bad {
     },
 }
 
+/// What becomes of the bad record in `row`; `explain` says at which byte it goes wrong, and what would have fitted
+/// there. None of it stays in any column by now.
+pub(super) fn settle(
+    on_bad: OnBad,
+    chunk: &RawChunk,
+    row: usize,
+    kept: &mut Kept,
+    explain: impl FnOnce() -> (usize, String),
+) -> Result<()> {
+    match on_bad {
+        OnBad::Drop => {}
+        OnBad::Fail => {
+            let (at, expected) = explain();
+            return Err(error(chunk, row, at, &expected));
+        }
+        OnBad::DeadLetter => {
+            let (at, expected) = explain();
+            kept.dead.push(Dead { row, at, reason: reason(chunk, row, at, &expected) });
+        }
+    }
+    kept.bad += 1;
+    Ok(())
+}
+
+/// What would have fitted at byte `at` of the record in `row`, and what is there.
+fn reason(chunk: &RawChunk, row: usize, at: usize, expected: &str) -> String {
+    let payload = chunk.payloads.get(row).unwrap_or_default();
+    format!("expected {expected}, found {}", excerpt(payload, at))
+}
+
 /// The error that fails a batch for the record in `row`: `expected` says what would have fitted at byte `at`.
-pub(super) fn error(chunk: &RawChunk, row: usize, at: usize, expected: &str) -> Error {
+fn error(chunk: &RawChunk, row: usize, at: usize, expected: &str) -> Error {
     let payload = chunk.payloads.get(row).unwrap_or_default();
     let offset = chunk.offset(row).unwrap_or_default();
-    Error::data(format!("bad record: expected {expected}, found {}", excerpt(payload, at)))
-        .help("on_bad=\"drop\" drops and counts such records")
+    Error::data(format!("bad record: {}", reason(chunk, row, at, expected)))
+        .help("on_bad=\"drop\" drops and counts such records, on_bad=\"dead_letter\" keeps them as rows")
         .at(format!("byte {at} of {}", payload.len()))
         .at(format!("topic {:?}, partition {}, offset {offset}", chunk.at.topic.as_str(), chunk.at.partition))
 }

@@ -34,11 +34,7 @@ pub(super) fn decode<R: Records>(records: &mut R, chunk: &RawChunk, on_bad: OnBa
             Some(Ok(())) => kept.rows.push(row),
             Some(Err(bad)) => {
                 records.truncate(kept.rows.len());
-                if on_bad == OnBad::Fail {
-                    let (at, expected) = records.explain(&bad);
-                    return Err(bad::error(chunk, row, at, &expected));
-                }
-                kept.bad += 1;
+                bad::settle(on_bad, chunk, row, &mut kept, || records.explain(&bad))?;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The columns that come from the record around the payload, called `kafka_…`.
 //!
-//! It deliberately builds them for the kept rows only, after the payloads are decoded: a bad record or a tombstone
-//! never reaches them.
+//! It deliberately builds them for given rows only, after the payloads are decoded: good ones and bad ones never meet
+//! in one column, and a tombstone reaches none.
 
 use std::sync::Arc;
 

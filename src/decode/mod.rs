@@ -6,6 +6,7 @@
 
 mod bad;
 mod csv;
+mod dead;
 mod doubts;
 mod each;
 mod event_time;
@@ -24,6 +25,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::csv::Dialect;
 use crate::decode::csv::CsvPayloads;
+use crate::decode::dead::{Dead, DeadLetters};
 use crate::decode::doubts::Look;
 use crate::decode::event_time::EventTimes;
 use crate::decode::json::JsonPayloads;
@@ -36,6 +38,7 @@ use crate::raw::{RawChunk, RawColumns};
 use crate::time::{BatchTime, EventTime};
 
 pub use crate::decode::csv::SUPPORTED as CSV_TYPES;
+pub use crate::decode::dead::dead_letter_schema;
 pub use crate::decode::doubts::Doubts;
 pub use crate::decode::json::{Inference, Inferred, SUPPORTED as JSON_TYPES};
 pub use crate::decode::schema::{csv_mistakes, date_unit, full_schema, json_mistakes, with_date_unit};
@@ -78,6 +81,8 @@ pub enum OnBad {
     Fail,
     /// It is dropped and counted.
     Drop,
+    /// It is counted, and becomes a row of its own beside the good ones: see [`Decoder::with_dead_letters`].
+    DeadLetter,
 }
 
 /// Which column tells when a record happened, and what of it is believed.
@@ -98,6 +103,8 @@ pub struct Decoded {
     pub counts: Counts,
     /// The largest believable event time.
     pub max_event_time: Option<EventTime>,
+    /// The bad records as rows, in order of offset; none where there are none, or nobody asked for them.
+    pub dead: Option<RecordBatch>,
 }
 
 /// All that a decoder has to know.
@@ -147,6 +154,7 @@ pub struct Decoder {
     on_bad: OnBad,
     event_times: Option<EventTimes>,
     doubts: Option<Doubts>,
+    dead: Option<DeadLetters>,
 }
 
 /// The part of the work that differs by format.
@@ -164,6 +172,8 @@ struct Kept {
     rows: Vec<usize>,
     bad: u64,
     tombstones: u64,
+    /// The bad ones, where they become dead letters.
+    dead: Vec<Dead>,
 }
 
 impl Kept {
@@ -197,13 +207,48 @@ impl Decoder {
         let payloads = Payloads::new(&spec, &projection.payload_fields())?;
         let event_times =
             spec.event_time.as_ref().map(|time| EventTimes::new(time, &projection)).transpose()?;
-        Ok(Self { projection, payloads, on_bad: spec.on_bad, event_times, doubts: None })
+        Ok(Self { projection, payloads, on_bad: spec.on_bad, event_times, doubts: None, dead: None })
     }
 
     /// The same, which shows all that it decodes to `doubts`.
     #[must_use]
     pub fn doubting(self, doubts: &Doubts) -> Self {
         Self { doubts: Some(doubts.clone()), ..self }
+    }
+
+    /// The same, which under [`OnBad::DeadLetter`] makes these columns of [`dead_letter_schema`] of the bad records.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use arrow::array::AsArray;
+    /// use arrow::datatypes::{DataType, Field, Schema};
+    /// use tidemill::decode::{DecodeSpec, Decoder, Format, OnBad};
+    /// use tidemill::offset::TopicPartition;
+    /// use tidemill::raw::{Bytes, RawChunk};
+    /// use tidemill::time::BatchTime;
+    ///
+    /// let decoder = Decoder::new(DecodeSpec {
+    ///     format: Format::Json(Arc::new(Schema::new(vec![Field::new("temp", DataType::Float64, true)]))),
+    ///     metadata: vec![], on_bad: OnBad::DeadLetter, event_time: None, columns: None,
+    /// })?;
+    /// let mut decoder = decoder.with_dead_letters(&["value".to_owned(), "reason".to_owned()])?;
+    /// let chunk = RawChunk {
+    ///     at: TopicPartition::new("readings", 0),
+    ///     offsets: vec![7, 8],
+    ///     payloads: Bytes::copied([Some(&b"{\"temp\": 21.5}"[..]), Some(&b"{\"temp\": \"warm\"}"[..])]),
+    ///     keys: None, timestamps: None, headers: None,
+    /// };
+    /// let decoded = decoder.decode(&chunk, BatchTime(0))?;
+    /// let dead = decoded.dead.unwrap();
+    /// assert_eq!(dead.column(0).as_binary::<i32>().value(0), b"{\"temp\": \"warm\"}");
+    /// assert_eq!(
+    ///     dead.column(1).as_string::<i32>().value(0),
+    ///     "expected a number within float64 in column \"temp\", found `\"warm\"}`",
+    /// );
+    /// # Ok::<(), tidemill::error::Error>(())
+    /// ```
+    pub fn with_dead_letters(self, columns: &[String]) -> Result<Self> {
+        Ok(Self { dead: Some(DeadLetters::new(columns)?), ..self })
     }
 
     /// The columns of every batch: those asked for, in the order in which they are declared.
@@ -213,7 +258,8 @@ impl Decoder {
 
     /// What a source must yield beside offset and payload.
     pub fn wanted(&self) -> RawColumns {
-        let reads = |metadata| self.projection.reads(metadata);
+        let dead = |metadata| self.dead.as_ref().is_some_and(|dead| dead.reads(metadata));
+        let reads = |metadata| self.projection.reads(metadata) || dead(metadata);
         RawColumns {
             key: reads(Metadata::Key),
             timestamp: reads(Metadata::Timestamp),
@@ -268,7 +314,9 @@ impl Decoder {
             doubts.look(&Look { chunk, rows: &kept.rows, payload: &payload_arrays, time, told });
         }
         let batch = self.batch(arrays, kept.rows.len())?;
-        Ok(Decoded { batch, counts, max_event_time })
+        let dead = self.dead.as_ref().filter(|_| !kept.dead.is_empty());
+        let dead = dead.map(|dead| dead.batch(chunk, &kept.dead)).transpose()?;
+        Ok(Decoded { batch, counts, max_event_time, dead })
     }
 
     /// The arrays of all decoded columns in declared order, a hidden event-time column included.

@@ -3,20 +3,20 @@
 //! Each step is bound to exactly the columns that are left after pruning. It deliberately runs nothing, and finds no
 //! mistake that the check of the plan did not find.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use crate::decode::DecodeSpec;
+use crate::decode::{DecodeSpec, dead_letter_schema};
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
 use crate::exec::aggregate::calls::Calls;
 use crate::exec::aggregate::place::Placer;
 use crate::exec::aggregate::{AggregateStep, StateSchemas, WindowStep};
 use crate::exec::program::{
-    Column, Exchange, FunctionShape, FunctionStep, Moves, OperatorKind, OperatorSpec, Port, Program,
-    RowExchange, Side, SourceProgram, Step, StepKind,
+    Column, DeadProgram, Exchange, FunctionShape, FunctionStep, Moves, OperatorKind, OperatorSpec, Port,
+    Program, RowExchange, Side, SourceProgram, Step, StepKind,
 };
 use crate::expr::Expression;
 use crate::plan::{
@@ -48,6 +48,8 @@ struct Compiler<'a> {
     origins: Vec<Origin>,
     /// Whose rows each port takes.
     wires: HashMap<usize, Vec<Port>>,
+    /// Whose dead letters each port takes.
+    dead_wires: HashMap<usize, Vec<Port>>,
     program: Program,
 }
 
@@ -56,7 +58,8 @@ impl<'a> Compiler<'a> {
         let plan = checked.plan().clone();
         let origins = vec![Origin::default(); plan.nodes.len()];
         let program = Program::new(plan);
-        Ok(Self { checked, pruned: checked.pruned()?, origins, wires: HashMap::new(), program })
+        let (wires, dead_wires) = (HashMap::new(), HashMap::new());
+        Ok(Self { checked, pruned: checked.pruned()?, origins, wires, dead_wires, program })
     }
 
     /// Makes the steps of every operator in order, then wires them.
@@ -91,6 +94,7 @@ impl<'a> Compiler<'a> {
         let input = node.inputs.first().copied();
         match (&node.operator, input) {
             (Operator::Source(source), _) => self.source(id, *source).map(single),
+            (Operator::DeadLetters(_), Some(input)) => self.dead_letters(id, input).map(single),
             (Operator::Filter(predicate), Some(input)) => {
                 let bound = predicate.bind_predicate(self.columns(input)?).map_err(first)?;
                 let kept = indices(self.columns(input)?, self.columns(id)?)?;
@@ -135,8 +139,36 @@ impl<'a> Compiler<'a> {
             name: spec.name.clone(),
             decode,
             ports: Vec::new(),
+            dead: self.dead_program(id)?,
         });
         Ok(Made::Source(self.program.sources.len() - 1))
+    }
+
+    /// The columns that the readers of the dead letters of the source at `id` read together; none where nobody does.
+    fn dead_program(&self, id: NodeId) -> Result<Option<DeadProgram>> {
+        let readers = self.checked.dead_letter_readers(id);
+        let schemas = readers.iter().map(|reader| self.columns(*reader)).collect::<Result<Vec<_>>>()?;
+        let names: BTreeSet<&String> =
+            schemas.iter().flat_map(|schema| schema.fields().iter().map(|field| field.name())).collect();
+        let columns = names.into_iter().cloned().collect();
+        Ok((!readers.is_empty()).then_some(DeadProgram { columns, ports: Vec::new() }))
+    }
+
+    /// Of the dead letters of the source at `input`, whose columns are those that all readers read, this one's.
+    fn dead_letters(&mut self, id: NodeId, input: NodeId) -> Result<Made> {
+        let read = self.dead_program(input)?.map(|dead| dead.columns).unwrap_or_default();
+        let made = Schema::new(
+            dead_letter_schema()
+                .fields()
+                .iter()
+                .filter(|field| read.contains(field.name()))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
+        let columns = indices(&made, self.columns(id)?)?.into_iter().map(Column::Input).collect();
+        let place = self.push_step(id, StepKind::Project(columns))?;
+        self.dead_wires.entry(input.0).or_default().push(Port::Step(place));
+        Ok(Made::Step(place))
     }
 
     fn step(&mut self, id: NodeId, input: NodeId, kind: StepKind) -> Result<Made> {
@@ -332,6 +364,13 @@ impl<'a> Compiler<'a> {
     fn connect(&mut self, id: NodeId, made: Made) {
         let ports = self.wires.get(&id.0).cloned().unwrap_or_default();
         let program = &mut self.program;
+        if let Made::Source(place) = made {
+            let dead = program.sources.get_mut(place).and_then(|source| source.dead.as_mut());
+            let wires = self.dead_wires.get(&id.0).cloned().unwrap_or_default();
+            if let Some(dead) = dead {
+                dead.ports.clone_from(&wires);
+            }
+        }
         let place = match made {
             Made::Source(place) => program.sources.get_mut(place).map(|source| &mut source.ports),
             Made::Step(place) => program.steps.get_mut(place).map(|step| &mut step.ports),

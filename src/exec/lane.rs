@@ -168,6 +168,9 @@ impl Stage<'_> {
             run.push(&self.source.ports, Rows::all(decoded.batch))
                 .map_err(|error| error.at(slot.to_string()))?;
         }
+        if let (Some(dead), Some(program)) = (decoded.dead, &self.source.dead) {
+            run.push(&program.ports, Rows::all(dead)).map_err(|error| error.at(slot.to_string()))?;
+        }
         let kept = self.mailbox.bytes().saturating_sub(before);
         self.reserve(kept, &slot)
     }
@@ -205,7 +208,8 @@ impl AtHand {
     fn grow(&mut self, chunk: &RawChunk, decoded: &Decoded) -> u64 {
         let raw = decoded.counts.bytes + (chunk.len() * RAW_ROW) as u64;
         let largest = self.chunks.entry(chunk.at.clone()).or_default();
-        raise(largest, raw) + raise(&mut self.decoded, bytes_of(&decoded.batch))
+        let dead = decoded.dead.as_ref().map_or(0, bytes_of);
+        raise(largest, raw) + raise(&mut self.decoded, bytes_of(&decoded.batch) + dead)
     }
 
     fn bytes(&self) -> u64 {

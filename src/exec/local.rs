@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::cancel::Cancel;
-use crate::decode::{Decoder, Doubts};
+use crate::decode::Doubts;
 use crate::error::{Error, Result, in_bytes, in_thousands};
 use crate::event::Counts;
 use crate::exec::budget::Budget;
@@ -371,7 +371,7 @@ impl Parts<'_> {
         let doubts = self.doubts.get(place).ok_or_else(lost)?;
         let count = (threads(&self.settings) / self.settings.executors.max(1)).max(1);
         let lane = |number: usize| {
-            let decoder = Decoder::new(program.decode.clone())?.doubting(doubts);
+            let decoder = program.decoder()?.doubting(doubts);
             let fetcher = source.fetcher(decoder.wanted(), self.fetch_budget(count))?;
             let (program, budget) = (Arc::clone(&self.program), Arc::clone(&self.shared.budget));
             let ingest = Ingest { program, source: place, fetcher, decoder, budget };

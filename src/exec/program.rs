@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use crate::decode::DecodeSpec;
+use crate::decode::{DecodeSpec, Decoder};
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
 use crate::exec::aggregate::AggregateStep;
@@ -44,6 +44,25 @@ pub(crate) struct SourceProgram {
     pub(crate) id: SourceId,
     pub(crate) name: String,
     pub(crate) decode: DecodeSpec,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) dead: Option<DeadProgram>,
+}
+
+impl SourceProgram {
+    /// What makes its rows, and its dead letters where somebody reads them.
+    pub(crate) fn decoder(&self) -> Result<Decoder> {
+        let decoder = Decoder::new(self.decode.clone())?;
+        match &self.dead {
+            Some(dead) => decoder.with_dead_letters(&dead.columns),
+            None => Ok(decoder),
+        }
+    }
+}
+
+/// Which columns of its dead letters are read, and where these go.
+#[derive(Debug)]
+pub(crate) struct DeadProgram {
+    pub(crate) columns: Vec<String>,
     pub(crate) ports: Vec<Port>,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
-use crate::decode::{EventTimeSpec, full_schema};
+use crate::decode::{EventTimeSpec, dead_letter_schema, full_schema};
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
 use crate::expr::unknown_column;
@@ -113,7 +113,16 @@ impl Plan {
     /// assert!(mistake.contains("in filter, job.py:7"), "{mistake}");
     /// ```
     pub fn check(&self) -> Result<Checked> {
-        let (mut streams, mut mistakes) = (Vec::with_capacity(self.nodes.len()), Vec::new());
+        self.check_with(self.lost_dead_letters())
+    }
+
+    /// The same for a part of a plan: the rest may have what this lacks.
+    pub(crate) fn check_part(&self) -> Result<Checked> {
+        self.check_with(Vec::new())
+    }
+
+    fn check_with(&self, mut mistakes: Vec<Error>) -> Result<Checked> {
+        let mut streams = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             streams.push(self.check_node(node, &streams, &mut mistakes));
         }
@@ -174,6 +183,7 @@ impl Plan {
     fn operator_stream(&self, operator: &Operator, inputs: &[&Stream]) -> Result<Stream, Vec<Error>> {
         match (operator, inputs) {
             (Operator::Source(id), []) => self.source_stream(*id).map_err(one),
+            (Operator::DeadLetters(id), [_]) => self.dead_letter_stream(*id).map_err(one),
             (Operator::Union, [first, others @ ..]) => union(first, others),
             (Operator::Filter(predicate), [input]) => {
                 unknown::bind_predicate(predicate, &input.schema).map(|()| Stream::clone(input))
@@ -251,7 +261,8 @@ impl Operator {
             Self::Drop(names) if names.iter().any(|dropped| dropped == name) => None,
             Self::Rename(names) => Some(new_name(name, names).to_owned()),
             Self::MapBatches { schema: FunctionSchema::Same | FunctionSchema::Exactly(_), .. }
-            | Self::Aggregate(_) => None,
+            | Self::Aggregate(_)
+            | Self::DeadLetters(_) => None,
             _ => Some(name.to_owned()),
         }
     }
@@ -266,6 +277,7 @@ fn in_spite_of_mistakes(operator: &Operator, inputs: &[&Stream]) -> Option<Strea
     };
     match operator {
         Operator::Filter(_) | Operator::Output(_) => Some(Stream::clone(input)),
+        Operator::DeadLetters(_) => Some(Stream::new(dead_letter_schema(), None)),
         Operator::Drop(names) => drop_columns(&there(names), input).ok(),
         Operator::Rename(names) => {
             let there = names.iter().filter(|(old, _)| find(&input.schema, old).is_ok());

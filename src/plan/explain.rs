@@ -36,6 +36,7 @@ impl Checked {
                 let name = self.plan().sources.get(id.0).map_or("", |source| source.name.as_str());
                 format!("source {name}")
             }
+            Operator::DeadLetters(_) => "dead_letters".to_owned(),
             Operator::Filter(predicate) => format!("filter {predicate}"),
             Operator::Select(named) => format!("select {}", expressions(named)),
             Operator::WithColumns(named) => format!("with_columns {}", expressions(named)),

@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod check;
+mod dead_letters;
 mod explain;
 mod prune;
 mod unknown;
@@ -12,6 +13,7 @@ mod unknown;
 pub(crate) use aggregate::{AggregateCall, Aggregation, LATE_REASON};
 pub use aggregate::{AggregateSpec, Emit, WindowSpec};
 pub use check::Checked;
+pub use dead_letters::DeadLetterHeaders;
 
 use std::fmt;
 use std::sync::Arc;
@@ -148,6 +150,9 @@ pub enum FunctionSchema {
 pub enum Operator {
     /// The rows of a source.
     Source(SourceId),
+    /// The bad records of a source, which is its only input, with the columns of
+    /// [`dead_letter_schema`](crate::decode::dead_letter_schema).
+    DeadLetters(SourceId),
     /// Keeps the rows for which the predicate is true.
     Filter(Expression),
     /// Exactly these columns.
@@ -193,6 +198,7 @@ impl Operator {
     pub fn name(&self) -> &str {
         match self {
             Self::Source(_) => "source",
+            Self::DeadLetters(_) => "dead_letters",
             Self::Filter(_) => "filter",
             Self::Select(_) => "select",
             Self::WithColumns(_) => "with_columns",

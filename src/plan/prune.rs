@@ -10,7 +10,7 @@ use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 
 use crate::error::Result;
 use crate::plan::check::new_name;
-use crate::plan::{AggregateSpec, Checked, FunctionSchema, Named, Node, NodeId, Operator};
+use crate::plan::{AggregateSpec, Checked, FunctionSchema, Named, Node, NodeId, Operator, Plan};
 
 /// For each operator, the names of the columns that somebody reads of it.
 type Needed = Vec<HashSet<String>>;
@@ -32,14 +32,7 @@ impl Checked {
 
     /// The operators that lead to an output; the others are never run.
     pub(crate) fn live(&self) -> HashSet<NodeId> {
-        let mut live = HashSet::new();
-        for (id, node) in self.plan().iter().rev() {
-            if matches!(node.operator, Operator::Output(_)) || live.contains(&id) {
-                live.insert(id);
-                live.extend(node.inputs.iter().copied());
-            }
-        }
-        live
+        self.plan().live()
     }
 
     /// The columns of `input` that `node` reads when `own` of its columns are needed.
@@ -47,7 +40,7 @@ impl Checked {
         let schema = self.schema(input)?;
         let inputs_of = |names: &HashSet<String>| names.iter().filter(|n| has(schema, n)).cloned().collect();
         Ok(match &node.operator {
-            Operator::Source(_) => HashSet::new(),
+            Operator::Source(_) | Operator::DeadLetters(_) => HashSet::new(),
             Operator::Drop(_) | Operator::Union => own.clone(),
             Operator::Filter(predicate) => with(own.clone(), predicate.columns()),
             Operator::Select(columns) => expressions(columns, own),
@@ -72,6 +65,20 @@ impl Checked {
                 with(with(inputs_of(own), spec.columns.iter().cloned()), keys)
             }
         })
+    }
+}
+
+impl Plan {
+    /// The operators that lead to an output.
+    pub(super) fn live(&self) -> HashSet<NodeId> {
+        let mut live = HashSet::new();
+        for (id, node) in self.iter().rev() {
+            if matches!(node.operator, Operator::Output(_)) || live.contains(&id) {
+                live.insert(id);
+                live.extend(node.inputs.iter().copied());
+            }
+        }
+        live
     }
 }
 

@@ -20,7 +20,9 @@ use crate::expr::Expression;
 use crate::kafka::Cluster;
 use crate::kafka::security::Security as Protection;
 use crate::kafka::settings::is_security;
-use crate::plan::{AggregateSpec, Emit, FunctionSchema, Named, NodeId, Operator, WindowSpec};
+use crate::plan::{
+    AggregateSpec, DeadLetterHeaders, Emit, FunctionSchema, Named, NodeId, Operator, WindowSpec,
+};
 use crate::python::context::{Context, call_site};
 use crate::python::expressions::Expr;
 use crate::python::formats::FormatArguments;
@@ -111,6 +113,20 @@ impl Stream {
 
 #[pymethods]
 impl Stream {
+    /// The bad records of this source, as rows.
+    fn dead_letters(&self, py: Python<'_>) -> PyResult<Self> {
+        let node = self.context.get().core()?.dead_letters(self.node, call_site(py)?)?;
+        Ok(Self { context: self.context.clone_ref(py), node })
+    }
+
+    /// Dead letters as the records that they were, with headers that say where each came from and why.
+    fn dead_letter_records(&self, py: Python<'_>) -> PyResult<Self> {
+        let labelled = self.next(py, DeadLetterHeaders::operator())?;
+        let named = |name: &str| Named { name: name.to_owned(), expression: Expression::col(name) };
+        let record = ["value", "kafka_key", DeadLetterHeaders::COLUMN].map(named);
+        labelled.next(py, Operator::Select(record.to_vec()))
+    }
+
     fn filter(&self, py: Python<'_>, predicate: &Bound<'_, PyAny>) -> PyResult<Self> {
         let predicate = expression_of(predicate)?;
         self.next(py, Operator::Filter(predicate))

@@ -224,7 +224,7 @@ pub(crate) fn range_of(range: &OffsetRange) -> (String, i32, i64, i64) {
 ///
 /// * `records`: records read.
 /// * `bytes`: bytes of their payloads and keys.
-/// * `bad`: records that did not fit the format and were dropped.
+/// * `bad`: records that did not fit the format and were left out; dead letters are among them.
 /// * `tombstones`: records without payload, skipped.
 /// * `without_time`: records whose event time is null (`late_reason` "null").
 /// * `future`: records whose event time is too far ahead to be believed (`late_reason` "future").

@@ -225,7 +225,8 @@ fn on_bad_of(name: &str) -> Result<OnBad> {
     match name {
         "fail" => Ok(OnBad::Fail),
         "drop" => Ok(OnBad::Drop),
-        other => Err(unknown("on_bad", other, &["fail", "drop"])),
+        "dead_letter" => Ok(OnBad::DeadLetter),
+        other => Err(unknown("on_bad", other, &["fail", "drop", "dead_letter"])),
     }
 }
 

@@ -543,7 +543,7 @@ def test_a_wrong_duration_of_a_source_is_named(
         ({"pattern": "a.*", "starting": {0: 5}}, "a partition's number or"),
         ({"topics": "a", "security": object()}, "security is tm.Tls"),
         ({"topics": "a", "on_data_loss": "ignore"}, "on_data_loss is one of fail, skip"),
-        ({"topics": "a", "on_bad": "ignore"}, "on_bad is one of fail, drop"),
+        ({"topics": "a", "on_bad": "ignore"}, "on_bad is one of fail, drop, dead_letter"),
         ({"topics": "a", "metadata": ["ofset"]}, 'did you mean "offset"'),
         ({"topics": "a", "starting": "begin"}, 'starting is "earliest" or "latest"'),
         ({"topics": "a", "ending": "committed"}, "ending is"),

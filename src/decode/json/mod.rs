@@ -131,16 +131,12 @@ impl JsonPayloads {
         Ok((kept, arrays))
     }
 
-    /// Removes every trace of a bad record; drops it, or says how it fails the batch.
+    /// Removes every trace of a bad record; what becomes of it is for [`bad::settle`] to say.
     #[inline(never)]
     fn refuse(&mut self, bad: Bad, chunk: &RawChunk, row: usize, kept: &mut Kept) -> Result<()> {
         self.slots.iter_mut().for_each(|slot| slot.column.truncate(kept.rows.len()));
-        if self.on_bad == OnBad::Fail {
-            let (at, expected) = self.expected(bad, chunk.payloads.get(row).unwrap_or_default());
-            return Err(bad::error(chunk, row, at, &expected));
-        }
-        kept.bad += 1;
-        Ok(())
+        let payload = chunk.payloads.get(row).unwrap_or_default();
+        bad::settle(self.on_bad, chunk, row, kept, || self.expected(bad, payload))
     }
 
     /// Where the record goes wrong, and what would have fitted there.

@@ -110,7 +110,57 @@ pub(crate) fn compare(payloads: &[Option<Vec<u8>>], read: &[Field]) -> Expectati
     for _ in 0..2 {
         expected.check_failing(payloads, &rows, fail.decode(&chunk, BatchTime(0)));
     }
+    let bad: Vec<usize> = (0..rows.len()).filter(|row| rows[*row] == Row::Bad).collect();
+    check_dead(|on_bad| decoder(read, on_bad), payloads, &bad);
     expected
+}
+
+/// Decodes `payloads` under every policy with what `new` makes: the rows in `bad`, and no others, are dead letters, each
+/// equal to its payload, and the first is told as the error tells it that fails the chunk.
+pub(crate) fn check_dead(new: impl Fn(OnBad) -> Decoder, payloads: &[Option<Vec<u8>>], bad: &[usize]) {
+    let chunk = chunk(payloads);
+    let columns = ["value", "reason", "position", "kafka_offset"].map(str::to_owned);
+    let mut keeping = new(OnBad::DeadLetter).with_dead_letters(&columns).unwrap();
+    let dropped = new(OnBad::Drop).decode(&chunk, BatchTime(0)).unwrap();
+    for _ in 0..2 {
+        let decoded = keeping.decode(&chunk, BatchTime(0)).unwrap();
+        assert_eq!(cells(&decoded.batch), cells(&dropped.batch), "{}", shown(payloads));
+        assert_eq!(decoded.counts, dropped.counts);
+        let letters: Vec<Letter> = decoded.dead.iter().flat_map(letters).collect();
+        assert_eq!(letters.len(), bad.len(), "{}", shown(payloads));
+        for (letter, row) in letters.iter().zip(bad) {
+            let payload = payloads[*row].as_deref().unwrap();
+            assert_eq!((letter.value.as_slice(), letter.offset), (payload, 100 + *row as i64));
+            assert!(letter.reason.starts_with("expected "), "{}", letter.reason);
+        }
+        let error = new(OnBad::Fail).decode(&chunk, BatchTime(0)).err();
+        assert_eq!(error.is_some(), !letters.is_empty());
+        for (letter, error) in letters.iter().zip(error) {
+            let place = format!("byte {} of {}", letter.position, letter.value.len());
+            assert!(error.places().contains(&place), "{error}: {place}");
+            assert!(error.to_string().contains(&format!("bad record: {};", letter.reason)), "{error}");
+        }
+    }
+}
+
+/// A dead letter of one chunk.
+struct Letter {
+    value: Vec<u8>,
+    reason: String,
+    position: i64,
+    offset: i64,
+}
+
+fn letters(dead: &RecordBatch) -> Vec<Letter> {
+    let (value, reason) = (dead.column(0).as_binary::<i32>(), dead.column(1).as_string::<i32>());
+    let number = |column: usize| dead.column(column).as_primitive::<Int64Type>();
+    let letter = |row| Letter {
+        value: value.value(row).to_vec(),
+        reason: reason.value(row).to_owned(),
+        position: number(2).value(row),
+        offset: number(3).value(row),
+    };
+    (0..dead.num_rows()).map(letter).collect()
 }
 
 pub(crate) fn chunk(payloads: &[Option<Vec<u8>>]) -> RawChunk {

@@ -11,10 +11,10 @@ use tidemill::csv::{Dialect, Header};
 use tidemill::decode::{DecodeSpec, Decoder, Format, OnBad};
 use tidemill::time::BatchTime;
 
-use super::bytes_of;
-use super::check::{cells, chunk, fields, shown};
+use super::check::{cells, check_dead, chunk, fields, shown};
 use super::documents::Dice;
 use super::model::{Cell, Row, bare};
+use super::{bytes_of, thousands};
 
 /// A field of a line: its text, and whether it was quoted.
 type Piece = (String, bool);
@@ -232,6 +232,8 @@ fn compare(seed: u64) -> [u64; 3] {
         }
     }
     assert_eq!(found, counts);
+    let bad: Vec<usize> = (0..rows.len()).filter(|row| rows[*row] == Row::Bad).collect();
+    check_dead(|on_bad| decoder(format.clone(), Some(columns.clone()), on_bad), &payloads, &bad);
     let first = rows.iter().position(|row| *row == Row::Bad);
     let failed = decoder(format, Some(columns), OnBad::Fail).decode(&chunk(&payloads), BatchTime(0));
     let place = first.map(|first| format!("topic \"readings\", partition 3, offset {}", 100 + first));
@@ -242,19 +244,19 @@ fn compare(seed: u64) -> [u64; 3] {
 }
 
 #[test]
-fn a_hundred_thousand_hostile_records_of_csv_are_counted_exactly() {
+fn a_hundred_thousand_hostile_records_of_csv_are_counted_and_kept_exactly() {
     let mut total = [0; 3];
-    for seed in 0..100 {
+    for seed in 0..thousands() {
         total.iter_mut().zip(compare(seed)).for_each(|(total, count)| *total += count);
     }
-    assert_eq!(total.iter().sum::<u64>(), 100_000);
+    assert_eq!(total.iter().sum::<u64>(), thousands() * 1_000);
     assert!(total[0] > 10_000 && total[1] > 10_000 && total[2] > 1_000, "{total:?}");
 }
 
 #[test]
-fn a_hundred_thousand_hostile_texts_are_counted_exactly() {
+fn a_hundred_thousand_hostile_texts_are_counted_and_kept_exactly() {
     let (mut good, mut bad) = (0, 0);
-    for seed in 0..100 {
+    for seed in 0..thousands() {
         let mut random = fastrand::Rng::with_seed(seed);
         let text = "plain é 日本 😀 ".repeat(8).into_bytes();
         let payloads: Vec<_> = (0..1_000)
@@ -270,9 +272,13 @@ fn a_hundred_thousand_hostile_texts_are_counted_exactly() {
             decoder(Format::Text, None, OnBad::Drop).decode(&chunk(&payloads), BatchTime(0)).unwrap();
         let valid = payloads.iter().flatten().filter_map(|payload| std::str::from_utf8(payload).ok());
         assert!(decoded.batch.column(0).as_string::<i32>().iter().flatten().eq(valid));
+        let is_bad =
+            |row: &usize| std::str::from_utf8(payloads[*row].as_deref().unwrap_or_default()).is_err();
+        let bad_rows: Vec<usize> = (0..payloads.len()).filter(is_bad).collect();
+        check_dead(|on_bad| decoder(Format::Text, None, on_bad), &payloads, &bad_rows);
         (good, bad) = (good + decoded.batch.num_rows(), bad + decoded.counts.bad);
     }
-    assert_eq!(good as u64 + bad, 100_000);
+    assert_eq!(good as u64 + bad, thousands() * 1_000);
     assert!(good > 10_000 && bad > 10_000, "{good} {bad}");
 }
 

@@ -1,0 +1,78 @@
+"""What only a real broker shows of dead letters: their bytes, keys, headers and timestamps, there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tidemill as tm
+from tests.kafka.clients import Clients, Record
+
+MakeTopic = Callable[..., str]
+
+SCHEMA = {"t": "float64"}
+
+
+def test_dead_letters_reach_their_topic_as_they_were_and_say_where_from(
+    kafka: Clients, make_topic: MakeTopic
+) -> None:
+    source, bad = make_topic(), make_topic()
+    own = (("trace", b"\x00\xff"), ("empty", b""))
+    records = [
+        Record(b'{"t": 1}', b"good"),
+        Record(b'{"t": "warm"}', b"k\xff", headers=own),
+        Record(b"\xfe\x00oops", None),
+        Record(None),
+        Record(b"", b""),
+    ]
+    kafka.produce(source, records)
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    readings = ctx.kafka(
+        source,
+        bootstrap_servers=kafka.bootstrap_servers,
+        format=tm.Json(SCHEMA),
+        on_bad=tm.DeadLetters(topic=bad),
+    )
+    readings.to_table("good")
+    ctx.run()
+    assert ctx.table("good")["t"].tolist() == [1.0]
+    found = {message.value(): message for message in kafka.consume(bad)}
+    assert set(found) == {b'{"t": "warm"}', b"\xfe\x00oops", b""}
+    assert {value: message.key() for value, message in found.items()} == {
+        b'{"t": "warm"}': b"k\xff",
+        b"\xfe\x00oops": None,
+        b"": b"",
+    }
+    headers = found[b'{"t": "warm"}'].headers() or []
+    assert headers == [
+        *own,
+        ("tidemill.reason", b'expected a number within float64 in column "t", found `"warm"}`'),
+        ("tidemill.topic", source.encode()),
+        ("tidemill.partition", b"0"),
+        ("tidemill.offset", b"1"),
+        ("tidemill.position", b"6"),
+    ]
+    assert dict(found[b""].headers() or [])["tidemill.offset"] == b"4"
+
+
+def test_the_stream_has_the_keys_headers_and_timestamps_of_the_records(
+    kafka: Clients, make_topic: MakeTopic
+) -> None:
+    source = make_topic()
+    kafka.produce(source, [Record(b"oops", b"k", headers=(("trace", b"1"),)), Record(b'{"t": 1}', b"good")])
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    servers = kafka.bootstrap_servers
+    readings = ctx.kafka(source, bootstrap_servers=servers, format=tm.Json(SCHEMA), on_bad="dead_letter")
+    readings.dead_letters.to_table("bad")
+    ctx.run()
+    (letter,) = ctx.table("bad").to_pyarrow().to_pylist()
+    assert letter.pop("kafka_timestamp") is not None
+    assert letter == {
+        "value": b"oops",
+        "reason": "expected a JSON object, found `oops`",
+        "position": 0,
+        "kafka_topic": source,
+        "kafka_partition": 0,
+        "kafka_offset": 0,
+        "kafka_key": b"k",
+        "kafka_headers": [{"key": "trace", "value": b"1"}],
+    }

@@ -208,7 +208,7 @@ impl Planner {
         let name = self.rules.get(source.0).map_or("", |rule| rule.name.as_str());
         let message = format!("expected partition {at} in source {name}, found it gone");
         Err(Error::data_loss(message)
-            .help("start again once the topic is there, or without it")
+            .help("start again once the topic is there, or without it; on_data_loss=\"skip\" lets go what is gone")
             .at(at.to_string()))
     }
 
@@ -380,7 +380,9 @@ impl Gone {
             LossCause::Recreated | LossCause::Deleted => {
                 let message =
                     format!("topic {} was deleted and made again while it was being read", head.at.topic);
-                Error::data_loss(message).help("start again to read the new one").at(head.at.to_string())
+                Error::data_loss(message)
+                    .help("start again to read the new one; on_data_loss=\"skip\" does so by itself")
+                    .at(head.at.to_string())
             }
             LossCause::Retention => data_loss(&head.at, followed.position, head.earliest),
         }

@@ -122,6 +122,8 @@ impl Column {
 
 fn payloads(chunk: &RawChunk, rows: &[usize]) -> ArrayRef {
     let mut builder = BinaryBuilder::with_capacity(rows.len(), 0);
-    rows.iter().for_each(|row| builder.append_option(chunk.payloads.get(*row)));
+    for row in rows {
+        builder.append_option(chunk.payloads.get(*row));
+    }
     Arc::new(builder.finish())
 }

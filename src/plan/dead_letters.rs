@@ -47,10 +47,10 @@ impl Plan {
 
     /// The sources whose dead letters come to no output, each as a mistake.
     pub(super) fn lost_dead_letters(&self) -> Vec<Error> {
-        let taken = self.live();
+        let live = self.live();
         let takes = |source: SourceId| {
             self.iter().any(|(id, node)| {
-                matches!(node.operator, Operator::DeadLetters(of) if of == source) && taken.contains(&id)
+                matches!(node.operator, Operator::DeadLetters(of) if of == source) && live.contains(&id)
             })
         };
         let lost = |node: &Node| {

@@ -137,6 +137,38 @@ class DStream:
             raise ConfigError(f'rename() takes {{"old": "new"}}, found {names!r}')
         return self._next(self._native.rename(list(names.items())))
 
+    def explode(self, *columns: str | Sequence[str]) -> DStream:
+        """One row for each element of a list, the other columns repeated; null or empty lists make one row with a null.
+
+        Args:
+            columns: columns of lists; several are taken apart side by side, and are of equal length in each row.
+
+        Raises:
+            ConfigError, SchemaError: at start: no such column, or one that is no list.
+            DataError: lists of a row that are not of equal length.
+
+        >>> import polars, tidemill as tm
+        >>> source = tm.testing.ScriptedSource(partitions=1)
+        >>> source.push(0, [b"hot and loud", b"cold"])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> lines = ctx.scripted(source, format=tm.Text(), metadata=["offset"])
+        >>> words = lines.map_batches(
+        ...     lambda batch: batch.to_polars().select(word=polars.col("value").str.split(" ")),
+        ...     adds={"word": "list<string>"},
+        ... )
+        >>> words.explode("word").select("kafka_offset", "word").to_table("words")
+        >>> ctx.run()
+        >>> ctx.table("words").to_polars().rows()
+        [(0, 'hot'), (0, 'and'), (0, 'loud'), (1, 'cold')]
+        """
+        names = _flat(columns)
+        _tell(
+            f'explode() takes the names of columns, found {name!r}; write, say, "{_bare(name)}"'
+            for name in names
+            if not isinstance(name, str)
+        )
+        return self._next(self._native.explode(names))
+
     def union(self, *others: DStream) -> DStream:
         """The rows of this stream and of the others, which must have the same columns.
 

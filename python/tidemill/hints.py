@@ -28,6 +28,8 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "count": ("group_by", "agg"),
     "countbyvalue": ("group_by",),
     "dtypes": ("schema",),
+    "explodeouter": ("explode",),
+    "flatten": ("explode",),
     "foreach": ("foreach_batch",),
     "foreachrdd": ("foreach_batch",),
     "groupbykey": ("group_by",),
@@ -40,6 +42,7 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "pipe": ("map_batches",),
     "predict": ("score",),
     "print": ("pprint",),
+    "posexplode": ("explode",),
     "printschema": ("schema",),
     "query": ("filter",),
     "reduce": ("group_by",),
@@ -206,17 +209,23 @@ _NOT_YET: Mapping[str, str] = {
         "functions of single rows are not offered yet: write an expression, or map_batches(fn), which gets whole "
         "batches"
     ),
-    "explode flatten unnest": (
-        "lists cannot be taken apart into rows yet: map_batches(fn, schema=...) may return more rows than it gets"
-    ),
     "remember slice": "batches are not remembered: to_table(name) keeps the last rows",
     "cache persist unpersist": (
         "there is nothing to keep: a stream is computed once a batch, however many streams and outputs read it"
     ),
-    "coalescepartitions numpartitions repartition": (
-        "there is nothing to divide anew: all cores are used anyhow, and key_by(...) brings the rows of a key together"
+    "unnest": (
+        "structs are not taken apart into columns yet: explode() makes rows of lists, and map_batches(fn, adds=...) "
+        "columns of structs"
     ),
-    "limit orderby sample sort sortby tail take": (
+    "coalescepartitions numpartitions rebalance repartition shuffle": (
+        "there is nothing to divide anew: partitions go to threads by themselves, and key_by(...) brings the rows of a "
+        "key together, on as many threads as there are"
+    ),
+    "sample": (
+        'samples are not offered yet: metadata=["offset"] and filter("kafka_offset % 10 = 0") keep every tenth record '
+        "of each partition, the same ones at every run"
+    ),
+    "limit orderby sort sortby tail take": (
         "a stream has no order over all its rows and no end: sort, or take, the rows of each batch in "
         "foreach_batch(fn) or map_batches(fn)"
     ),

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::exec::aggregate::calls::Calls;
 use crate::exec::aggregate::place::Placer;
 use crate::exec::aggregate::{AggregateStep, StateSchemas, WindowStep};
+use crate::exec::explode::{Explosion, Place};
 use crate::exec::program::{
     Column, DeadProgram, Exchange, FunctionShape, FunctionStep, Moves, OperatorKind, OperatorSpec, Port,
     Program, RowExchange, Side, SourceProgram, Step, StepKind,
@@ -105,6 +106,7 @@ impl<'a> Compiler<'a> {
             }
             (Operator::Rename(names), Some(input)) => self.project(id, input, &[], names).map(single),
             (Operator::Drop(_), Some(input)) => self.project(id, input, &[], &[]).map(single),
+            (Operator::Explode(names), Some(input)) => self.explode(id, input, names).map(single),
             (Operator::Union, Some(_)) => {
                 node.inputs.iter().map(|input| self.project(id, *input, &[], &[])).collect()
             }
@@ -202,6 +204,18 @@ impl<'a> Compiler<'a> {
         let columns: Result<Vec<Column>> =
             self.columns(id)?.fields().iter().map(|f| column(f.name())).collect();
         self.step(id, input, StepKind::Project(columns?))
+    }
+
+    fn explode(&mut self, id: NodeId, input: NodeId, names: &[String]) -> Result<Made> {
+        let source = self.columns(input)?;
+        let lists = names.iter().map(|name| index(source, name)).collect::<Result<_>>()?;
+        let place = |name: &String| match names.iter().position(|list| list == name) {
+            Some(list) => Ok(Place::Elements(list)),
+            None => index(source, name).map(Place::Input),
+        };
+        let kept = self.columns(id)?.fields().iter().map(|field| place(field.name()));
+        let kept = kept.collect::<Result<_>>()?;
+        self.step(id, input, StepKind::Explode(Explosion { lists, kept }))
     }
 
     fn function(
@@ -368,7 +382,7 @@ impl<'a> Compiler<'a> {
             let dead = program.sources.get_mut(place).and_then(|source| source.dead.as_mut());
             let wires = self.dead_wires.get(&id.0).cloned().unwrap_or_default();
             if let Some(dead) = dead {
-                dead.ports.clone_from(&wires);
+                dead.ports = wires;
             }
         }
         let place = match made {

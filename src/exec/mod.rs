@@ -15,6 +15,7 @@ mod compile;
 pub mod detect;
 mod exchange;
 mod executor;
+mod explode;
 mod function;
 pub mod keyed;
 mod lane;

@@ -14,6 +14,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::error::{Error, Result};
 use crate::exec::aggregate::place::Placer;
+use crate::exec::explode::Explosion;
 use crate::exec::keyed::ShardOperator;
 use crate::exec::mailbox::Mailbox;
 use crate::exec::program::{Column, Moves, Port, Program, Step, StepKind};
@@ -131,6 +132,7 @@ impl Run<'_> {
         let lost = || Error::internal("a step is missing from the program");
         let step = program.steps.get(place).ok_or_else(lost)?;
         let made = match &step.kind {
+            StepKind::Explode(explosion) => return self.explode(step, explosion, rows),
             StepKind::Filter(predicate, kept) => self.filter(step, predicate, kept, rows),
             StepKind::Project(columns) => self.project(step, columns, rows),
             StepKind::Keyed(operator, encoder, kept) => {
@@ -142,6 +144,16 @@ impl Run<'_> {
             Some(rows) => self.push(&step.ports, rows),
             None => Ok(()),
         }
+    }
+
+    /// Pushes the rows with their lists taken apart, a piece at a time.
+    fn explode(&mut self, step: &Step, explosion: &Explosion, rows: Rows) -> Result<()> {
+        let (program, batch) = (self.program, rows.dense()?.batch);
+        let mut pieces = explosion.pieces(&batch, &step.schema)?;
+        while let Some(piece) = pieces.next().map_err(|error| program.locate(step.node, error))? {
+            self.push(&step.ports, Rows::all(piece))?;
+        }
+        Ok(())
     }
 
     /// Marks the rows for which `predicate` holds; nothing where it holds for none.

@@ -13,6 +13,7 @@ use crate::exec::aggregate::AggregateStep;
 use crate::exec::aggregate::operator::AggregateOperator;
 use crate::exec::aggregate::place::Placer;
 use crate::exec::detect::DetectOperator;
+use crate::exec::explode::Explosion;
 use crate::exec::keyed::ShardOperator;
 use crate::expr::{Bound, Predicate};
 use crate::plan::{BatchFunction, NodeId, OutputId, Plan, SourceId};
@@ -81,6 +82,8 @@ pub(crate) enum StepKind {
     Filter(Predicate, Vec<usize>),
     /// Makes each column anew or passes it on.
     Project(Vec<Column>),
+    /// Takes lists apart.
+    Explode(Explosion),
     /// Runs the keyed operator of this number, then keeps these columns.
     Keyed(usize, KeyEncoder, Vec<usize>),
     /// Keeps the rows that have no place in these windows, and of them these columns; `None` is the reason.

@@ -196,6 +196,7 @@ impl Plan {
             }
             (Operator::Drop(names), [input]) => drop_columns(names, input),
             (Operator::Rename(names), [input]) => rename(names, input),
+            (Operator::Explode(names), [input]) => explode(names, input),
             (Operator::MapBatches { schema, reads, .. }, [input]) => {
                 function(schema, reads.as_deref(), input)
             }
@@ -258,7 +259,7 @@ impl Operator {
         match self {
             Self::Select(columns) => columns.iter().find(renames).map(|column| column.name.clone()),
             Self::WithColumns(columns) if columns.iter().any(|column| column.name == name) => None,
-            Self::Drop(names) if names.iter().any(|dropped| dropped == name) => None,
+            Self::Drop(names) | Self::Explode(names) if names.iter().any(|gone| gone == name) => None,
             Self::Rename(names) => Some(new_name(name, names).to_owned()),
             Self::MapBatches { schema: FunctionSchema::Same | FunctionSchema::Exactly(_), .. }
             | Self::Aggregate(_)
@@ -283,6 +284,7 @@ fn in_spite_of_mistakes(operator: &Operator, inputs: &[&Stream]) -> Option<Strea
             let there = names.iter().filter(|(old, _)| find(&input.schema, old).is_ok());
             rename(&there.cloned().collect::<Vec<_>>(), input).ok()
         }
+        Operator::Explode(names) => Some(exploded(names, input)),
         Operator::Select(columns) => Some(selected(columns, bind_anyway(columns, &input.schema), input)),
         Operator::WithColumns(columns) => widened(columns, &bind_anyway(columns, &input.schema), input).ok(),
         Operator::Aggregate(spec) => unknown::aggregate_anyway(spec, input),
@@ -457,6 +459,46 @@ fn union(first: &Stream, others: &[&Stream]) -> Result<Stream, Vec<Error>> {
         .map(|field| Arc::new(known(field).with_nullable(nullable(field))) as FieldRef)
         .collect();
     Ok(Stream::new(distinct(fields)?, None))
+}
+
+fn explode(names: &[String], input: &Stream) -> Result<Stream, Vec<Error>> {
+    if names.is_empty() {
+        let error = Error::config("explode needs at least one column, found none");
+        return Err(one(error.help("name the columns of lists")));
+    }
+    find_all(&input.schema, names)?;
+    let mistakes: Vec<Error> = names.iter().filter_map(|name| no_list(&input.schema, name)).collect();
+    if mistakes.is_empty() { Ok(exploded(names, input)) } else { Err(mistakes) }
+}
+
+/// Why a column is not one that can be exploded.
+fn no_list(schema: &Schema, name: &str) -> Option<Error> {
+    let field = schema.field_with_name(name).ok().filter(|field| !is_unknown(field))?;
+    if list_element(field.data_type()).is_some() {
+        return None;
+    }
+    let found = type_name(field.data_type());
+    let error = Error::schema(format!("explode takes lists apart, and \"{name}\" is {found}"));
+    Some(error.help("name columns of lists alone: the others are repeated"))
+}
+
+/// The element type of a list; none where the type is no list's.
+pub(crate) fn list_element(data_type: &DataType) -> Option<&FieldRef> {
+    match data_type {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => Some(item),
+        _ => None,
+    }
+}
+
+/// The columns with the elements of these in place of the lists; what is no list becomes a column of unknown type.
+fn exploded(names: &[String], input: &Stream) -> Stream {
+    let column = |field: &FieldRef| match list_element(field.data_type()) {
+        _ if !names.contains(field.name()) => Arc::clone(field),
+        None => unknown::unknown(field.name()),
+        Some(item) => Arc::new(Field::new(field.name(), item.data_type().clone(), true)),
+    };
+    let fields: Vec<FieldRef> = input.schema.fields().iter().map(column).collect();
+    Stream::new(Arc::new(Schema::new(fields)), keys_if(input, |key| !names.contains(key)))
 }
 
 /// Whether two streams have the same columns, in any order.

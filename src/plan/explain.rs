@@ -41,6 +41,7 @@ impl Checked {
             Operator::Select(named) => format!("select {}", expressions(named)),
             Operator::WithColumns(named) => format!("with_columns {}", expressions(named)),
             Operator::Drop(names) => format!("drop {}", names.join(", ")),
+            Operator::Explode(names) => format!("explode {}", names.join(", ")),
             Operator::Rename(names) => {
                 let pairs: Vec<String> = names.iter().map(|(old, new)| format!("{old} -> {new}")).collect();
                 format!("rename {}", pairs.join(", "))

@@ -13,6 +13,7 @@ mod unknown;
 pub(crate) use aggregate::{AggregateCall, Aggregation, LATE_REASON};
 pub use aggregate::{AggregateSpec, Emit, WindowSpec};
 pub use check::Checked;
+pub(crate) use check::list_element;
 pub use dead_letters::DeadLetterHeaders;
 
 use std::fmt;
@@ -163,6 +164,8 @@ pub enum Operator {
     Drop(Vec<String>),
     /// The columns under other names: (old, new).
     Rename(Vec<(String, String)>),
+    /// One row for each element of these lists; one with a null where they are null or empty.
+    Explode(Vec<String>),
     /// The rows of all inputs, which have the same columns.
     Union,
     /// A user's function over the rows of each partition.
@@ -204,6 +207,7 @@ impl Operator {
             Self::WithColumns(_) => "with_columns",
             Self::Drop(_) => "drop",
             Self::Rename(_) => "rename",
+            Self::Explode(_) => "explode",
             Self::Union => "union",
             Self::MapBatches { label, .. } => label,
             Self::KeyBy(_) => "key_by",

@@ -57,7 +57,7 @@ impl Checked {
                 with(inputs_of(own), reads.iter().cloned())
             }
             Operator::MapBatches { .. } | Operator::Output(_) => all(schema),
-            Operator::KeyBy(keys) => with(own.clone(), keys.iter().cloned()),
+            Operator::KeyBy(names) | Operator::Explode(names) => with(own.clone(), names.iter().cloned()),
             Operator::Aggregate(spec) => inputs_of(&aggregated(spec)),
             Operator::Late(spec) => with(inputs_of(own), [spec.on.clone()]),
             Operator::Detect(spec) => {

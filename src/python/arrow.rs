@@ -70,7 +70,7 @@ fn from_capsule(value: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
 /// A Polars frame with its columns of nothing but nulls typed: it exports these with a buffer that Arrow does not expect.
 fn without_untyped<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let module = value.get_type().module()?;
-    if !module.to_str()?.starts_with("polars") || !has(value, "cast")? {
+    if !module.to_str()?.starts_with("polars") || !has(value, "columns")? {
         return Ok(None);
     }
     let (polars, types) = (value.py().import("polars")?, PyDict::new(value.py()));

@@ -150,6 +150,10 @@ impl Stream {
         self.next(py, Operator::WithColumns(columns_of(columns, named)?))
     }
 
+    fn explode(&self, py: Python<'_>, names: Vec<String>) -> PyResult<Self> {
+        self.next(py, Operator::Explode(names))
+    }
+
     fn drop(&self, py: Python<'_>, names: Vec<String>) -> PyResult<Self> {
         self.next(py, Operator::Drop(names))
     }

@@ -74,7 +74,9 @@ impl Job {
         let reduced = engine.map(&task).and_then(|mapped| engine.reduce(&task, mapped, None))?;
         let mut text = String::new();
         for (output, rows) in &reduced.outputs {
-            rows.iter().for_each(|rows| write_rows(&mut text, output.0, rows));
+            for rows in rows {
+                write_rows(&mut text, output.0, rows);
+            }
         }
         Ok(text)
     }
@@ -82,7 +84,9 @@ impl Job {
     fn same_everywhere(&self) -> String {
         let texts = [(1, 1), (1, 4), (3, 3), (3, 8)]
             .map(|(executors, threads)| self.run(executors, threads).unwrap());
-        texts.iter().for_each(|text| assert_eq!(text, &texts[0]));
+        for text in &texts {
+            assert_eq!(text, &texts[0]);
+        }
         texts[0].clone()
     }
 }
@@ -172,7 +176,7 @@ fn the_headers_of_a_dead_letter_are_its_own_and_where_it_came_from() {
     job.plan.add_output(sources[0], None);
     let text = job.same_everywhere();
     let line = text.lines().find(|line| line.starts_with("0 ")).unwrap();
-    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     for (name, value) in [
         ("reason", "expected a whole number within int64 in column \"n\", found `\"no 0\"}`"),
         ("topic", "readings-0"),

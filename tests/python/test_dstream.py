@@ -644,5 +644,5 @@ def test_a_function_may_return_nothing_but_nulls_or_no_rows_for_any_type(kind: s
         ctx = tm.StreamingContext(trigger=tm.available_now())
         stream = ctx.scripted(source, format=tm.Json({"t": "float64"}))
         mapped = stream.map_batches(lambda batch, made=made: made(), schema={"found": kind})  # type: ignore[misc]
-        found = [pa.record_batch(batch)["found"].to_pylist() for batch in mapped]
+        found = [pa.table(batch)["found"].to_pylist() for batch in mapped]
         assert found == ([[None] * rows] if rows else [])

@@ -305,7 +305,10 @@ class _Batches:
 
     def _batch_started(self, event: Event) -> Iterator[_Call]:
         # Of a batch whose plan was missed, nothing is told until it has completed: too little is known.
-        if info := self._change(event, processing_start_time=event.time):
+        batch = event.batch_id
+        if batch is not None and batch in self._pending:
+            info = replace(self._pending[batch], processing_start_time=event.time)
+            self._pending[batch] = info
             yield "on_batch_started", info
 
     def _output_started(self, event: Event) -> Iterator[_Call]:
@@ -332,16 +335,9 @@ class _Batches:
         end = event.time + timedelta(seconds=event.duration or 0) if ended else None
         operation = OutputOperationInfo(event.batch_id, number, name, rows, event.time, end, event.error)
         if info := self._pending.get(event.batch_id):
-            self._change(event, output_operations={**info.output_operations, number: operation})
+            operations = {**info.output_operations, number: operation}
+            self._pending[event.batch_id] = replace(info, output_operations=operations)
         return operation
-
-    def _change(self, event: Event, **changes: object) -> BatchInfo | None:
-        info = self._pending.get(event.batch_id) if event.batch_id is not None else None
-        if info is None or event.batch_id is None:
-            return None
-        changed = replace(info, **changes)  # type: ignore[arg-type]  # the callers name fields of theirs
-        self._pending[event.batch_id] = changed
-        return changed
 
 
 def _completed(info: BatchInfo | None, progress: Progress) -> BatchInfo:

@@ -277,12 +277,10 @@ impl Loop {
     /// What it tells is there to be looked at before a listener hears of it.
     fn emit(&self, event: &Event) {
         self.publish(event);
-        let of_sources = self.of_sources(event);
-        let is_start = matches!(event, Event::Started(_));
-        let (before, after) = if is_start { (&[][..], &of_sources[..]) } else { (&of_sources[..], &[][..]) };
-        for event in before.iter().chain([event]).chain(after) {
-            self.listeners.tell(event);
-        }
+        let mut events = self.of_sources(event);
+        let place = if matches!(event, Event::Started(_)) { 0 } else { events.len() };
+        events.insert(place, event.clone());
+        events.iter().for_each(|event| self.listeners.tell(event));
     }
 
     /// What an event says of single sources: of a start they follow it, else they come before it.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 import tidemill as tm
 from tests.kafka.clients import Clients
@@ -80,7 +80,7 @@ class Feed(threading.Thread):
 
     def __init__(self, servers: str, topic: str) -> None:
         super().__init__(daemon=True)
-        self._kafka, self._topic = Clients(servers), topic
+        self._topic = topic
         self._settings = {
             "bootstrap.servers": servers,
             "enable.idempotence": True,
@@ -95,6 +95,12 @@ class Feed(threading.Thread):
 
     def run(self) -> None:
         """Until all are written, or it is stopped."""
+        try:
+            self._write()
+        except Exception as error:
+            self._failed.append(error)
+
+    def _write(self) -> None:
         producer, begin, partitions = Producer(self._settings), time.monotonic(), 4
         step = max(RECORDS // 1000, 1)
         for start in range(0, RECORDS, step):
@@ -105,7 +111,7 @@ class Feed(threading.Thread):
             if self._stopped:
                 return
             if partitions == 4 and start > RECORDS // 2:
-                partitions = len(self._kafka.ends(self._topic))
+                partitions = self._partitions(producer) or partitions
             for number in range(start, min(start + step, RECORDS)):
                 self._send(producer, number, number % partitions)
             producer.poll(0)
@@ -113,6 +119,13 @@ class Feed(threading.Thread):
         self.seconds = time.monotonic() - begin
         if unsent:
             self._failed.append(f"{unsent} were not answered")
+
+    def _partitions(self, producer: Producer) -> int | None:
+        """How many the topic has, which the producer knows from then on; none while no broker answers."""
+        try:
+            return len(producer.list_topics(self._topic, timeout=5).topics[self._topic].partitions)
+        except KafkaException:
+            return None
 
     def finish(self) -> None:
         """Write the rest at once, and wait until all are written."""

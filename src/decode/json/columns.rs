@@ -107,8 +107,14 @@ pub(in crate::decode) trait Column: Debug + Send {
     fn expects(&self) -> String;
 
     /// Where the value that `rest` starts with, which does not fit, does not: further in, where it is a nested one.
-    fn fault(&mut self, _rest: &[u8]) -> Fault {
-        Fault { path: String::new(), at: 0, expects: self.expects() }
+    fn fault(&mut self, rest: &[u8]) -> Fault {
+        let inside = self.fault_inside(rest).ok().flatten();
+        inside.unwrap_or_else(|| Fault { path: String::new(), at: 0, expects: self.expects() })
+    }
+
+    /// The first value within the one that `rest` starts with that does not fit; none where it is that one itself.
+    fn fault_inside(&mut self, _rest: &[u8]) -> Result<Option<Fault>, Misfit> {
+        Ok(None)
     }
 }
 

@@ -227,12 +227,48 @@ fn members(rest: &[u8], above: u32) -> Result<(Vec<KeyAt>, usize), Misfit> {
     Ok((found, input.at()))
 }
 
-fn offsets<O: OffsetSizeTrait>(ends: &mut Vec<usize>) -> Result<OffsetBuffer<O>> {
-    let last = ends.last().copied().unwrap_or_default(); // no end is larger
-    O::from_usize(last).ok_or_else(too_many_values)?;
-    let ends = ends.drain(..).map(O::usize_as);
-    let offsets: Vec<O> = std::iter::once(O::zero()).chain(ends).collect();
-    Ok(OffsetBuffer::new(ScalarBuffer::from(offsets)))
+/// Where each list or map ends among the values of all, and which are null.
+#[derive(Debug, Default)]
+struct Ends {
+    ends: Vec<usize>,
+    nulls: NullRows,
+}
+
+impl Ends {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Where the next one begins.
+    fn last(&self) -> usize {
+        self.ends.last().copied().unwrap_or_default()
+    }
+
+    fn push(&mut self, end: usize) {
+        self.ends.push(end);
+    }
+
+    fn null(&mut self) {
+        self.nulls.push(self.ends.len());
+        self.ends.push(self.last());
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows);
+        self.nulls.truncate(rows);
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        self.ends.reserve(rows);
+    }
+
+    fn finish<O: OffsetSizeTrait>(&mut self) -> Result<(OffsetBuffer<O>, Option<NullBuffer>)> {
+        let nulls = self.nulls.finish(self.ends.len());
+        O::from_usize(self.last()).ok_or_else(too_many_values)?; // no end is larger
+        let ends = self.ends.drain(..).map(O::usize_as);
+        let offsets: Vec<O> = std::iter::once(O::zero()).chain(ends).collect();
+        Ok((OffsetBuffer::new(ScalarBuffer::from(offsets)), nulls))
+    }
 }
 
 fn too_many_values() -> Error {
@@ -245,21 +281,14 @@ fn too_many_values() -> Error {
 struct Lists<O> {
     field: FieldRef,
     items: Inner,
-    /// Where each list ends among the items.
-    ends: Vec<usize>,
-    nulls: NullRows,
+    ends: Ends,
     width: PhantomData<fn() -> O>,
 }
 
 impl<O> Lists<O> {
     fn new(item: &FieldRef, within: Within) -> Result<Self, Unreadable> {
         let items = Inner::new(item, within).map_err(|wrong| wrong.within("[]"))?;
-        let (field, ends, nulls) = (Arc::clone(item), Vec::new(), NullRows::default());
-        Ok(Self { field, items, ends, nulls, width: PhantomData })
-    }
-
-    fn end(&self) -> usize {
-        self.ends.last().copied().unwrap_or_default()
+        Ok(Self { field: Arc::clone(item), items, ends: Ends::default(), width: PhantomData })
     }
 
     fn elements(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
@@ -270,9 +299,48 @@ impl<O> Lists<O> {
         }
         Ok(())
     }
+}
+
+impl<O: OffsetSizeTrait> Column for Lists<O> {
+    fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+        let mut input = Cursor::new(rest);
+        if self.elements(&mut input).is_err() {
+            self.items.column.truncate(self.ends.last());
+            return Err(Misfit);
+        }
+        self.ends.push(self.items.len());
+        Ok(input.at())
+    }
+
+    fn null(&mut self) {
+        self.ends.null();
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows);
+        self.items.column.truncate(self.ends.last());
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        self.ends.reserve(rows);
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef> {
+        let (offsets, nulls) = self.ends.finish::<O>()?;
+        let items = self.items.column.finish()?;
+        Ok(Arc::new(GenericListArray::try_new(Arc::clone(&self.field), offsets, items, nulls)?))
+    }
+
+    fn expects(&self) -> String {
+        "an array".to_owned()
+    }
 
     /// The first item of the array that `rest` starts with which does not fit.
-    fn item_fault(&mut self, rest: &[u8]) -> Result<Option<Fault>, Misfit> {
+    fn fault_inside(&mut self, rest: &[u8]) -> Result<Option<Fault>, Misfit> {
         let mut input = Cursor::new(rest);
         let (mut more, mut place) = (opens(&mut input, b'[', b']')?, 0_usize);
         while more {
@@ -285,53 +353,6 @@ impl<O> Lists<O> {
             place += 1;
         }
         Ok(None)
-    }
-}
-
-impl<O: OffsetSizeTrait> Column for Lists<O> {
-    fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
-        let mut input = Cursor::new(rest);
-        if self.elements(&mut input).is_err() {
-            self.items.column.truncate(self.end());
-            return Err(Misfit);
-        }
-        self.ends.push(self.items.len());
-        Ok(input.at())
-    }
-
-    fn null(&mut self) {
-        self.nulls.push(self.ends.len());
-        self.ends.push(self.end());
-    }
-
-    fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        self.ends.truncate(rows);
-        self.items.column.truncate(self.end());
-        self.nulls.truncate(rows);
-    }
-
-    fn reserve(&mut self, rows: usize) {
-        self.ends.reserve(rows);
-    }
-
-    fn finish(&mut self) -> Result<ArrayRef> {
-        let nulls = self.nulls.finish(self.ends.len());
-        let offsets = offsets::<O>(&mut self.ends)?;
-        let items = self.items.column.finish()?;
-        Ok(Arc::new(GenericListArray::try_new(Arc::clone(&self.field), offsets, items, nulls)?))
-    }
-
-    fn expects(&self) -> String {
-        "an array".to_owned()
-    }
-
-    fn fault(&mut self, rest: &[u8]) -> Fault {
-        let inside = self.item_fault(rest).ok().flatten();
-        inside.unwrap_or_else(|| Fault { path: String::new(), at: 0, expects: self.expects() })
     }
 }
 
@@ -420,25 +441,6 @@ impl Structs {
         let mut missing = self.members.iter_mut().filter(|member| member.len() == self.rows);
         missing.try_for_each(Inner::missing)
     }
-
-    /// The first member of the object that `rest` starts with whose last value does not fit, or that is missing.
-    fn member_fault(&mut self, rest: &[u8]) -> Result<Option<Fault>, Misfit> {
-        let (found, end) = members(rest, self.above)?;
-        let mut values = vec![None; self.members.len()];
-        for (key, at) in found {
-            let place = key.and_then(|key| self.places.get(&key).copied());
-            if let Some(value) = place.and_then(|place| values.get_mut(place)) {
-                *value = Some(at);
-            }
-        }
-        let members = self.members.iter_mut().zip(self.fields.iter()).zip(values);
-        let faults = members.filter_map(|((member, field), at)| {
-            let start = at.unwrap_or(end);
-            let value = if at.is_some() { rest.get(start..)? } else { b"null" };
-            Some(member.fault(value)?.within(field.name(), start))
-        });
-        Ok(faults.min_by_key(|fault| fault.at))
-    }
 }
 
 impl Column for Structs {
@@ -484,9 +486,23 @@ impl Column for Structs {
         "an object".to_owned()
     }
 
-    fn fault(&mut self, rest: &[u8]) -> Fault {
-        let inside = self.member_fault(rest).ok().flatten();
-        inside.unwrap_or_else(|| Fault { path: String::new(), at: 0, expects: self.expects() })
+    /// The first member of the object that `rest` starts with whose last value does not fit, or that is missing.
+    fn fault_inside(&mut self, rest: &[u8]) -> Result<Option<Fault>, Misfit> {
+        let (found, end) = members(rest, self.above)?;
+        let mut values = vec![None; self.members.len()];
+        for (key, at) in found {
+            let place = key.and_then(|key| self.places.get(&key).copied());
+            if let Some(value) = place.and_then(|place| values.get_mut(place)) {
+                *value = Some(at);
+            }
+        }
+        let members = self.members.iter_mut().zip(self.fields.iter()).zip(values);
+        let faults = members.filter_map(|((member, field), at)| {
+            let start = at.unwrap_or(end);
+            let value = if at.is_some() { rest.get(start..)? } else { b"null" };
+            Some(member.fault(value)?.within(field.name(), start))
+        });
+        Ok(faults.min_by_key(|fault| fault.at))
     }
 }
 
@@ -497,8 +513,7 @@ struct Maps {
     inner: Fields,
     keys: Strings<i32>,
     values: Inner,
-    ends: Vec<usize>,
-    nulls: NullRows,
+    ends: Ends,
     above: u32,
 }
 
@@ -514,16 +529,11 @@ impl Maps {
         }
         let values = Inner::new(value, within).map_err(|wrong| wrong.within("*"))?;
         let (entries, inner) = (Arc::clone(entries), inner.clone());
-        let (keys, nulls) = (Strings::new(), NullRows::default());
-        Ok(Self { entries, inner, keys, values, ends: Vec::new(), nulls, above: within.above })
-    }
-
-    fn end(&self) -> usize {
-        self.ends.last().copied().unwrap_or_default()
+        Ok(Self { entries, inner, keys: Strings::new(), values, ends: Ends::default(), above: within.above })
     }
 
     fn forget(&mut self) {
-        let end = self.end();
+        let end = self.ends.last();
         self.keys.truncate(end);
         self.values.column.truncate(end);
     }
@@ -537,7 +547,7 @@ impl Maps {
             self.values.read(input)?;
             more = follows(input, b'}')?;
         }
-        if all_differ(self.keys.texts_from(self.end())) { Ok(()) } else { Err(Misfit) }
+        if all_differ(self.keys.texts_from(self.ends.last())) { Ok(()) } else { Err(Misfit) }
     }
 
     /// Reads an object of which keys may come twice, or values not fit: a key stands where it came first, with the last
@@ -555,15 +565,6 @@ impl Maps {
             self.values.read(&mut Cursor::new(rest.get(at..).unwrap_or_default()))?;
         }
         Ok(end)
-    }
-
-    fn value_fault(&mut self, rest: &[u8]) -> Result<Option<Fault>, Misfit> {
-        for (key, at) in last_values(members(rest, self.above)?.0)? {
-            if let Some(fault) = self.values.fault(rest.get(at..).unwrap_or_default()) {
-                return Ok(Some(fault.within(&String::from_utf8_lossy(&key), at)));
-            }
-        }
-        Ok(None)
     }
 }
 
@@ -613,8 +614,7 @@ impl Column for Maps {
     }
 
     fn null(&mut self) {
-        self.nulls.push(self.ends.len());
-        self.ends.push(self.end());
+        self.ends.null();
     }
 
     fn len(&self) -> usize {
@@ -624,7 +624,6 @@ impl Column for Maps {
     fn truncate(&mut self, rows: usize) {
         self.ends.truncate(rows);
         self.forget();
-        self.nulls.truncate(rows);
     }
 
     fn reserve(&mut self, rows: usize) {
@@ -632,8 +631,7 @@ impl Column for Maps {
     }
 
     fn finish(&mut self) -> Result<ArrayRef> {
-        let nulls = self.nulls.finish(self.ends.len());
-        let offsets = offsets::<i32>(&mut self.ends)?;
+        let (offsets, nulls) = self.ends.finish::<i32>()?;
         let (keys, values) = (self.keys.finish()?, self.values.column.finish()?);
         let entries = StructArray::try_new(self.inner.clone(), vec![keys, values], None)?;
         Ok(Arc::new(MapArray::try_new(Arc::clone(&self.entries), offsets, entries, nulls, false)?))
@@ -643,8 +641,12 @@ impl Column for Maps {
         "an object".to_owned()
     }
 
-    fn fault(&mut self, rest: &[u8]) -> Fault {
-        let inside = self.value_fault(rest).ok().flatten();
-        inside.unwrap_or_else(|| Fault { path: String::new(), at: 0, expects: self.expects() })
+    fn fault_inside(&mut self, rest: &[u8]) -> Result<Option<Fault>, Misfit> {
+        for (key, at) in last_values(members(rest, self.above)?.0)? {
+            if let Some(fault) = self.values.fault(rest.get(at..).unwrap_or_default()) {
+                return Ok(Some(fault.within(&String::from_utf8_lossy(&key), at)));
+            }
+        }
+        Ok(None)
     }
 }

@@ -55,18 +55,26 @@ impl<'a> Number<'a> {
     /// The absolute value of a number that is written with a fraction, an exponent or very many digits.
     #[inline(never)]
     fn whole_slowly(&self) -> Option<u64> {
-        let mantissa = self.text.split(|byte| matches!(byte, b'e' | b'E')).next()?;
-        let digits =
-            || mantissa.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| u64::from(byte - b'0'));
-        let written = digits().count();
-        let zeros = digits().rev().take_while(|digit| *digit == 0).count();
+        u64::try_from(self.whole_times(0)?).ok()
+    }
+
+    /// The digits of the mantissa, leading zeros included.
+    fn digits(&self) -> impl DoubleEndedIterator<Item = i128> + use<'a> {
+        let end = self.text.iter().position(|byte| matches!(byte, b'e' | b'E')).unwrap_or(self.text.len());
+        let mantissa = self.text.get(..end).unwrap_or_default();
+        mantissa.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| i128::from(byte - b'0'))
+    }
+
+    /// The absolute value times ten to the power of `shift`, if that is whole.
+    fn whole_times(&self, shift: i8) -> Option<i128> {
+        let written = self.digits().count();
+        let zeros = self.digits().rev().take_while(|digit| *digit == 0).count();
         if zeros == written {
             return Some(0);
         }
-        let power = u32::try_from(self.exponent.saturating_add_unsigned(zeros as u64)).ok()?;
-        let mut significant = digits().take(written - zeros);
-        let value = significant.try_fold(0u64, |value, digit| value.checked_mul(10)?.checked_add(digit))?;
-        value.checked_mul(10u64.checked_pow(power)?)
+        let power = self.exponent.saturating_add_unsigned(zeros as u64).saturating_add(shift.into());
+        let power = 10i128.checked_pow(u32::try_from(power).ok()?)?;
+        joined(self.digits().take(written - zeros))?.checked_mul(power)
     }
 
     /// The value times ten to the power of `shift`, rounded down, if an `i64` holds it. It is exact whatever the number of
@@ -82,17 +90,13 @@ impl<'a> Number<'a> {
 
     /// As [`split`], of more digits than a mantissa holds.
     fn split_slowly(&self, exponent: i64) -> Option<(i128, bool)> {
-        let mantissa = self.text.split(|byte| matches!(byte, b'e' | b'E')).next()?;
-        let digits =
-            || mantissa.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| i128::from(byte - b'0'));
-        let point = exponent.saturating_add_unsigned(digits().count() as u64);
-        let before = usize::try_from(point).unwrap_or_default();
-        if digits().all(|digit| digit == 0) {
+        if self.digits().all(|digit| digit == 0) {
             return Some((0, false));
         }
-        let has_rest = digits().skip(before).any(|digit| digit != 0);
-        let mut padded = digits().chain(std::iter::repeat(0)).take(before);
-        let whole = padded.try_fold(0i128, |whole, digit| whole.checked_mul(10)?.checked_add(digit))?;
+        let point = exponent.saturating_add_unsigned(self.digits().count() as u64);
+        let before = usize::try_from(point).unwrap_or_default();
+        let has_rest = self.digits().skip(before).any(|digit| digit != 0);
+        let whole = joined(self.digits().chain(std::iter::repeat(0)).take(before))?;
         Some((whole, has_rest))
     }
 
@@ -100,19 +104,8 @@ impl<'a> Number<'a> {
     /// holds. It is never rounded.
     #[inline(never)]
     pub(super) fn scaled(&self, precision: u8, scale: i8) -> Option<i128> {
-        let mantissa = self.text.split(|byte| matches!(byte, b'e' | b'E')).next()?;
-        let digits =
-            || mantissa.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| i128::from(byte - b'0'));
-        let written = digits().count();
-        let zeros = digits().rev().take_while(|digit| *digit == 0).count();
-        if zeros == written {
-            return Some(0);
-        }
-        let shift = self.exponent.saturating_add_unsigned(zeros as u64).saturating_add(scale.into());
-        let power = 10i128.checked_pow(u32::try_from(shift).ok()?)?;
-        let mut significant = digits().take(written - zeros);
-        let value = significant.try_fold(0i128, |value, digit| value.checked_mul(10)?.checked_add(digit))?;
-        let value = value.checked_mul(power).filter(|value| *value < 10i128.pow(precision.into()))?;
+        let value = self.whole_times(scale)?;
+        let value = Some(value).filter(|value| *value < 10i128.pow(precision.into()))?;
         Some(if self.negative { -value } else { value })
     }
 
@@ -146,6 +139,11 @@ impl<'a> Number<'a> {
             _ => lexical_core::parse::<f32>(self.text).ok().filter(|value| value.is_finite()),
         }
     }
+}
+
+/// The number that decimal digits make.
+fn joined(mut digits: impl Iterator<Item = i128>) -> Option<i128> {
+    digits.try_fold(0i128, |value, digit| value.checked_mul(10)?.checked_add(digit))
 }
 
 /// `mantissa` times ten to the power of `exponent`: what stands before the point, and whether anything is behind it.

@@ -280,7 +280,9 @@ impl Loop {
         let mut events = self.of_sources(event);
         let place = if matches!(event, Event::Started(_)) { 0 } else { events.len() };
         events.insert(place, event.clone());
-        events.iter().for_each(|event| self.listeners.tell(event));
+        for event in &events {
+            self.listeners.tell(event);
+        }
     }
 
     /// What an event says of single sources: of a start they follow it, else they come before it.

@@ -41,14 +41,38 @@ pub(super) struct Stream {
 #[derive(Clone, Debug)]
 pub(super) struct TimeColumn {
     pub(super) column: String,
+    pub(super) standing: Standing,
     pub(super) max_future: Duration,
     /// What another source of these rows has for it. Whose a row is shows nowhere behind a union.
     pub(super) other_max_future: Option<Duration>,
 }
 
+/// Whether a source's event time is what the source says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Right,
+    /// It names no column that could be it, which was told at the source: whatever column a window is on may be meant.
+    Mistaken,
+}
+
+impl TimeColumn {
+    /// The column that a source says, of the rows that it made of it.
+    fn said(column: String, max_future: Duration, made: &Stream) -> Self {
+        let found = made.schema.field_with_name(&column);
+        let right = found.is_ok_and(|field| matches!(field.data_type(), DataType::Timestamp(..)));
+        let standing = if right { Standing::Right } else { Standing::Mistaken };
+        Self { column, standing, max_future, other_max_future: None }
+    }
+}
+
 impl Stream {
     pub(super) fn new(schema: SchemaRef, keys: Option<Vec<String>>) -> Self {
         Self { schema, keys, event_time: None, ended: None }
+    }
+
+    /// The event time, where it is known to be wrong.
+    pub(super) fn mistaken_time(&self) -> Option<&TimeColumn> {
+        self.event_time.as_ref().filter(|time| time.standing == Standing::Mistaken)
     }
 }
 
@@ -171,17 +195,21 @@ impl Plan {
         let inputs: Option<Vec<&Stream>> =
             node.inputs.iter().map(|input| before.get(input.0).and_then(Option::as_ref)).collect();
         let inputs = inputs?;
-        let stream = self.operator_stream(&node.operator, &inputs).or_else(|found| {
+        let stream = self.operator_stream(node, &inputs).or_else(|found| {
             mistakes.extend(found.into_iter().map(|mistake| node.locate(mistake)));
-            in_spite_of_mistakes(&node.operator, &inputs).ok_or(())
+            let anyway = match node.operator {
+                Operator::Source(id) => self.untimed_source(id),
+                _ => in_spite_of_mistakes(&node.operator, &inputs),
+            };
+            anyway.ok_or(())
         });
         let stream = stream.ok()?;
-        let (ended, event_time) = (node.ended(&inputs, &stream), self.event_time(node, &inputs));
+        let (ended, event_time) = (node.ended(&inputs, &stream), self.event_time(node, &inputs, &stream));
         Some(Stream { event_time, ended, ..stream })
     }
 
-    fn operator_stream(&self, operator: &Operator, inputs: &[&Stream]) -> Result<Stream, Vec<Error>> {
-        match (operator, inputs) {
+    fn operator_stream(&self, node: &Node, inputs: &[&Stream]) -> Result<Stream, Vec<Error>> {
+        match (&node.operator, inputs) {
             (Operator::Source(id), []) => self.source_stream(*id).map_err(one),
             (Operator::DeadLetters(id), [_]) => self.dead_letter_stream(*id).map_err(one),
             (Operator::Union, [first, others @ ..]) => union(first, others),
@@ -220,6 +248,18 @@ impl Plan {
         Ok(Stream::new(schema, None))
     }
 
+    /// The rows of a source whose event time alone is wrong; the column that it names is of unknown type, where there is
+    /// one.
+    fn untimed_source(&self, id: SourceId) -> Option<Stream> {
+        let spec = self.sources.get(id.0)?;
+        let schema = full_schema(&spec.format, &spec.metadata).ok()?;
+        let stream = Stream::new(schema, None);
+        Some(unknown::hiding(
+            &stream,
+            &spec.event_time.iter().map(|time| time.column.clone()).collect::<Vec<_>>(),
+        ))
+    }
+
     fn output_stream(&self, id: OutputId, input: &Stream) -> Result<Stream, Vec<Error>> {
         // A sink knows no columns of unknown type, and would take them for what they are not.
         let demand = self.outputs.get(id.0).and_then(Option::as_ref).filter(|_| !any_unknown(&input.schema));
@@ -233,12 +273,17 @@ impl Plan {
 
 impl Plan {
     /// The event-time column of the rows that `node` makes, where it is one of `inputs`' under whatever name.
-    fn event_time(&self, node: &Node, inputs: &[&Stream]) -> Option<TimeColumn> {
+    fn event_time(&self, node: &Node, inputs: &[&Stream], made: &Stream) -> Option<TimeColumn> {
         if let Operator::Source(id) = &node.operator {
             let EventTimeSpec { column, max_future } = self.sources.get(id.0)?.event_time.clone()?;
             return Some(TimeColumn { column, max_future, other_max_future: None });
         }
         let (first, others) = inputs.split_first()?;
+        if !node.operator.makes_rows_anew()
+            && let Some(mistaken) = inputs.iter().find_map(|input| input.mistaken_time())
+        {
+            return Some(mistaken.clone());
+        }
         let before = first.event_time.as_ref()?;
         let same =
             |other: &&Stream| other.event_time.as_ref().is_some_and(|other| other.column == before.column);
@@ -248,7 +293,7 @@ impl Plan {
         let mut of_all =
             of_all.flat_map(|time| std::iter::once(time.max_future).chain(time.other_max_future));
         let other_max_future = of_all.find(|other| *other != max_future);
-        Some(TimeColumn { column, max_future, other_max_future })
+        Some(TimeColumn { column, standing: before.standing, max_future, other_max_future })
     }
 }
 
@@ -261,11 +306,19 @@ impl Operator {
             Self::WithColumns(columns) if columns.iter().any(|column| column.name == name) => None,
             Self::Drop(names) | Self::Explode(names) if names.iter().any(|gone| gone == name) => None,
             Self::Rename(names) => Some(new_name(name, names).to_owned()),
-            Self::MapBatches { schema: FunctionSchema::Same | FunctionSchema::Exactly(_), .. }
-            | Self::Aggregate(_)
-            | Self::DeadLetters(_) => None,
+            _ if self.makes_rows_anew() => None,
             _ => Some(name.to_owned()),
         }
+    }
+
+    /// Whether no column of its output is one of its input's, for all that is known.
+    fn makes_rows_anew(&self) -> bool {
+        matches!(
+            self,
+            Self::MapBatches { schema: FunctionSchema::Same | FunctionSchema::Exactly(_), .. }
+                | Self::Aggregate(_)
+                | Self::DeadLetters(_)
+        )
     }
 }
 

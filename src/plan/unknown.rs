@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
 use crate::error::Error;
 use crate::expr::Expression;
-use crate::plan::check::{Stream, TimeColumn, distinct, find, find_all};
+use crate::plan::check::{Standing, Stream, TimeColumn, distinct, find, find_all};
 use crate::plan::{AggregateSpec, Named, WindowSpec};
 
 /// The mark of such a column, in the field's metadata: it stays with the field under whatever name.
@@ -138,7 +138,7 @@ fn aggregate_without(
     };
     let columns = spec.columns.iter().map(shown).collect();
     let stream = AggregateSpec { columns, ..spec.clone() }.stream(&assumed(input, spec.window.as_ref()))?;
-    let untimed = spec.window.as_ref().is_some_and(|window| is_unknown_in(&input.schema, &window.on));
+    let untimed = spec.window.as_ref().is_some_and(|window| is_untimed(window, input));
     let bounds = stream.schema.fields().iter().take(if untimed { 2 } else { 0 }).map(|field| field.name());
     let results = spec.columns.iter().filter(|column| hidden(column)).map(|column| &column.name);
     let keys = spec.keys.iter().filter(|key| is_unknown_in(&input.schema, key));
@@ -148,29 +148,35 @@ fn aggregate_without(
 /// The rows without a place in `window`; what was of unknown type still is.
 pub(super) fn late(window: &WindowSpec, input: &Stream) -> Result<Stream, Vec<Error>> {
     let stream = window.late(&assumed(input, Some(window)))?;
-    let unknown = input.schema.fields().iter().filter(|field| is_unknown(field));
-    Ok(hiding(&stream, &unknown.map(|field| field.name().clone()).collect::<Vec<_>>()))
+    let unknown = input.schema.fields().iter().filter(|field| is_unknown(field)).map(|field| field.name());
+    let on = is_untimed(window, input).then_some(&window.on);
+    Ok(hiding(&stream, &unknown.chain(on).cloned().collect::<Vec<_>>()))
+}
+
+/// Whether nothing can be said of the column that a window is on: its type is hidden, or the source's event time is
+/// wrong, and this is the column that it names, or the one that was meant there.
+fn is_untimed(window: &WindowSpec, input: &Stream) -> bool {
+    let meant = |time: &TimeColumn| time.column == window.on || find(&input.schema, &window.on).is_ok();
+    is_unknown_in(&input.schema, &window.on) || input.mistaken_time().is_some_and(meant)
 }
 
 /// The rows as an aggregation asks for them, wherever their types are not known.
 fn assumed(input: &Stream, window: Option<&WindowSpec>) -> Stream {
     let mut stream = Stream::clone(input);
-    if let Some(window) = window.filter(|window| is_unknown_in(&input.schema, &window.on)) {
+    if let Some(window) = window.filter(|window| is_untimed(window, input)) {
         let time = DataType::Timestamp(TimeUnit::Millisecond, None);
-        let field = |field: &FieldRef| {
-            let timed = *field.name() == window.on;
-            if timed { Arc::new(Field::new(&window.on, time.clone(), true)) } else { Arc::clone(field) }
-        };
-        stream.schema = Arc::new(Schema::new(input.schema.fields().iter().map(field).collect::<Vec<_>>()));
-        let (column, max_future) = (window.on.clone(), Duration::ZERO);
-        stream.event_time = Some(TimeColumn { column, max_future, other_max_future: None });
+        let time = Arc::new(Field::new(&window.on, time, true));
+        let others = input.schema.fields().iter().filter(|field| *field.name() != window.on).cloned();
+        stream.schema = Arc::new(Schema::new(others.chain([time]).collect::<Vec<_>>()));
+        let (column, standing, max_future) = (window.on.clone(), Standing::Right, Duration::ZERO);
+        stream.event_time = Some(TimeColumn { column, standing, max_future, other_max_future: None });
     }
     stream.schema = Arc::new(assuming(&stream.schema, &DataType::Utf8));
     stream
 }
 
 /// The rows with columns of unknown type.
-fn hiding(stream: &Stream, names: &[String]) -> Stream {
+pub(super) fn hiding(stream: &Stream, names: &[String]) -> Stream {
     let hidden = |field: &FieldRef| {
         if names.contains(field.name()) { unknown(field.name()) } else { Arc::clone(field) }
     };

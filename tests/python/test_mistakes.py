@@ -42,6 +42,36 @@ def wrong_select() -> tm.DStream:
     return readings().select("device", "ts", good=col("n") + 1, bad=col("tt") * 2)
 
 
+def untimed(event_time: str = "tss") -> tm.DStream:
+    """A source whose event time is no timestamp of its columns."""
+    return tm.StreamingContext().scripted(ScriptedSource(), format=tm.Json(SCHEMA), event_time=event_time)
+
+
+def test_an_unknown_event_time_hides_none_of_the_mistakes_behind_it() -> None:
+    s = untimed()
+    told(s, 'no column "tss"; the columns are device, site, ts, t, n')
+    told(s.filter("tt > 3").select("device", "nn"), '"tss"', '"tt"', '"nn"')
+    told(s.key_by("devise").detect("tt", tm.ml.Ewma()), '"tss"', '"devise"', '"tt"')
+    told(s.filter(col("ts") > 3.5).union(s.filter("t > 0")), '"tss"', "timestamp[ms] and float64")
+
+
+def test_nor_do_windows_that_go_by_it_make_another() -> None:
+    s = untimed()
+    for on in ("tss", "ts"):  # the wrong name again, and the one that was meant
+        windowed = s.filter("t > 0").select("device", "ts", "t").window("10s", on=on).group_by("device")
+        told(windowed.agg(t=col("t").max()), '"tss"')
+        told(windowed.agg(t=col("tt").max()).filter("device > 3"), '"tss"', '"tt"', "device")
+        told(s.window("10s", on=on).agg(n=tm.count()).late.filter("late_reason > 3"), '"tss"', "late_reason")
+    told(s.window("10s", on="zz").agg(n=tm.count()), '"tss"', 'no column "zz"')
+    told(s.group_by("device").agg(n=tm.count()).window("10s", on="n").agg(m=tm.count()), '"tss"', '"n"')
+
+
+def test_an_event_time_of_another_type_is_told_once_too() -> None:
+    s = untimed("n")
+    told(s.window("10s", on="n").agg(t=col("t").max()).filter("t = 'x'"), '"n" is int64', "'x'")
+    told(s.filter(col("n").dt.hour() > 3), '"n" is int64')
+
+
 @pytest.mark.parametrize(
     "after", [lambda s: s, lambda s: s.filter("bad > 3"), lambda s: s.with_columns(c=col("bad"))]
 )

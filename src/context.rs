@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::event::Progress;
 use crate::exec::local::{LocalEngine, LocalSettings};
 use crate::ingest::{Bound, Source};
-use crate::plan::{CallSite, Checked, Demand, Node, NodeId, Operator, Plan, SourceSpec};
+use crate::plan::{CallSite, Checked, Demand, Node, NodeId, Operator, Plan, SourceId, SourceSpec};
 use crate::sink::{Delivery, Sink};
 use crate::time::Clock;
 
@@ -414,7 +414,7 @@ impl State {
         let engine = LocalEngine::start(&checked, &sources, local)?;
         Ok(Job {
             name: settings.name.clone(),
-            sources: self.job_sources(sources, settings.trigger),
+            sources: self.job_sources(&checked, sources, settings.trigger),
             engine: Arc::new(engine),
             sinks,
             trigger: settings.trigger,
@@ -452,14 +452,23 @@ impl State {
         pairs.zip(&self.sinks).map(open_one).collect()
     }
 
-    fn job_sources(&self, sources: Vec<Arc<dyn Source>>, trigger: Trigger) -> Vec<JobSource> {
-        let specs = &self.plan.sources;
-        let each = sources.into_iter().zip(&self.readings).zip(specs);
-        each.map(|((source, reading), spec)| JobSource {
+    fn job_sources(
+        &self,
+        checked: &Checked,
+        sources: Vec<Arc<dyn Source>>,
+        trigger: Trigger,
+    ) -> Vec<JobSource> {
+        let delay = |id: SourceId, reading: &Reading| {
+            let column = self.plan.sources.get(id.0).and_then(|spec| spec.event_time.as_ref());
+            let computed = checked.computed_time(id).map(|(_, time)| time.delay);
+            column.map(|_| reading.watermark).or(computed)
+        };
+        let each = sources.into_iter().zip(&self.readings).zip((0..).map(SourceId));
+        each.map(|((source, reading), id)| JobSource {
             source,
             starting: reading.starting.clone().unwrap_or_else(|| default_start(reading, trigger)),
             ending: reading.ending.clone(),
-            watermark: spec.event_time.as_ref().map(|_| reading.watermark),
+            watermark: delay(id, reading),
             idle_timeout: reading.idle_timeout,
             max_rate_per_partition: reading.max_rate_per_partition,
         })

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 import tidemill._native as _native
 from tidemill.batch import Batch
-from tidemill.expressions import Expr
+from tidemill.expressions import Expr, sql_expr
 from tidemill.formats import Format, SchemaLike, _schema, _written_as
 from tidemill.grouping import GroupedStream, WindowedStream, _flat, _keys, _tell
 from tidemill.hints import hinted, no_attribute
@@ -208,6 +208,43 @@ class DStream:
         [(b'{"t": "warm"}', 1, 6), (b'oops', 2, 0)]
         """
         return self._next(self._native.dead_letters())
+
+    def with_event_time(
+        self, expression: Expr | str, watermark: Duration = "0s", *, max_future: Duration = "1h"
+    ) -> DStream:
+        """The records of this source with the time when each happened, computed of them; windows go by it.
+
+        For sources that have no column which is the time by itself: text in a format of its own, a date and a time of
+        day, a time less the delay of a sensor. It is computed of all records as they are decoded, so that the watermark
+        goes by the data alone, whatever is filtered later; it is said once, of what `kafka` returned.
+
+        Args:
+            expression: a timestamp; its ``.alias`` is the column's name (``"event_time"`` where it has none), in place
+                where the name exists. SQL text may be given too. Null is a row without a time, so that ``strict=False``
+                sends what cannot be converted to `WindowedStream.late`, where otherwise it ends the job.
+            watermark: how far the watermark stays behind the largest event time.
+            max_future: as in `StreamingContext.kafka`.
+
+        Raises:
+            ConfigError: at start: the stream is no source's, or the source has an event time already.
+            SchemaError: at start: `expression` is no timestamp.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource(partitions=1)
+        >>> source.push(0, [b'{"at": "21.11.2026 10:00:03", "t": 20.5}', b'{"at": "21.11.2026 10:00:14", "t": 21.0}'])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> readings = ctx.scripted(source, format=tm.Json({"at": "string", "t": "float64"}))
+        >>> timed = readings.with_event_time(tm.col("at").str.to_datetime("%d.%m.%Y %H:%M:%S").alias("ts"), "5s")
+        >>> hottest = timed.filter("t > 0").window("10s", on="ts").agg(t=tm.col("t").max())
+        >>> [row["t"] for batch in hottest for row in batch.to_pyarrow().to_pylist()]
+        [20.5, 21.0]
+        """
+        told = sql_expr(expression) if isinstance(expression, str) else expression
+        if not isinstance(told, Expr):
+            raise ConfigError(
+                f'with_event_time() takes an expression, found {told!r}; write, say, col("ms").cast("timestamp[ms]")'
+            )
+        return self._next(self._native.with_event_time(told, watermark, max_future))
 
     # -- Python functions ---------------------------------------------------------------------------------------
 

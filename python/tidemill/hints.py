@@ -64,7 +64,7 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "where": ("filter",),
     "withcolumn": ("with_columns",),
     "withcolumnrenamed": ("rename",),
-    "withwatermark": ("kafka", "window"),
+    "withwatermark": ("with_event_time", "kafka"),
     "write": _OUTPUTS,
     "writecsv": ("to_files",),
     "writejson": ("to_files",),

@@ -40,6 +40,7 @@ use crate::time::{BatchTime, EventTime};
 pub use crate::decode::csv::SUPPORTED as CSV_TYPES;
 pub use crate::decode::dead::dead_letter_schema;
 pub use crate::decode::doubts::Doubts;
+pub use crate::decode::event_time::believed;
 pub use crate::decode::json::{Inference, Inferred, SUPPORTED as JSON_TYPES};
 pub use crate::decode::schema::{csv_mistakes, date_unit, full_schema, json_mistakes, with_date_unit};
 

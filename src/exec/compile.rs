@@ -17,7 +17,7 @@ use crate::exec::aggregate::{AggregateStep, StateSchemas, WindowStep};
 use crate::exec::explode::{Explosion, Place};
 use crate::exec::program::{
     Column, DeadProgram, Exchange, FunctionShape, FunctionStep, Moves, OperatorKind, OperatorSpec, Port,
-    Program, RowExchange, Side, SourceProgram, Step, StepKind,
+    Program, RowExchange, Side, SourceProgram, Step, StepKind, TimedProgram,
 };
 use crate::expr::Expression;
 use crate::plan::{
@@ -96,6 +96,7 @@ impl<'a> Compiler<'a> {
         match (&node.operator, input) {
             (Operator::Source(source), _) => self.source(id, *source).map(single),
             (Operator::DeadLetters(_), Some(input)) => self.dead_letters(id, input).map(single),
+            (Operator::EventTime(_), Some(input)) => self.timed(input).map(single),
             (Operator::Filter(predicate), Some(input)) => {
                 let bound = predicate.bind_predicate(self.columns(input)?).map_err(first)?;
                 let kept = indices(self.columns(input)?, self.columns(id)?)?;
@@ -142,6 +143,7 @@ impl<'a> Compiler<'a> {
             decode,
             ports: Vec::new(),
             dead: self.dead_program(id)?,
+            timed: self.timed_program(id, source)?,
         });
         Ok(Made::Source(self.program.sources.len() - 1))
     }
@@ -154,6 +156,31 @@ impl<'a> Compiler<'a> {
             schemas.iter().flat_map(|schema| schema.fields().iter().map(|field| field.name())).collect();
         let columns = names.into_iter().cloned().collect();
         Ok((!readers.is_empty()).then_some(DeadProgram { columns, ports: Vec::new() }))
+    }
+
+    /// How the event time of the source at `id` is computed, where it is.
+    fn timed_program(&self, id: NodeId, source: SourceId) -> Result<Option<TimedProgram>> {
+        let Some((node, time)) = self.checked.computed_time(source) else { return Ok(None) };
+        let (read, schema) = (self.columns(id)?, Arc::clone(self.columns(node)?));
+        let place = |name: &String| {
+            if *name == time.column.name { Ok(None) } else { index(read, name).map(Some) }
+        };
+        Ok(Some(TimedProgram {
+            node,
+            time: time.column.expression.bind(read).map_err(first)?,
+            max_future: time.max_future,
+            columns: schema.fields().iter().map(|field| place(field.name())).collect::<Result<_>>()?,
+            schema,
+            ports: Vec::new(),
+        }))
+    }
+
+    /// The rows with the event time of the source at `input`.
+    fn timed(&self, input: NodeId) -> Result<Made> {
+        let lost = || Error::internal("an event time is computed of no source");
+        let Operator::Source(source) = self.checked.plan().node(input)?.operator else { return Err(lost()) };
+        let place = self.program.sources.iter().position(|made| made.id == source);
+        place.map(Made::Timed).ok_or_else(lost)
     }
 
     /// Of the dead letters of the source at `input`, whose columns are those that all readers read, this one's.
@@ -387,6 +414,10 @@ impl<'a> Compiler<'a> {
         }
         let place = match made {
             Made::Source(place) => program.sources.get_mut(place).map(|source| &mut source.ports),
+            Made::Timed(place) => {
+                let timed = program.sources.get_mut(place).and_then(|source| source.timed.as_mut());
+                timed.map(|timed| &mut timed.ports)
+            }
             Made::Step(place) => program.steps.get_mut(place).map(|step| &mut step.ports),
             Made::Function(place) => program.functions.get_mut(place).map(|function| &mut function.ports),
             Made::Exchange(place) => program.exchanges.get_mut(place).map(|exchange| &mut exchange.ports),
@@ -401,6 +432,8 @@ impl<'a> Compiler<'a> {
 #[derive(Clone, Copy)]
 enum Made {
     Source(usize),
+    /// The rows of this source with their event time.
+    Timed(usize),
     Step(usize),
     Function(usize),
     Exchange(usize),

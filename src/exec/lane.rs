@@ -8,10 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::cancel::Cancel;
-use crate::decode::{Decoded, Decoder};
+use crate::decode::{Decoded, Decoder, believed};
 use crate::error::{Error, Result};
 use crate::event::Counts;
 use crate::exec::budget::Budget;
@@ -151,9 +152,10 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn take(&mut self, chunk: &RawChunk) -> Result<()> {
-        let decoded = self.decoder.decode(chunk, self.work.context.time)?;
-        self.report(chunk, &decoded);
+        let mut decoded = self.decoder.decode(chunk, self.work.context.time)?;
         let slot = Slot::Partition(self.source.id, chunk.at.clone());
+        let timed = self.timed(&mut decoded).map_err(|error| error.at(place(&slot, chunk)))?;
+        self.report(chunk, &decoded);
         let more = self.at_hand.grow(chunk, &decoded);
         self.reserve(more, &slot)?;
         let before = self.mailbox.bytes();
@@ -164,15 +166,32 @@ impl Stage<'_> {
             operators: &mut Vec::new(),
             mailbox: &mut self.mailbox,
         };
+        if let (Some(rows), Some(program)) = (timed, &self.source.timed) {
+            run.push(&program.ports, Rows::all(rows)).map_err(|error| error.at(place(&slot, chunk)))?;
+        }
         if decoded.batch.num_rows() > 0 {
             run.push(&self.source.ports, Rows::all(decoded.batch))
-                .map_err(|error| error.at(slot.to_string()))?;
+                .map_err(|error| error.at(place(&slot, chunk)))?;
         }
         if let (Some(dead), Some(program)) = (decoded.dead, &self.source.dead) {
-            run.push(&program.ports, Rows::all(dead)).map_err(|error| error.at(slot.to_string()))?;
+            run.push(&program.ports, Rows::all(dead)).map_err(|error| error.at(place(&slot, chunk)))?;
         }
         let kept = self.mailbox.bytes().saturating_sub(before);
         self.reserve(kept, &slot)
+    }
+
+    /// The rows with the event time that is computed of them, where there is one; it is taken into what is known of the
+    /// chunk, as the decoder does with one that is a column.
+    fn timed(&self, decoded: &mut Decoded) -> Result<Option<RecordBatch>> {
+        let Some(timed) = &self.source.timed else { return Ok(None) };
+        if decoded.batch.num_rows() == 0 {
+            return Ok(None);
+        }
+        let time = self.work.context.time;
+        let times = timed.time.evaluate(&decoded.batch, time);
+        let times = times.map_err(|error| self.program.locate(timed.node, error))?;
+        decoded.max_event_time = believed(&times, timed.max_future, time, &mut decoded.counts)?;
+        timed.rows(&decoded.batch, &times).map(Some)
     }
 
     fn reserve(&self, bytes: u64, slot: &Slot) -> Result<()> {
@@ -214,6 +233,14 @@ impl AtHand {
 
     fn bytes(&self) -> u64 {
         self.chunks.values().sum::<u64>() + self.decoded
+    }
+}
+
+/// Where rows are that an operator failed for: the offsets of a chunk, in which the one that it failed for can be looked up.
+fn place(slot: &Slot, chunk: &RawChunk) -> String {
+    match (chunk.offsets.first(), chunk.offsets.last()) {
+        (Some(first), Some(last)) => format!("{slot}, offsets {first} to {last}"),
+        _ => slot.to_string(),
     }
 }
 

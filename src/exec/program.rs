@@ -3,8 +3,11 @@
 //! `compile` makes it, `pipeline` runs its steps, `executor` decides when; nothing runs here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::decode::{DecodeSpec, Decoder};
 use crate::detect::DetectSpec;
@@ -47,6 +50,7 @@ pub(crate) struct SourceProgram {
     pub(crate) decode: DecodeSpec,
     pub(crate) ports: Vec<Port>,
     pub(crate) dead: Option<DeadProgram>,
+    pub(crate) timed: Option<TimedProgram>,
 }
 
 impl SourceProgram {
@@ -64,6 +68,18 @@ impl SourceProgram {
 #[derive(Debug)]
 pub(crate) struct DeadProgram {
     pub(crate) columns: Vec<String>,
+    pub(crate) ports: Vec<Port>,
+}
+
+/// How the event time of a source's rows is computed, and where the rows go that have it as a column.
+#[derive(Debug)]
+pub(crate) struct TimedProgram {
+    pub(crate) node: NodeId,
+    pub(crate) time: Bound,
+    pub(crate) max_future: Duration,
+    /// The decoded columns that are read of those rows; `None` is the time.
+    pub(crate) columns: Vec<Option<usize>>,
+    pub(crate) schema: SchemaRef,
     pub(crate) ports: Vec<Port>,
 }
 
@@ -180,6 +196,20 @@ impl OperatorSpec {
                 ShardOperator::Aggregate(Box::new(AggregateOperator::new(Arc::clone(step))))
             }
         })
+    }
+}
+
+impl TimedProgram {
+    /// The rows of `decoded`, whose event times are `times`.
+    pub(crate) fn rows(&self, decoded: &RecordBatch, times: &ArrayRef) -> Result<RecordBatch> {
+        let lost = || Error::internal("a column beside an event time was pruned");
+        let column = |place: &Option<usize>| match place {
+            None => Ok(Arc::clone(times)),
+            Some(place) => decoded.columns().get(*place).cloned().ok_or_else(lost),
+        };
+        let columns = self.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(decoded.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 }
 

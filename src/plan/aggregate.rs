@@ -302,8 +302,8 @@ impl WindowSpec {
             Some(event_time) => {
                 let time = &event_time.column;
                 let help = format!(
-                    "pass on=\"{time}\", or name another of the source's columns with event_time=… there; a column that \
-                     is computed on the way cannot be it"
+                    "pass on=\"{time}\", or name another of the source's columns with event_time=… there; a time that is \
+                     computed is said at the source too: ctx.kafka(…).with_event_time(expr, watermark=…)"
                 );
                 Err(Error::config(format!("{wanted}, which is \"{time}\" here")).help(help))
             }
@@ -319,7 +319,8 @@ impl WindowSpec {
             return "windows over the results of agg are not offered yet: take all that you need from one \
                     window(…).agg(…), or add results up in foreach_batch(fn)";
         }
-        "name it at the source, event_time=\"…\", and leave the column as it is until here: rename() it at most, and add \
-         columns with with_columns(…) or map_batches(fn, adds=…), since map_batches(fn, schema=…) makes all anew"
+        "name it at the source, event_time=\"…\" or .with_event_time(expr, watermark=…), and leave the column as it is until \
+         here: rename() it at most, and add columns with with_columns(…) or map_batches(fn, adds=…), since \
+         map_batches(fn, schema=…) makes all anew"
     }
 }

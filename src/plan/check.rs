@@ -212,15 +212,16 @@ impl Plan {
         match (&node.operator, inputs) {
             (Operator::Source(id), []) => self.source_stream(*id).map_err(one),
             (Operator::DeadLetters(id), [_]) => self.dead_letter_stream(*id).map_err(one),
+            (Operator::EventTime(time), [input]) => self.timed(node, time, input),
             (Operator::Union, [first, others @ ..]) => union(first, others),
             (Operator::Filter(predicate), [input]) => {
                 unknown::bind_predicate(predicate, &input.schema).map(|()| Stream::clone(input))
             }
             (Operator::Select(columns), [input]) => {
-                Ok(selected(columns, bind_all(columns, &input.schema)?, input))
+                Ok(selected(columns, unknown::bind_all(columns, &input.schema)?, input))
             }
             (Operator::WithColumns(columns), [input]) => {
-                widened(columns, &bind_all(columns, &input.schema)?, input)
+                widened(columns, &unknown::bind_all(columns, &input.schema)?, input)
             }
             (Operator::Drop(names), [input]) => drop_columns(names, input),
             (Operator::Rename(names), [input]) => rename(names, input),
@@ -276,7 +277,10 @@ impl Plan {
     fn event_time(&self, node: &Node, inputs: &[&Stream], made: &Stream) -> Option<TimeColumn> {
         if let Operator::Source(id) = &node.operator {
             let EventTimeSpec { column, max_future } = self.sources.get(id.0)?.event_time.clone()?;
-            return Some(TimeColumn { column, max_future, other_max_future: None });
+            return Some(TimeColumn::said(column, max_future, made));
+        }
+        if let Operator::EventTime(time) = &node.operator {
+            return Some(TimeColumn::said(time.column.name.clone(), time.max_future, made));
         }
         let (first, others) = inputs.split_first()?;
         if !node.operator.makes_rows_anew()
@@ -332,6 +336,7 @@ fn in_spite_of_mistakes(operator: &Operator, inputs: &[&Stream]) -> Option<Strea
     match operator {
         Operator::Filter(_) | Operator::Output(_) => Some(Stream::clone(input)),
         Operator::DeadLetters(_) => Some(Stream::new(dead_letter_schema(), None)),
+        Operator::EventTime(time) => time.anyway(input),
         Operator::Drop(names) => drop_columns(&there(names), input).ok(),
         Operator::Rename(names) => {
             let there = names.iter().filter(|(old, _)| find(&input.schema, old).is_ok());
@@ -428,18 +433,6 @@ fn taken(name: &str) -> Error {
         .help("rename one of them, with .alias(…), rename({…}) or another prefix")
 }
 
-/// The columns that `columns` make, or every mistake in them.
-fn bind_all(columns: &[Named], schema: &Schema) -> Result<SchemaRef, Vec<Error>> {
-    let (mut fields, mut mistakes) = (Vec::new(), Vec::new());
-    for column in columns {
-        match unknown::bind(column, schema) {
-            Ok(field) => fields.push(field),
-            Err(found) => mistakes.extend(found),
-        }
-    }
-    if mistakes.is_empty() { distinct(fields) } else { Err(mistakes) }
-}
-
 /// `columns` of the input, which make `schema`. A key is one still where it may be there unchanged.
 fn selected(columns: &[Named], schema: SchemaRef, input: &Stream) -> Stream {
     let unchanged = |column: &Named| column.expression.as_column() == Some(&column.name);
@@ -451,7 +444,7 @@ fn selected(columns: &[Named], schema: SchemaRef, input: &Stream) -> Stream {
 }
 
 /// The input's columns and `new`, which `columns` make, in place where the name exists.
-fn widened(columns: &[Named], new: &SchemaRef, input: &Stream) -> Result<Stream, Vec<Error>> {
+pub(super) fn widened(columns: &[Named], new: &SchemaRef, input: &Stream) -> Result<Stream, Vec<Error>> {
     let replaced = |field: &FieldRef| new.field_with_name(field.name()).ok().map(|new| Arc::new(new.clone()));
     let mut fields: Vec<FieldRef> = input
         .schema

@@ -37,6 +37,11 @@ impl Checked {
                 format!("source {name}")
             }
             Operator::DeadLetters(_) => "dead_letters".to_owned(),
+            Operator::EventTime(time) => format!(
+                "with_event_time {}, watermark {:?} behind [before all filters]",
+                expressions(std::slice::from_ref(&time.column)),
+                time.delay
+            ),
             Operator::Filter(predicate) => format!("filter {predicate}"),
             Operator::Select(named) => format!("select {}", expressions(named)),
             Operator::WithColumns(named) => format!("with_columns {}", expressions(named)),

@@ -6,6 +6,7 @@
 mod aggregate;
 mod check;
 mod dead_letters;
+mod event_time;
 mod explain;
 mod prune;
 mod unknown;
@@ -15,6 +16,7 @@ pub use aggregate::{AggregateSpec, Emit, WindowSpec};
 pub use check::Checked;
 pub(crate) use check::list_element;
 pub use dead_letters::DeadLetterHeaders;
+pub use event_time::ComputedTime;
 
 use std::fmt;
 use std::sync::Arc;
@@ -154,6 +156,8 @@ pub enum Operator {
     /// The bad records of a source, which is its only input, with the columns of
     /// [`dead_letter_schema`](crate::decode::dead_letter_schema).
     DeadLetters(SourceId),
+    /// The rows of a source, which is its only input, and the time when each happened.
+    EventTime(ComputedTime),
     /// Keeps the rows for which the predicate is true.
     Filter(Expression),
     /// Exactly these columns.
@@ -202,6 +206,7 @@ impl Operator {
         match self {
             Self::Source(_) => "source",
             Self::DeadLetters(_) => "dead_letters",
+            Self::EventTime(_) => "with_event_time",
             Self::Filter(_) => "filter",
             Self::Select(_) => "select",
             Self::WithColumns(_) => "with_columns",

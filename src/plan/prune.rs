@@ -49,6 +49,11 @@ impl Checked {
                     own.iter().filter(|name| !columns.iter().any(|column| column.name == **name)).cloned();
                 with(kept.collect(), expressions(columns, own))
             }
+            // The watermark needs it, whoever reads the column.
+            Operator::EventTime(time) => {
+                let kept = own.iter().filter(|name| **name != time.column.name).cloned().collect();
+                with(kept, time.column.expression.columns())
+            }
             Operator::Rename(names) => {
                 let needed = |name: &String| own.contains(new_name(name, names));
                 all(schema).into_iter().filter(needed).collect()

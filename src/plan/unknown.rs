@@ -57,6 +57,18 @@ pub(super) fn bind(column: &Named, schema: &Schema) -> Result<FieldRef, Vec<Erro
     Ok(Arc::new(bound.field().clone().with_name(&column.name)))
 }
 
+/// The columns that `columns` make, or every mistake in them.
+pub(super) fn bind_all(columns: &[Named], schema: &Schema) -> Result<SchemaRef, Vec<Error>> {
+    let (mut fields, mut mistakes) = (Vec::new(), Vec::new());
+    for column in columns {
+        match bind(column, schema) {
+            Ok(field) => fields.push(field),
+            Err(found) => mistakes.extend(found),
+        }
+    }
+    if mistakes.is_empty() { distinct(fields) } else { Err(mistakes) }
+}
+
 /// Whether `predicate` is a condition over such rows.
 pub(super) fn bind_predicate(predicate: &Expression, schema: &Schema) -> Result<(), Vec<Error>> {
     if reads_unknown(predicate, schema) {

@@ -21,7 +21,7 @@ use crate::kafka::Cluster;
 use crate::kafka::security::Security as Protection;
 use crate::kafka::settings::is_security;
 use crate::plan::{
-    AggregateSpec, DeadLetterHeaders, Emit, FunctionSchema, Named, NodeId, Operator, WindowSpec,
+    AggregateSpec, ComputedTime, DeadLetterHeaders, Emit, FunctionSchema, Named, NodeId, Operator, WindowSpec,
 };
 use crate::python::context::{Context, call_site};
 use crate::python::expressions::Expr;
@@ -38,6 +38,9 @@ use crate::python::units::{Size, Span};
 use crate::sink::files::{FileFormat, FileSinkSettings};
 use crate::sink::table::{Keep, Table};
 use crate::state::window::WindowShape;
+
+/// What an event time is called that has no name of its own.
+const EVENT_TIME: &str = "event_time";
 
 /// Windows of event time, as the user said them.
 #[pyclass(frozen, module = "tidemill._native")]
@@ -125,6 +128,21 @@ impl Stream {
         let named = |name: &str| Named { name: name.to_owned(), expression: Expression::col(name) };
         let record = ["value", "kafka_key", DeadLetterHeaders::COLUMN].map(named);
         labelled.next(py, Operator::Select(record.to_vec()))
+    }
+
+    /// The rows of this source with the time when each happened.
+    fn with_event_time(
+        &self,
+        py: Python<'_>,
+        expression: &Expr,
+        watermark: Span,
+        max_future: Span,
+    ) -> PyResult<Self> {
+        let expression = expression.0.clone();
+        let name = expression.output_name().unwrap_or_else(|| EVENT_TIME.to_owned());
+        let column = Named { name, expression };
+        let (delay, max_future) = (watermark.0, max_future.0);
+        self.next(py, Operator::EventTime(ComputedTime { column, delay, max_future }))
     }
 
     fn filter(&self, py: Python<'_>, predicate: &Bound<'_, PyAny>) -> PyResult<Self> {

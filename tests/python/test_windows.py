@@ -23,6 +23,7 @@ from tidemill.testing import ManualClock, ScriptedSource
 
 FORMAT = tm.Json({"k": "string", "ts": "timestamp[ms]", "v": "int64"})
 YEAR = 365 * 86_400_000
+FAR = 300 * YEAR
 
 
 def filled(rows: Sequence[Sequence[Row]]) -> ScriptedSource:
@@ -344,6 +345,134 @@ def test_state_that_grows_without_end_is_a_named_error(size: str | int, granted:
         match=rf"max_state_bytes allows: [0-9.]+ KiB \({granted:,} bytes\); .*in agg, .*test_windows\.py:",
     ):
         ctx.run()
+
+
+class TestComputedEventTime:
+    """An event time that an expression computes is the same as one that is a column."""
+
+    ROWS: Sequence[Sequence[Row]] = (
+        [("a", 1_000, 1), ("b", 4_000, 2), ("a", 12_000, 3)],
+        [("a", 30_000, 4), ("b", 2_000, 5), ("a", None, 6), ("b", FAR, 7), ("b", 61_000, 8)],
+    )
+    TEXT = tm.Json({"k": "string", "ts": "int64", "v": "int64"})
+
+    def told(self, computed: bool, keep: str = "true") -> list[Any]:
+        """Of each batch: the watermark, the counts, and the rows of the windows and of `.late`."""
+        ctx = tm.StreamingContext(trigger=tm.available_now(max_records=2))
+        if computed:
+            stream = ctx.scripted(filled(self.ROWS), format=self.TEXT)
+            stream = stream.with_event_time(col("ts").cast("timestamp[ms]").alias("ts"), "5s")
+        else:
+            stream = ctx.scripted(filled(self.ROWS), format=FORMAT, event_time="ts", watermark="5s")
+        windows = stream.filter(keep).window("10s", "5s", on="ts").group_by("k").agg(v=col("v").sum())
+        told: list[Any] = []
+        windows.foreach_batch(lambda batch: told.append(batch.to_pyarrow().to_pylist()))
+        windows.late.foreach_batch(lambda batch: told.append(batch.to_pyarrow().to_pylist()))
+        ctx.listeners.append(lambda event: told.append(figures(event.progress)) if event.progress else None)
+        ctx.run()
+        return sorted(told, key=str)
+
+    def test_windows_late_rows_and_watermarks_are_those_of_a_column(self) -> None:
+        for keep in ("true", "v < 4"):
+            assert self.told(computed=True, keep=keep) == self.told(computed=False, keep=keep)
+
+    def test_the_watermark_goes_by_all_records_whatever_is_filtered(self) -> None:
+        everything, some = (
+            [told for told in self.told(True, keep) if isinstance(told, tuple)] for keep in ("true", "v = 1")
+        )
+        assert [told[0] for told in everything] == [told[0] for told in some]
+
+    def test_without_a_name_it_is_event_time_and_what_cannot_be_converted_has_none(self) -> None:
+        source = ScriptedSource(partitions=1)
+        source.push(0, [b'{"at": "2026-11-21 10:00:03"}', b'{"at": "yesterday"}'])
+        ctx = tm.StreamingContext(trigger=tm.available_now())
+        stream = ctx.scripted(source, format=tm.Json({"at": "string"}))
+        stream = stream.with_event_time(col("at").str.to_datetime(strict=False))
+        assert stream.columns == ["at", "event_time"]
+        windows = stream.window("10s", on="event_time").agg(n=tm.count())
+        windows.to_table("windows")
+        windows.late.to_table("late")
+        ctx.run()
+        assert ctx.table("windows")["n"].tolist() == [1]
+        assert ctx.table("late").to_polars().rows() == [("yesterday", None, "null")]
+
+    def test_what_is_read_of_the_source_itself_has_no_such_column(self) -> None:
+        source = ScriptedSource(partitions=1)
+        source.push(0, [b'{"s": 7}'])
+        ctx = tm.StreamingContext(trigger=tm.available_now())
+        stream = ctx.scripted(source, format=tm.Json({"s": "int64"}))
+        stream.to_table("plain")
+        timed = stream.with_event_time("to_timestamp_seconds(s) AS at", watermark="1s")
+        timed.select("at").to_table("timed")
+        assert "with_event_time at = to_timestamp_seconds(s) AS at, watermark 1s behind" in ctx.explain()
+        ctx.run()
+        assert ctx.table("plain").to_polars().columns == ["s"]
+        assert ctx.table("timed").to_polars().rows() == [(datetime(1970, 1, 1, 0, 0, 7),)]
+        assert ctx.progress is not None
+        assert millis(ctx.progress.watermark) == 6_000
+
+    def test_two_sources_wait_for_each_other_by_it(self) -> None:
+        ctx = tm.StreamingContext(trigger=tm.available_now(close_windows=False))
+        streams = []
+        for name, last in (("fast", 100), ("slow", 20)):
+            source = ScriptedSource(name, partitions=1)
+            source.push(0, [b'{"s": 1}', b'{"s": %d}' % last])
+            stream = ctx.scripted(source, format=tm.Json({"s": "int64"}))
+            streams.append(stream.with_event_time("to_timestamp_seconds(s) AS ts"))
+        both = streams[0].union(streams[1]).window("10s", on="ts").agg(n=tm.count())
+        both.to_table("both")
+        ctx.run()
+        assert ctx.progress is not None
+        assert millis(ctx.progress.watermark) == 20_000
+        assert ctx.table("both")["n"].tolist() == [2]
+
+    def test_a_time_that_cannot_be_computed_says_where(self) -> None:
+        source = ScriptedSource("readings", partitions=1)
+        source.push(0, [b'{"at": "yesterday"}'])
+        ctx = tm.StreamingContext(trigger=tm.available_now())
+        stream = ctx.scripted(source, format=tm.Json({"at": "string"}))
+        stream.with_event_time(col("at").str.to_datetime()).pprint()
+        with pytest.raises(
+            tm.DataError, match=r"strict=False.*\n?.*in with_event_time, .*test_windows.py"
+        ) as found:
+            ctx.run()
+        assert "partition readings[0], offsets 0 to 0, batch 0" in str(found.value)
+
+    def test_mistakes_are_told_before_start_with_all_others(self) -> None:
+        ctx = tm.StreamingContext()
+        stream = ctx.scripted(ScriptedSource(), format=self.TEXT)
+        for wrong, text in [
+            (stream.with_event_time(col("ts")), "ts is int64; convert it"),
+            (stream.with_event_time(col("tss").cast("timestamp[ms]")), 'no column "tss"'),
+            (
+                stream.filter("v > 1").with_event_time(col("ts").cast("timestamp[ms]").alias("ts")),
+                "made by filter; call it on what",
+            ),
+            (
+                ctx.scripted(ScriptedSource(), format=FORMAT, event_time="ts").with_event_time(col("ts")),
+                'has event_time="ts" already',
+            ),
+        ]:
+            with pytest.raises(tm.TidemillError) as found:
+                _ = wrong.filter("vv > 1").window("1s", on="ts").agg(n=tm.count()).columns
+            assert str(found.value).startswith("2 mistakes")
+            assert text in str(found.value)
+            assert '"vv"' in str(found.value)
+        ctx = tm.StreamingContext()
+        stream = ctx.scripted(ScriptedSource(), format=self.TEXT)
+        stream.with_event_time(col("ts").cast("timestamp[ms]")).pprint()
+        other = stream.with_event_time(col("ts").cast("timestamp[s]"))
+        assert other.columns[-1] == "event_time"
+        other.pprint()
+        with pytest.raises(tm.ConfigError, match="has an event time by with_event_time already"):
+            ctx.explain()
+        with pytest.raises(tm.ConfigError, match="takes an expression, found 3"):
+            stream.with_event_time(3)  # type: ignore[arg-type]
+
+
+def figures(progress: tm.Progress) -> tuple[Any, ...]:
+    counts = (progress.records, progress.late, progress.future, progress.without_time, progress.open_windows)
+    return (progress.batch_id, str(progress.watermark), str(progress.watermark_holder), *counts)
 
 
 class TestMistakes:

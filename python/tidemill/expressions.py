@@ -104,8 +104,10 @@ class Expr(_native.Expr):
 
     Operators are Python's: ``+ - * / // % **``, comparisons, and ``& | ~`` for and, or, not. Nulls stay null, ``/``
     is true division, ``//`` and ``%`` round down as in Python, and integers that overflow or are divided by zero
-    (``//``, ``%``) fail the batch with a :class:`~tidemill.DataError`. ``== None`` asks :meth:`is_null`; any other
-    comparison with null is true for no row, and is refused.
+    (``//``, ``%``) fail the batch with a :class:`~tidemill.DataError`. Floats never do: ``/`` by zero is an infinity,
+    and the square root or logarithm of a negative number NaN, as in NumPy. A moment less another is a length of time,
+    and a moment or a day may be moved by one, as in Polars. ``== None`` asks :meth:`is_null`; any other comparison
+    with null is true for no row, and is refused.
 
     >>> from tidemill import col
     >>> (col("celsius") * 1.8 + 32).alias("fahrenheit")
@@ -423,7 +425,7 @@ class Expr(_native.Expr):
         return _function("ceil", self)
 
     def sqrt(self) -> Expr:
-        """The square root.
+        """The square root; NaN of a negative number.
 
         >>> from tidemill import col
         >>> col("x").sqrt()

@@ -25,6 +25,8 @@ fn all() -> impl Iterator<Item = Arc<ScalarUDF>> {
         ScalarUDF::new_from_impl(Member::default()),
         ScalarUDF::new_from_impl(Item::default()),
         ScalarUDF::new_from_impl(ItemCount::default()),
+        ScalarUDF::new_from_impl(Sqrt::default()),
+        ScalarUDF::new_from_impl(Power::default()),
     ];
     datafusion_functions::all_default_functions().into_iter().chain(own.map(Arc::new))
 }

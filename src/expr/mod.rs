@@ -8,8 +8,10 @@
 //! What a reader may not expect:
 //! * Column names are case-sensitive, also in SQL text.
 //! * `/` is true division: of two integers it gives float64, and by zero an infinity. [`Expression::floor_divide`] and
-//!   [`Expression::modulo`] round down, as in Python; `%` in SQL text takes the sign of the dividend, as SQL says.
-//! * Integer arithmetic never wraps round: overflow, and integer division by zero, fail the batch with a data error.
+//!   [`Expression::modulo`] round down, as in Python, and so does `%` in SQL text: one sign, one meaning. `^` means a power to
+//!   some and bits to others, and is refused there.
+//! * Integer arithmetic never wraps round: overflow, and integer division by zero, fail the batch with a data error. Float
+//!   arithmetic and functions of floats never fail: they give NaN and infinities, as IEEE 754 says.
 //! * A literal takes the type of the column it meets: `'2026-01-01'` that of a timestamp (UTC where it has no zone), a
 //!   float that of a float32. Text in a column is never read as a number: that needs a cast.
 //! * NaN is larger than every other number and equal to itself, as in sorting.

@@ -808,14 +808,32 @@ class StringMethods:
         """
         return _function("split_part", self._text, separator, index + 1 if index >= 0 else index)
 
-    def to_datetime(self, format: str | None = None) -> Expr:  # noqa: A002
-        """The moment that it says, ISO 8601 or as ``format`` (of Rust's ``chrono``) says.
+    def to_datetime(self, format: str | None = None, *, strict: bool = True) -> Expr:  # noqa: A002
+        """The moment that it says, ISO 8601 or as ``format`` (of Rust's ``chrono``) says; microseconds.
+
+        Text that cannot be read fails the batch with a :class:`~tidemill.DataError`; with ``strict=False`` it becomes
+        null. In SQL text that is ``try_to_timestamp_micros``.
 
         >>> from tidemill import col
         >>> col("text").str.to_datetime("%d.%m.%Y %H:%M")
         <Expr to_timestamp_micros(text, '%d.%m.%Y %H:%M')>
+        >>> col("text").str.to_datetime(strict=False)
+        <Expr try_to_timestamp_micros(text)>
         """
-        return _function("to_timestamp_micros", self._text, *(() if format is None else (format,)))
+        return self._read("to_timestamp_micros", format, strict)
+
+    def to_date(self, format: str | None = None, *, strict: bool = True) -> Expr:  # noqa: A002
+        """The day that it says, as :meth:`to_datetime` reads it.
+
+        >>> from tidemill import col
+        >>> col("text").str.to_date("%d.%m.%Y", strict=False)
+        <Expr try_to_date(text, '%d.%m.%Y')>
+        """
+        return self._read("to_date", format, strict)
+
+    def _read(self, function: str, format: str | None, strict: bool) -> Expr:  # noqa: A002
+        name = function if strict else f"try_{function}"
+        return _function(name, self._text, *(() if format is None else (format,)))
 
 
 class DatetimeMethods:

@@ -29,6 +29,7 @@ use datafusion_physical_expr::expressions::{
 use crate::error::{Error, Result};
 use crate::expr::Expression;
 use crate::expr::check::{check, column_names};
+use crate::expr::lenient::STRICT;
 use crate::time::BatchTime;
 use crate::types::{in_our_words, type_name};
 
@@ -436,9 +437,21 @@ fn is_inequality(op: Operator) -> bool {
 fn failed(text: &str, error: DataFusionError) -> Error {
     let told = match error.find_root() {
         DataFusionError::ArrowError(inner, _) => arrow_failure(text, inner),
-        other => Error::data(format!("{text} failed: {}", other.message())),
+        other => {
+            let told = Error::data(format!("{text} failed: {}", in_our_words(other.message().as_ref())));
+            if parses(text) { told.help(LENIENT) } else { told }
+        }
     };
     told.caused_by(error)
+}
+
+/// What to do where text, or a number, is not what it should be.
+const LENIENT: &str = "cast(…, strict=False) and to_datetime(…, strict=False) give null for such values; in SQL they are \
+                       TRY_CAST(…) and try_to_timestamp(…)";
+
+/// Whether the expression reads text by a function that has a lenient form.
+fn parses(text: &str) -> bool {
+    STRICT.iter().any(|name| text.contains(&format!("{name}(")))
 }
 
 fn arrow_failure(text: &str, error: &ArrowError) -> Error {
@@ -449,7 +462,7 @@ fn arrow_failure(text: &str, error: &ArrowError) -> Error {
             .help("cast to a wider type, such as float64, first"),
         ArrowError::CastError(what) | ArrowError::ParseError(what) => {
             Error::data(format!("a value cannot be converted in {text} ({})", in_our_words(what)))
-                .help("use cast(…, strict=False), or TRY_CAST in SQL, which give null for such values")
+                .help(LENIENT)
         }
         other => Error::data(format!("{text} failed: {}", in_our_words(&other.to_string()))),
     }

@@ -1,5 +1,5 @@
-//! The functions that expressions may call: DataFusion's scalar functions, the two divisions of Python, and the ways
-//! into lists and structs.
+//! The functions that expressions may call: DataFusion's scalar functions (two of them with the answers of float
+//! arithmetic, and its parsers in a lenient form too), the two divisions of Python, and the ways into lists and structs.
 //!
 //! A batch that is computed again must give the same rows, so functions that give another value at every call are
 //! refused. It deliberately keeps no registry of its own: the list is built where it is asked for, which costs
@@ -12,6 +12,8 @@ use datafusion_expr::{ScalarUDF, TypeSignature, Volatility};
 use crate::error::{Error, Result, nearest};
 use crate::expr::aggregate::is_aggregate;
 use crate::expr::arithmetic::{FloorDivide, FloorMod};
+use crate::expr::lenient::Lenient;
+use crate::expr::math::{Power, Sqrt};
 use crate::expr::nested::{Item, ItemCount, Member};
 
 /// What people write of SQL's window functions, and would otherwise be told is unknown.
@@ -28,7 +30,13 @@ fn all() -> impl Iterator<Item = Arc<ScalarUDF>> {
         ScalarUDF::new_from_impl(Sqrt::default()),
         ScalarUDF::new_from_impl(Power::default()),
     ];
-    datafusion_functions::all_default_functions().into_iter().chain(own.map(Arc::new))
+    let theirs = datafusion_functions::all_default_functions();
+    let lenient: Vec<ScalarUDF> =
+        theirs.iter().filter_map(Lenient::of).map(ScalarUDF::new_from_impl).collect();
+    let replaced: Vec<String> = own.iter().map(|function| function.name().to_owned()).collect();
+    let theirs =
+        theirs.into_iter().filter(move |function| !replaced.iter().any(|name| name == function.name()));
+    theirs.chain(own.into_iter().chain(lenient).map(Arc::new))
 }
 
 fn is_called(function: &ScalarUDF, name: &str) -> bool {

@@ -21,6 +21,7 @@ mod arithmetic;
 mod bound;
 mod check;
 mod functions;
+mod lenient;
 mod literal;
 mod nested;
 mod sql;

@@ -18,6 +18,7 @@ use crate::error::{Error, Result, nearest};
 use crate::expr::aggregate::misplaced;
 use crate::expr::functions::{arities, syntax};
 use crate::expr::literal::{Fit, Rounding, fit, fit_number, is_text};
+use crate::expr::moments::{Side, compared, computed};
 use crate::expr::nested::is_into_nested;
 use crate::expr::text::Text;
 use crate::types::type_name;
@@ -200,6 +201,10 @@ impl Checker<'_> {
         let (left, right) =
             self.fitted(left, right, |value, target| fit(value, target, rounding), written)?;
         self.comparable(&left, &right, written)?;
+        let (left_type, right_type) = (self.type_of(&left)?, self.type_of(&right)?);
+        let (left, right) =
+            (Side { value: left, data_type: left_type }, Side { value: right, data_type: right_type });
+        let (left, right) = compared(left, right);
         Ok(binary_of(left, op, right))
     }
 
@@ -222,6 +227,9 @@ impl Checker<'_> {
                 Ok(binary_of(left, Operator::StringConcat, right))
             }
             _ if !computes(families) => Err(not_computed(op, &left_type, &right_type, written)),
+            ((Family::Moment | Family::Span, _) | (_, Family::Moment | Family::Span), _) => {
+                moment_arithmetic(left, left_type, op, right, right_type, written)
+            }
             _ if op == Operator::Divide && left_type.is_integer() && right_type.is_integer() => {
                 Ok(binary_of(as_float(left), op, as_float(right)))
             }
@@ -529,6 +537,37 @@ fn computes((left, right): (Family, Family)) -> bool {
     let refuses = |family| matches!(family, Family::Text | Family::Bool | Family::Bytes | Family::Other);
     let mixes = matches!((left, right), (Family::Number, Family::Moment) | (Family::Moment, Family::Number));
     !refuses(left) && !refuses(right) && !mixes
+}
+
+/// Moments and lengths of time; what has no meaning is refused.
+fn moment_arithmetic(
+    left: Expr,
+    left_type: DataType,
+    op: Operator,
+    right: Expr,
+    right_type: DataType,
+    written: &Expr,
+) -> Result<Expr> {
+    let families = (Family::of(&left_type), Family::of(&right_type));
+    let meaningless = match (families, op) {
+        ((Family::Moment, Family::Moment), op) => op != Operator::Minus,
+        ((Family::Moment, Family::Span), op) => !matches!(op, Operator::Plus | Operator::Minus),
+        ((Family::Span, Family::Moment), op) => op != Operator::Plus,
+        _ => false,
+    };
+    if meaningless {
+        let (left, right) = (type_name(&left_type), type_name(&right_type));
+        let error = Error::schema(format!("{op} has no meaning for {left} and {right} in {}", Text(written)));
+        return Err(error.help(
+            "the difference of two moments is a length of time, and a moment plus or minus a length of time is a moment",
+        ));
+    }
+    let (left, right) =
+        (Side { value: left, data_type: left_type }, Side { value: right, data_type: right_type });
+    match computed(left, op, right) {
+        Ok(computed) => Ok(computed),
+        Err((left, right)) => folded(binary_of(left, op, right), written),
+    }
 }
 
 fn binary_of(left: Expr, op: Operator, right: Expr) -> Expr {

@@ -46,6 +46,7 @@ pub(super) fn fit(literal: &ScalarValue, target: &DataType, rounding: Rounding) 
         },
         (_, DataType::Float32) => fit_number(literal, target),
         (_, DataType::Timestamp(..)) => timestamp_as(literal, target, rounding),
+        (_, DataType::Duration(unit)) => duration_as(literal, *unit, rounding),
         _ => Fit::Same,
     }
 }
@@ -84,7 +85,10 @@ fn text_as_timestamp(text: &str, target: &DataType, rounding: Rounding) -> Fit {
 
 /// The timestamp in the unit and zone of `target`; without a zone it is UTC.
 fn timestamp_as(literal: &ScalarValue, target: &DataType, rounding: Rounding) -> Fit {
-    let (DataType::Timestamp(unit, zone), Some(nanoseconds)) = (target, nanoseconds(literal)) else {
+    let is_moment = matches!(literal.data_type(), DataType::Timestamp(..));
+    let (DataType::Timestamp(unit, zone), Some(nanoseconds), true) =
+        (target, nanoseconds(literal), is_moment)
+    else {
         return Fit::Same;
     };
     let Some(ticks) = ticks(nanoseconds, nanoseconds_of(*unit), rounding) else { return Fit::Misfit };
@@ -97,12 +101,38 @@ fn timestamp_as(literal: &ScalarValue, target: &DataType, rounding: Rounding) ->
     })
 }
 
+/// The length of time in `unit`.
+fn duration_as(literal: &ScalarValue, unit: TimeUnit, rounding: Rounding) -> Fit {
+    if !matches!(literal.data_type(), DataType::Duration(_)) {
+        return Fit::Same;
+    }
+    let ticks = nanoseconds(literal).and_then(|nanos| ticks(nanos, nanoseconds_of(unit), rounding));
+    if ticks.is_none() {
+        return Fit::Same; // compared, or computed, in the finer unit
+    }
+    Fit::Becomes(match unit {
+        TimeUnit::Second => ScalarValue::DurationSecond(ticks),
+        TimeUnit::Millisecond => ScalarValue::DurationMillisecond(ticks),
+        TimeUnit::Microsecond => ScalarValue::DurationMicrosecond(ticks),
+        TimeUnit::Nanosecond => ScalarValue::DurationNanosecond(ticks),
+    })
+}
+
+/// A moment or a length of time, in nanoseconds.
 fn nanoseconds(literal: &ScalarValue) -> Option<i128> {
     let (unit, value) = match literal {
-        ScalarValue::TimestampSecond(value, _) => (TimeUnit::Second, value),
-        ScalarValue::TimestampMillisecond(value, _) => (TimeUnit::Millisecond, value),
-        ScalarValue::TimestampMicrosecond(value, _) => (TimeUnit::Microsecond, value),
-        ScalarValue::TimestampNanosecond(value, _) => (TimeUnit::Nanosecond, value),
+        ScalarValue::TimestampSecond(value, _) | ScalarValue::DurationSecond(value) => {
+            (TimeUnit::Second, value)
+        }
+        ScalarValue::TimestampMillisecond(value, _) | ScalarValue::DurationMillisecond(value) => {
+            (TimeUnit::Millisecond, value)
+        }
+        ScalarValue::TimestampMicrosecond(value, _) | ScalarValue::DurationMicrosecond(value) => {
+            (TimeUnit::Microsecond, value)
+        }
+        ScalarValue::TimestampNanosecond(value, _) | ScalarValue::DurationNanosecond(value) => {
+            (TimeUnit::Nanosecond, value)
+        }
         _ => return None,
     };
     value.map(|value| i128::from(value) * nanoseconds_of(unit))

@@ -23,6 +23,8 @@ mod check;
 mod functions;
 mod lenient;
 mod literal;
+mod math;
+mod moments;
 mod nested;
 mod sql;
 mod text;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch,
-    StringArray, TimestampMillisecondArray, UInt8Array,
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, DurationMicrosecondArray, DurationMillisecondArray,
+    Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    TimestampMillisecondArray, TimestampSecondArray, UInt8Array,
 };
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
 use datafusion_common::ScalarValue;
 use tidemill::error::{Error, ErrorKind};
 use tidemill::expr::{
@@ -53,9 +54,12 @@ fn value(expression: &Expression) -> ArrayRef {
 
 /// The value of every row as text; null as a dash.
 fn shown(expression: &Expression) -> Vec<String> {
-    let value = value(expression);
+    texts(&value(expression))
+}
+
+fn texts(value: &ArrayRef) -> Vec<String> {
     let options = arrow::util::display::FormatOptions::default().with_null("-");
-    let formatter = arrow::util::display::ArrayFormatter::try_new(&value, &options).unwrap();
+    let formatter = arrow::util::display::ArrayFormatter::try_new(value, &options).unwrap();
     (0..value.len()).map(|row| formatter.value(row).to_string()).collect()
 }
 
@@ -157,11 +161,196 @@ fn slash_is_true_division_and_floor_division_rounds_down() {
     assert_eq!(shown(&col("i").floor_divide(col("n"))), ["3", "-4", "-"]);
     assert_eq!(shown(&col("i").modulo(col("n"))), ["1", "1", "-"]);
     assert_eq!(shown(&col("i").modulo(lit(-2))), ["-1", "-1", "-"]);
-    assert_eq!(sql("i % n"), ["1", "-1", "-"], "SQL's remainder has the dividend's sign");
+    assert_eq!(sql("i % n"), ["1", "1", "-"], "one sign, one meaning");
+    assert_eq!(Expression::sql("(i + 1) % n * 2").to_string(), "(i + 1) % n * 2");
+    assert_eq!(sql("CAST(i AS decimal(10, 1)) % 2.5"), ["2.0", "0.5", "-"]);
+    assert_eq!(sql("i % -2.5"), ["-0.5", "-2.0", "-"]);
     assert_eq!(shown(&col("t").floor_divide(lit(2))), ["40.0", "39.0", "-"]);
     assert_eq!(shown(&(-col("t")).modulo(lit(2))), ["1.5", "1.0", "-"]);
     assert_eq!(shown(&col("i").power(lit(2))), ["49.0", "49.0", "-"]);
     assert_eq!(value(&col("small").floor_divide(lit(2))).data_type(), &DataType::Int64);
+}
+
+#[test]
+fn a_sign_that_means_two_things_is_refused() {
+    let error = only_mistake(&Expression::sql("n ^ 2 > 3"));
+    assert!(error.is_config() && error.to_string().contains("write power(x, y)"), "{error}");
+    assert_eq!(sql("power(n, 3)"), ["8.0", "8.0", "8.0"]);
+}
+
+#[test]
+fn functions_of_floats_answer_as_ieee_754_says_and_never_fail() {
+    for (text, expected) in [
+        ("sqrt(i)", ["2.6457513110645907", "NaN", "-"]),
+        ("sqrt(-1.0)", ["NaN"; 3]),
+        ("sqrt(-f)", ["NaN"; 3]),
+        ("power(n - 2, -1)", ["inf"; 3]),
+        ("pow(i, 0.5)", ["2.6457513110645907", "NaN", "-"]),
+        ("power(t, 1e6)", ["inf", "inf", "-"]),
+        ("ln(i)", ["1.9459101490553132", "NaN", "-"]),
+        ("log10(n - 2)", ["-inf"; 3]),
+        ("log2(-n)", ["NaN"; 3]),
+        ("log(-2, n)", ["NaN"; 3]),
+        ("log(n - 2)", ["-inf"; 3]),
+        ("log(CAST(-n AS decimal(10, 2)))", ["NaN"; 3]),
+        ("acos(n)", ["NaN"; 3]),
+        ("asin(-n)", ["NaN"; 3]),
+        ("acosh(n - 2)", ["NaN"; 3]),
+        ("atanh(n)", ["NaN"; 3]),
+        ("atanh(n - 1)", ["inf"; 3]),
+        ("cot(n - 2)", ["inf"; 3]),
+        ("exp(t * 100)", ["inf", "inf", "-"]),
+        ("cbrt(-8 * small)", ["-2.0", "-2.5198420997897464", "-2.8844991406148166"]),
+        ("tan(CAST('inf' AS float64))", ["NaN"; 3]),
+        ("signum(CAST('nan' AS float64))", ["NaN"; 3]),
+        ("round(CAST('inf' AS float64), 2)", ["inf"; 3]),
+        ("floor(CAST('nan' AS float64))", ["NaN"; 3]),
+        ("trunc(CAST('-inf' AS float64), 3)", ["-inf"; 3]),
+    ] {
+        assert_eq!(sql(text), expected, "{text}");
+    }
+    assert_eq!(value(&Expression::sql("sqrt(f)")).data_type(), &DataType::Float32);
+    assert!(function_info("sqrt").unwrap().description.contains("square root"));
+    assert!(function_names().iter().any(|name| name == "pow"));
+}
+
+#[test]
+fn functions_of_integers_fail_with_a_data_error_where_they_have_no_answer() {
+    for text in [
+        "factorial(i)",
+        "factorial(n + 19)",
+        "gcd(i - i - 9223372036854775807 - 1, 0)",
+        "lcm(i + 9223372036854775000, 9223372036854775783)",
+        "abs(i - i - 9223372036854775807 - 1)",
+        "chr(i)",
+    ] {
+        let error = failure(&Expression::sql(text));
+        assert!(error.is_data(), "{text}: {error:?}");
+        assert!(error.to_string().contains(&Expression::sql(text).to_string()), "{error}");
+    }
+}
+
+#[test]
+fn parsers_have_a_form_that_gives_null() {
+    assert_eq!(sql("try_to_timestamp_micros(s)"), ["-"; 3]);
+    assert_eq!(sql("try_to_date(s, '%d.%m.%Y')"), ["-"; 3]);
+    let mixed = "CASE WHEN i = 7 THEN '2026-11-21T10:00:00Z' ELSE s END";
+    assert_eq!(sql(&format!("try_to_timestamp_micros({mixed})")), ["2026-11-21T10:00:00", "-", "-"]);
+    assert_eq!(sql(&format!("try_to_date({mixed})")), ["2026-11-21", "-", "-"]);
+    assert_eq!(sql("try_to_timestamp('31.12.2026', '%d.%m.%Y')"), ["2026-12-31T00:00:00"; 3]);
+    let strict = failure(&Expression::sql("to_timestamp_micros(s)"));
+    assert!(strict.is_data() && strict.to_string().contains("strict=False"), "{strict}");
+    let strict = failure(&Expression::sql("to_date(s, '%d.%m.%Y')"));
+    assert!(strict.is_data() && strict.to_string().contains("strict=False"), "{strict}");
+}
+
+#[test]
+fn bad_text_among_much_good_is_found_by_halves() {
+    let texts: Vec<Option<String>> = (0..10_000_i32)
+        .map(|row| match row % 1_000 {
+            13 => Some("yesterday".to_owned()),
+            14 => None,
+            _ => Some(format!("2026-11-21T10:00:{:02}Z", row % 60)),
+        })
+        .collect();
+    let rows: ArrayRef = Arc::new(StringArray::from(texts.clone()));
+    let batch = RecordBatch::try_from_iter([("s", rows)]).unwrap();
+    let parsed = Expression::sql("try_to_timestamp_micros(s)").bind(&batch.schema()).unwrap();
+    let parsed = parsed.evaluate(&batch, NOW).unwrap();
+    let parsed = parsed.as_primitive::<TimestampMicrosecondType>();
+    for (row, text) in texts.iter().enumerate() {
+        let good = text.as_ref().is_some_and(|text| text != "yesterday");
+        let expected = good.then_some(1_795_255_200_000_000 + (row as i64 % 60) * 1_000_000);
+        assert_eq!(parsed.is_valid(row).then(|| parsed.value(row)), expected, "{row}");
+    }
+}
+
+/// Moments and lengths of time, in units that differ.
+fn moments() -> RecordBatch {
+    let zone = |zone: &str| Some(zone.into());
+    let columns: [(&str, ArrayRef); 7] = [
+        ("d", Arc::new(Date32Array::from(vec![Some(0), Some(20_000), None]))),
+        ("ms", Arc::new(TimestampMillisecondArray::from(vec![1_500, 0, -1]))),
+        ("us", Arc::new(TimestampMicrosecondArray::from(vec![500_001, 0, -1]))),
+        ("utc", Arc::new(TimestampMillisecondArray::from(vec![1_500, 0, 0]).with_timezone("UTC"))),
+        ("rome", Arc::new(TimestampSecondArray::from(vec![1, 0, 0]).with_timezone_opt(zone("Europe/Rome")))),
+        ("long", Arc::new(DurationMillisecondArray::from(vec![1_500, 36 * 3_600_000, -1]))),
+        ("fine", Arc::new(DurationMicrosecondArray::from(vec![1, 2_000, 0]))),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
+}
+
+fn duration(milliseconds: i64) -> Expression {
+    lit(ScalarValue::DurationMicrosecond(Some(milliseconds * 1_000)))
+}
+
+#[test]
+fn moments_and_lengths_of_time_are_computed_as_polars_does() {
+    let (batch, day) = (moments(), 86_400_000);
+    let unit = |unit| DataType::Timestamp(unit, None);
+    for (expression, data_type, expected) in [
+        (col("d") + duration(day), DataType::Date32, ["1970-01-02", "2024-10-05", "-"]),
+        (col("d") - duration(day / 2), DataType::Date32, ["1969-12-31", "2024-10-03", "-"]),
+        (duration(day * 3 / 2) + col("d"), DataType::Date32, ["1970-01-02", "2024-10-05", "-"]),
+        (col("d") + col("long"), DataType::Date32, ["1970-01-01", "2024-10-05", "-"]),
+        (col("d") - col("d"), DataType::Duration(TimeUnit::Millisecond), ["PT0S", "PT0S", "-"]),
+        (
+            col("ms") + duration(500),
+            unit(TimeUnit::Millisecond),
+            ["1970-01-01T00:00:02", "1970-01-01T00:00:00.500", "1970-01-01T00:00:00.499"],
+        ),
+        (
+            col("ms") - col("fine"),
+            unit(TimeUnit::Microsecond),
+            ["1970-01-01T00:00:01.499999", "1969-12-31T23:59:59.998", "1969-12-31T23:59:59.999"],
+        ),
+        (
+            lit(ScalarValue::DurationMicrosecond(Some(1))) + col("ms"),
+            unit(TimeUnit::Microsecond),
+            ["1970-01-01T00:00:01.500001", "1970-01-01T00:00:00.000001", "1969-12-31T23:59:59.999001"],
+        ),
+        (
+            col("ms") - col("us"),
+            DataType::Duration(TimeUnit::Microsecond),
+            ["PT0.999999S", "PT0S", "-PT0.000999S"],
+        ),
+        (col("utc") - col("ms"), DataType::Duration(TimeUnit::Millisecond), ["PT0S", "PT0S", "PT0.001S"]),
+        (col("utc") - col("rome"), DataType::Duration(TimeUnit::Millisecond), ["PT0.5S", "PT0S", "PT0S"]),
+        (col("ms") - col("d"), DataType::Duration(TimeUnit::Millisecond), ["PT1.5S", "-PT1728000000S", "-"]),
+        (
+            col("long") + col("fine"),
+            DataType::Duration(TimeUnit::Microsecond),
+            ["PT1.500001S", "PT129600.002S", "-PT0.001S"],
+        ),
+        (col("long") / duration(1_000), DataType::Float64, ["1.5", "129600.0", "-0.001"]),
+        (col("ms") - col("utc") > duration(-1), DataType::Boolean, ["true", "true", "false"]),
+        (col("long") > col("fine"), DataType::Boolean, ["true", "true", "false"]),
+    ] {
+        let bound =
+            expression.bind(&batch.schema()).unwrap_or_else(|found| panic!("{expression}: {found:?}"));
+        let found = bound.evaluate(&batch, NOW).unwrap();
+        assert_eq!((found.data_type(), bound.field().data_type()), (&data_type, &data_type), "{expression}");
+        assert_eq!(texts(&found), expected, "{expression}");
+    }
+}
+
+#[test]
+fn what_has_no_meaning_for_moments_is_refused_with_what_has() {
+    for expression in [
+        col("ms") + col("ms"),
+        col("d") + col("ms"),
+        col("ms") * duration(1),
+        duration(1) - col("ms"),
+        col("d") / col("d"),
+    ] {
+        let found = expression.bind(&moments().schema()).unwrap_err();
+        assert_eq!(found.len(), 1, "{expression}");
+        assert!(found[0].to_string().contains("has no meaning for"), "{}", found[0]);
+    }
+    let far =
+        RecordBatch::try_from_iter([("d", Arc::new(Date32Array::from(vec![i32::MAX])) as ArrayRef)]).unwrap();
+    let later = (col("d") + duration(86_400_000)).bind(&far.schema()).unwrap();
+    assert!(later.evaluate(&far, NOW).unwrap_err().is_data());
 }
 
 #[test]

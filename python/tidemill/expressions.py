@@ -1189,6 +1189,9 @@ def aggregate(name: str, *arguments: Expr | Literal) -> Expr:
 def sql_expr(text: str) -> Expr:
     """An expression written in SQL, as after WHERE; column names are case-sensitive, text is in single quotes.
 
+    Signs mean what they mean in Python's expressions: ``/`` is true division and ``%`` rounds down. A power is
+    ``power(x, y)``; ``^``, which is a power to some and bits to others, is refused.
+
     >>> from tidemill.expressions import sql_expr
     >>> sql_expr("t > 80 AND status = 'ok'")
     <Expr t > 80 AND status = 'ok'>

@@ -1,18 +1,18 @@
 //! Division and remainder rounded down, as in Python; DataFusion has only those that round towards zero.
 //!
-//! It deliberately takes no decimals: their quotient has no agreed scale.
+//! A quotient deliberately takes no decimals: it would have no agreed scale. A remainder has that of its arguments.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray};
 use arrow::compute::kernels::arity::try_binary;
 use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 use datafusion_common::{Result, exec_err, plan_err, utils::take_function_args};
-use datafusion_expr::type_coercion::binary::binary_numeric_coercion;
+use datafusion_expr::type_coercion::binary::{binary_numeric_coercion, decimal_coercion};
 use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 macro_rules! floor_function {
@@ -63,6 +63,8 @@ macro_rules! floor_function {
                         Ok(nearest_float32($float(a.into(), b.into())))
                     }),
                     DataType::Float64 => pairwise::<Float64Type>(left, right, |a, b| Ok($float(a, b))),
+                    DataType::Decimal128(..) => pairwise::<Decimal128Type>(left, right, $integer),
+                    DataType::Decimal256(..) => pairwise::<Decimal256Type>(left, right, $integer),
                     other => return exec_err!("{} does not take {other}", $name),
                 };
                 Ok(ColumnarValue::Array(result?))
@@ -88,6 +90,9 @@ fn common_type(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
             || data_type.is_integer()
             || matches!(data_type, DataType::Float32 | DataType::Float64)
     };
+    if name == "floor_mod" && [left, right].into_iter().any(DataType::is_decimal) {
+        return common_decimal(left, right);
+    }
     if !divisible(left) || !divisible(right) {
         return plan_err!("{name} takes integers and floats, not {left} and {right}");
     }
@@ -104,13 +109,25 @@ fn common_type(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     }
 }
 
+/// The decimal in which both can be written; a float makes floats of both.
+fn common_decimal(left: &DataType, right: &DataType) -> Result<Vec<DataType>> {
+    let both = |data_type: DataType| vec![data_type.clone(), data_type];
+    if [left, right].into_iter().any(DataType::is_floating) {
+        return Ok(both(DataType::Float64));
+    }
+    match decimal_coercion(left, right) {
+        Some(common @ (DataType::Decimal128(..) | DataType::Decimal256(..))) => Ok(both(common)),
+        _ => plan_err!("floor_mod takes decimals and integers, not {left} and {right}"),
+    }
+}
+
 fn pairwise<T: ArrowPrimitiveType>(
     left: &dyn Array,
     right: &dyn Array,
     operation: impl Fn(T::Native, T::Native) -> Result<T::Native, ArrowError>,
 ) -> Result<ArrayRef> {
     let result = try_binary::<_, _, _, T>(left.as_primitive::<T>(), right.as_primitive::<T>(), operation)?;
-    Ok(Arc::new(result))
+    Ok(Arc::new(result.with_data_type(left.data_type().clone())))
 }
 
 fn divide_integers<N: ArrowNativeTypeOp>(dividend: N, divisor: N) -> Result<N, ArrowError> {

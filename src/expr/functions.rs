@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use datafusion_expr::{ScalarUDF, TypeSignature, Volatility};
+use datafusion_expr::expr::ScalarFunction;
+use datafusion_expr::{Expr, ScalarUDF, TypeSignature, Volatility};
 
 use crate::error::{Error, Result, nearest};
 use crate::expr::aggregate::is_aggregate;
@@ -124,6 +125,12 @@ pub fn function_info(name: &str) -> Result<FunctionInfo> {
         description: documentation.description.trim().to_owned(),
         arguments: documentation.arguments.clone().unwrap_or_default(),
     })
+}
+
+/// What division rounded down leaves, as `%` in an expression.
+pub(super) fn modulo(left: Expr, right: Expr) -> Expr {
+    let function = Arc::new(ScalarUDF::new_from_impl(FloorMod::default()));
+    Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![left, right]))
 }
 
 /// The numbers of arguments that a function takes; none where it decides by itself.

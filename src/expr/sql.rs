@@ -13,7 +13,9 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, DataFusionError, TableReference, plan_err};
 use datafusion_expr::expr::Alias;
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+use datafusion_expr::{
+    AggregateUDF, BinaryExpr, Expr, HigherOrderUDF, Operator, ScalarUDF, TableSource, WindowUDF,
+};
 use datafusion_sql::parser::DFParserBuilder;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{self, Expr as Ast, visit_expressions};
@@ -45,7 +47,17 @@ fn plan(ast: Ast, columns: &[String]) -> datafusion_common::Result<Expr> {
         ParserOptions { enable_ident_normalization: false, collect_spans: true, ..ParserOptions::default() };
     let planner = SqlToRel::new_with_options(&provider, options.with_map_string_types_to_utf8view(false));
     let tree = planner.sql_to_expr(ast, &names_only(columns)?, &mut PlannerContext::new())?;
-    Ok(tree.transform_up(|node| Ok(every_row(without_alias(node))))?.data)
+    Ok(tree.transform_up(|node| Ok(rounded_down(every_row(without_alias(node)))))?.data)
+}
+
+/// `%` is the operator of expressions, whose rest has the sign of the divisor.
+fn rounded_down(node: Transformed<Expr>) -> Transformed<Expr> {
+    match node.data {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Modulo, right }) => {
+            Transformed::yes(functions::modulo(*left, *right))
+        }
+        data => Transformed { data, ..node },
+    }
 }
 
 /// `count(*)` has no argument.
@@ -123,6 +135,9 @@ impl<'a> Survey<'a> {
             Ast::Value(value) => self.value(&value.value),
             Ast::UnaryOp { op: ast::UnaryOperator::BitwiseNot, .. } => self.refuse("~", "write NOT"),
             Ast::BinaryOp { op: ast::BinaryOperator::PGOverlap, .. } => self.refuse("&&", "write AND"),
+            Ast::BinaryOp { op: ast::BinaryOperator::BitwiseXor, .. } => {
+                self.refuse("^, which is a power to some and bits to others", "write power(x, y)")
+            }
             Ast::BinaryOp { left, op, .. } if is_comparison(op) => self.chained(left, node),
             _ => {}
         }

@@ -116,7 +116,7 @@ fn strength_of(expr: &Expr) -> u8 {
             COMPARISON
         }
         Expr::Alias(_) => 0,
-        Expr::ScalarFunction(call) if call.func.name() == "floor_divide" => Operator::Divide.precedence(),
+        Expr::ScalarFunction(call) if sign_of(call).is_some() => Operator::Divide.precedence(),
         _ => u8::MAX,
     }
 }
@@ -173,19 +173,27 @@ fn write_cast(f: &mut Formatter<'_>, word: &str, inner: &Expr, data_type: &DataT
 }
 
 fn write_call(f: &mut Formatter<'_>, call: &ScalarFunction) -> fmt::Result {
-    if let ("floor_divide", [left, right]) = (call.func.name(), call.args.as_slice()) {
-        return write_floor_divide(f, left, right);
+    if let (Some(sign), [left, right]) = (sign_of(call), call.args.as_slice()) {
+        return write_rounded_down(f, left, sign, right);
     }
     write!(f, "{}(", call.func.name())?;
     write_list(f, &call.args)?;
     f.write_str(")")
 }
 
-/// As Python writes it; SQL has no operator for it.
-fn write_floor_divide(f: &mut Formatter<'_>, left: &Expr, right: &Expr) -> fmt::Result {
+/// How Python writes a division that rounds down. SQL has no `//`; its `%` is the same one here.
+fn sign_of(call: &ScalarFunction) -> Option<&'static str> {
+    match call.func.name() {
+        "floor_divide" => Some("//"),
+        "floor_mod" => Some("%"),
+        _ => None,
+    }
+}
+
+fn write_rounded_down(f: &mut Formatter<'_>, left: &Expr, sign: &str, right: &Expr) -> fmt::Result {
     let own = Operator::Divide.precedence();
     operand(f, left, own)?;
-    f.write_str(" // ")?;
+    write!(f, " {sign} ")?;
     operand(f, right, own + 1)
 }
 

@@ -18,7 +18,7 @@ from tidemill.expressions import Expr, col, functions, lit, sql_expr, when
         (1 - col("a"), "1 - a"),
         (col("a") * 2.5 / col("b"), "a * 2.5 / b"),
         (col("a") // 2, "a // 2"),
-        (7 % col("a"), "floor_mod(7, a)"),
+        (7 % col("a"), "7 % a"),
         (2 ** col("a"), "power(2, a)"),
         (-col("a"), "-a"),
         (abs(col("a")), "abs(a)"),

@@ -373,8 +373,10 @@ class DStream:
 
         Args:
             length: how long a window is.
-            slide: from the start of one window to the next; by default the length, so that windows do not overlap.
-            on: the source's event-time column, unchanged or renamed.
+            slide: from the start of one window to the next; by default the length, so that windows do not overlap. A
+                row is kept once, however many windows it is in (100,000 at most), but each of them is a row of the
+                result for each key.
+            on: the source's event-time column, unchanged or renamed: `event_time` there, or `with_event_time`.
             offset: moves the starts of all windows.
             emit: ``"final"``: one row a key and window, once, when the window has ended. ``"updates"``: a row in each
                 batch that changed it; it replaces the row before of the same key and window, nothing is ever taken

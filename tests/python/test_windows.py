@@ -517,6 +517,7 @@ class TestMistakes:
             ("1s", "2s", "at most its length"),
             ("0s", None, "longer than zero"),
             ("1us", None, "whole number of ticks"),
+            ("1h", "1ms", "at most 100,000 windows.* it would be in 3,600,000.*slide by 36ms or more"),
         ]:
             with pytest.raises(tm.ConfigError, match=text):
                 _ = stream.window(length, slide, on="ts").agg(n=tm.count()).columns

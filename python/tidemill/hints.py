@@ -7,7 +7,7 @@ It deliberately makes no name work: a thing has one name, and whoever tries that
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any, TypeVar
@@ -177,6 +177,14 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     # detectors
     "ema": ("Ewma",),
     "zscore": ("Ewma",),
+    "burnin": ("warmup",),
+    "cooldown": ("quiet",),
+    "fadingfactor": ("alpha",),
+    "graceperiod": ("warmup",),
+    "minperiods": ("warmup",),
+    "pvalue": ("threshold",),
+    "significance": ("threshold",),
+    "warmupperiod": ("warmup",),
 }
 """What Spark, Kafka, Polars and pandas call it, in small letters and without underscores, and what of ours does it."""
 
@@ -249,6 +257,10 @@ _NOT_YET: Mapping[str, str] = {
     "avro msgpack parquet protobuf xml": (
         "this format is not offered yet: read the payload as it is, format=tm.Raw(), and decode it in "
         "map_batches(fn, schema=...)"
+    ),
+    "halflife span com": ("the memory is told by alpha alone: it is about 2 / alpha values"),
+    "adaptation hold ignore noveltyafter range seed stuckafter": (
+        "this setting of detectors is not offered yet: filter() values that are not to be learnt before detect()"
     ),
     "auto halfspacetrees halfspacetree hst isolationforest knn kmeans loda mad mahalanobis oneclasssvm pca "
     "randomcutforest rcf robustzscore streamingkmeans streaminglinearregression streaminglogisticregression": (
@@ -327,10 +339,20 @@ def _hinting(method: Callable[..., Any], shown: str) -> Callable[..., Any]:
     def call(*arguments: Any, **named: Any) -> Any:
         unknown = [name for name in named if name not in known]
         if unknown:
-            raise TypeError("; ".join(_no_argument(shown, name, known) for name in unknown))
+            raise TypeError(no_arguments(shown, unknown, known))
         return method(*arguments, **named)
 
     return call
+
+
+def no_arguments(function: str, names: Iterable[str], known: Sequence[str]) -> str:
+    """What to say of arguments that a function does not have.
+
+    >>> from tidemill.hints import no_arguments
+    >>> no_arguments("Ewma", ["treshold"], ["alpha", "threshold"])
+    "Ewma() takes no argument 'treshold'; did you mean threshold?"
+    """
+    return "; ".join(_no_argument(function, name, known) for name in names)
 
 
 def _no_argument(function: str, name: str, known: Iterable[str]) -> str:

@@ -17,8 +17,9 @@ use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use numpy::{PyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBool, PyBytes, PyDelta, PyDict, PyString};
 use pyo3_arrow::input::AnyArray;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -215,21 +216,34 @@ pub(crate) struct Ewma;
 #[pymethods]
 impl Ewma {
     #[new]
-    #[pyo3(signature = (alpha=0.05, *, warmup=30, two_sided=true, threshold=1e-3, quiet=150))]
+    #[pyo3(
+        signature = (alpha=None, *, warmup=None, two_sided=true, threshold=None, quiet=None, **unknown),
+        text_signature = "(alpha=0.05, *, warmup=30, two_sided=True, threshold=0.001, quiet=150)"
+    )]
     fn new(
-        alpha: f64,
-        warmup: i64,
+        py: Python<'_>,
+        alpha: Option<&Bound<'_, PyAny>>,
+        warmup: Option<&Bound<'_, PyAny>>,
         two_sided: bool,
-        threshold: f64,
-        quiet: i64,
+        threshold: Option<&Bound<'_, PyAny>>,
+        quiet: Option<&Bound<'_, PyAny>>,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyClassInitializer<Self>> {
+        no_others(py, "Ewma", unknown, &["alpha", "warmup", "two_sided", "threshold", "quiet"])?;
         let sides = if two_sided { NormalTail::Both } else { NormalTail::Upper };
-        let settings = ewma::Ewma::default()
-            .alpha(alpha)?
-            .warmup(count("warmup", warmup)?)?
-            .sides(sides)
-            .accepting(threshold)?
-            .quiet(count("quiet", quiet)?);
+        let mut settings = ewma::Ewma::default().sides(sides);
+        if let Some(alpha) = alpha {
+            settings = settings.alpha(number("alpha", alpha)?)?;
+        }
+        if let Some(warmup) = warmup {
+            settings = settings.warmup(count("warmup", warmup)?)?;
+        }
+        if let Some(threshold) = threshold {
+            settings = settings.accepting(number("threshold", threshold)?)?;
+        }
+        if let Some(quiet) = quiet {
+            settings = settings.quiet(count("quiet", quiet)?);
+        }
         Ok(PyClassInitializer::from(Detector::new(Arc::new(settings))?).add_subclass(Self))
     }
 }
@@ -278,10 +292,39 @@ impl Scores {
     }
 }
 
-fn count(name: &str, value: i64) -> Result<u32> {
-    u32::try_from(value).map_err(|_| {
-        Error::config(format!("{name} is a number of values, from 0 to {}, found {value}", u32::MAX))
+/// Refuses arguments that a detector does not have, in the words for those of streams and contexts.
+fn no_others(
+    py: Python<'_>,
+    detector: &str,
+    unknown: Option<&Bound<'_, PyDict>>,
+    known: &[&str],
+) -> PyResult<()> {
+    let Some(unknown) = unknown else { return Ok(()) };
+    let told = py.import("tidemill.hints")?.getattr("no_arguments")?;
+    let text: String = told.call1((detector, unknown.keys(), known.to_vec()))?.extract()?;
+    Err(PyTypeError::new_err(text))
+}
+
+fn number(name: &str, given: &Bound<'_, PyAny>) -> Result<f64> {
+    let number = given.extract::<f64>().ok().filter(|_| !given.is_instance_of::<PyBool>());
+    number.ok_or_else(|| Error::config(format!("{name} is a number, found {}", shown(given))))
+}
+
+fn count(name: &str, given: &Bound<'_, PyAny>) -> Result<u32> {
+    if let Some(count) = given.extract::<u32>().ok().filter(|_| !given.is_instance_of::<PyBool>()) {
+        return Ok(count);
+    }
+    let text = format!("{name} is a number of values, from 0 to {}, found {}", u32::MAX, shown(given));
+    let error = Error::config(text);
+    Err(if given.is_instance_of::<PyString>() || given.is_instance_of::<PyDelta>() {
+        error.help("a length of time is not offered yet: pass how many values of a key come in it")
+    } else {
+        error
     })
+}
+
+fn shown(given: &Bound<'_, PyAny>) -> String {
+    given.repr().map_or_else(|_| "what cannot be shown".to_owned(), |shown| shown.to_string())
 }
 
 fn fresh(settings: &Arc<dyn crate::detect::Detector>) -> Result<DetectOperator> {

@@ -6,6 +6,7 @@ import doctest
 import math
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -142,9 +143,40 @@ def test_a_wrong_parameter_is_named_at_once(parameters: dict[str, Any], message:
         ml.Ewma(**parameters)
 
 
-def test_a_parameter_of_a_wrong_type_is_named() -> None:
-    with pytest.raises(TypeError, match="alpha"):
-        ml.Ewma(alpha="fast")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"alpha": "fast"}, "alpha is a number, found 'fast'"),
+        ({"threshold": True}, "threshold is a number, found True"),
+        ({"quiet": 1.5}, "quiet is a number of values, from 0 to 4294967295, found 1.5$"),
+        (
+            {"quiet": "10m"},
+            "found '10m'; a length of time is not offered yet: pass how many values of a key come",
+        ),
+        ({"warmup": timedelta(minutes=10)}, "a length of time is not offered yet"),
+    ],
+)
+def test_a_parameter_of_a_wrong_type_is_named(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ml.Ewma(**parameters)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"treshold": 1e-3}, r"Ewma\(\) takes no argument 'treshold'; did you mean threshold\?"),
+        ({"grace_period": 10}, "'grace_period'; did you mean warmup"),
+        ({"half_life": 10}, "'half_life'; the memory is told by alpha alone"),
+        ({"stuck_after": 5}, "'stuck_after'; this setting of detectors is not offered yet"),
+        ({"x": 5}, "'x'; it takes alpha, warmup, two_sided, threshold, quiet"),
+        ({"x": 5, "treshold": 1}, "'x'.*'treshold'"),
+    ],
+)
+def test_an_unknown_parameter_is_answered_with_those_that_there_are(
+    parameters: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        ml.Ewma(**parameters)
 
 
 @pytest.mark.parametrize(

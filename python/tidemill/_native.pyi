@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import disjoint_base
 
+from tidemill.offset import OffsetRange
+
 __version__: Final[str]
 __all__ = [
     "BackPressure",
@@ -63,7 +65,7 @@ __all__ = [
 ]
 
 _Duration = str | timedelta | float
-_Ranges = list[tuple[str, int, int, int]]
+_Ranges = tuple[OffsetRange, ...]
 
 class TidemillError(Exception): ...
 class ConfigError(TidemillError): ...

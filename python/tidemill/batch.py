@@ -7,31 +7,11 @@ NumPy have them, and each takes a batch without a copy.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
+from tidemill.offset import OffsetRange
 from tidemill.table import _Rows
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class OffsetRange(NamedTuple):
-    """The records ``[from_offset, until_offset)`` of one partition.
-
-    Compaction and transaction markers leave holes: a range may hold fewer records than it spans.
-
-    >>> import tidemill as tm
-    >>> tm.OffsetRange("readings", 0, 5, 8).until_offset
-    8
-    """
-
-    topic: str
-    """The topic's name."""
-    partition: int
-    """The partition's number."""
-    from_offset: int
-    """The first offset read."""
-    until_offset: int
-    """The first offset not read."""
 
 
 class Batch(_Rows):
@@ -109,7 +89,7 @@ class Batch(_Rows):
         >>> [batch.offset_ranges for batch in ctx.scripted(source, format=tm.Raw())]
         [(OffsetRange(topic='readings', partition=0, from_offset=0, until_offset=2),)]
         """
-        return tuple(OffsetRange(*one) for one in self._native.offset_ranges)
+        return self._native.offset_ranges
 
     def _caption(self) -> str:
         where = "" if self.partition is None else f", partition {self.partition}"

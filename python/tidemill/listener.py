@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import tidemill._native as _native
+from tidemill.offset import OffsetRange
 
 Event = _native.Event
 Progress = _native.Progress
@@ -98,7 +99,7 @@ class BatchInfo:
     """What is known of a batch, as a `StreamingListener` hears of it; what has not happened yet is None.
 
     * `batch_id`, `batch_time`: its number within the run, and its own time in UTC.
-    * `offset_ranges`: what it reads: a list of (topic, partition, from, until), offsets, the last exclusive.
+    * `offset_ranges`: what it reads, as `Batch.offset_ranges`: a tuple of `OffsetRange`.
     * `submission_time`: when it was planned, in UTC.
     * `processing_start_time`, `processing_end_time`: when the work on it began, and when every output had it, in UTC.
     * `output_operations`: what the outputs that were given it did, by their numbers.
@@ -107,14 +108,14 @@ class BatchInfo:
     >>> from datetime import datetime
     >>> import tidemill as tm
     >>> now = datetime(2026, 1, 1)
-    >>> info = tm.BatchInfo(7, now, [("readings", 0, 5, 8)], submission_time=now)
+    >>> info = tm.BatchInfo(7, now, (tm.OffsetRange("readings", 0, 5, 8),), submission_time=now)
     >>> info.num_records, info.total_delay, info.output_operations
     (3, None, {})
     """
 
     batch_id: int
     batch_time: datetime
-    offset_ranges: list[tuple[str, int, int, int]]
+    offset_ranges: tuple[OffsetRange, ...]
     submission_time: datetime
     processing_start_time: datetime | None = None
     processing_end_time: datetime | None = None
@@ -128,12 +129,13 @@ class BatchInfo:
         >>> from datetime import datetime
         >>> import tidemill as tm
         >>> now = datetime(2026, 1, 1)
-        >>> tm.BatchInfo(0, now, [("readings", 0, 5, 8), ("readings", 1, 0, 2)], now).num_records
+        >>> ranges = tm.OffsetRange("readings", 0, 5, 8), tm.OffsetRange("readings", 1, 0, 2)
+        >>> tm.BatchInfo(0, now, ranges, now).num_records
         5
         """
         if self.progress is not None:
             return self.progress.records
-        return sum(until - begin for _, _, begin, until in self.offset_ranges)
+        return sum(one.until_offset - one.from_offset for one in self.offset_ranges)
 
     @property
     def scheduling_delay(self) -> float | None:
@@ -299,7 +301,7 @@ class _Batches:
     def _planned(self, event: Event) -> Iterator[_Call]:
         batch, time, ranges = event.batch_id, event.batch_time, event.offset_ranges
         if batch is not None and time is not None and event.time is not None:
-            info = BatchInfo(batch, time, ranges or [], submission_time=event.time)
+            info = BatchInfo(batch, time, ranges or (), submission_time=event.time)
             self._pending[batch] = info
             yield "on_batch_submitted", info
 

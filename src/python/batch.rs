@@ -16,7 +16,7 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use numpy::{Element, PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyList};
+use pyo3::types::{PyCapsule, PyList, PyTuple};
 use pyo3_arrow::PyArray;
 use pyo3_arrow::buffer::PyArrowBuffer;
 use rayon::prelude::*;
@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::offset::Partition;
 use crate::plan::BatchInfo;
 use crate::python::arrow::{export, import};
-use crate::python::event::range_of;
+use crate::python::event::offset_ranges;
 use crate::python::gil;
 use crate::python::schema::{Schema, unknown_column};
 use crate::sink::Delivery;
@@ -108,10 +108,10 @@ impl Batch {
         self.info.partition.map(|partition| partition.0)
     }
 
-    /// What the batch read: (topic, partition, from, until).
+    /// What the batch read, a `tidemill.OffsetRange` for each partition.
     #[getter]
-    fn offset_ranges(&self) -> Vec<(String, i32, i64, i64)> {
-        self.info.ranges.iter().map(range_of).collect()
+    fn offset_ranges<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        offset_ranges(py, &self.info.ranges)
     }
 
     /// The columns.

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDateTime, PyDict, PyTzInfo};
+use pyo3::types::{PyDateTime, PyDict, PyTuple, PyTzInfo};
 
 use crate::error::Error;
 use crate::event::{Counts, Event as CoreEvent, Progress as CoreProgress, Totals as CoreTotals};
@@ -34,7 +34,7 @@ use crate::time::BatchTime;
 ///     >>> [event.kind for event in events]
 ///     ['started', 'planned', 'completed', 'stopped']
 ///     >>> events[2].batch_id, events[2].offset_ranges, events[2].progress.records
-///     (0, [('scripted', 0, 0, 2)], 2)
+///     (0, (OffsetRange(topic='scripted', partition=0, from_offset=0, until_offset=2),), 2)
 #[pyclass(frozen, module = "tidemill")]
 #[derive(Clone, Debug)]
 pub(crate) struct Event(pub(crate) CoreEvent);
@@ -147,13 +147,13 @@ impl Event {
         }
     }
 
-    /// What a planned or completed batch reads: (topic, partition, from, until).
+    /// What a planned or completed batch reads, a `tidemill.OffsetRange` for each partition.
     #[getter]
-    fn offset_ranges(&self) -> Option<Vec<(String, i32, i64, i64)>> {
+    fn offset_ranges<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         match &self.0 {
-            CoreEvent::Planned { ranges, .. } => Some(ranges.iter().map(range_of).collect()),
-            CoreEvent::Completed(progress) => Some(progress.ranges.iter().map(range_of).collect()),
-            _ => None,
+            CoreEvent::Planned { ranges, .. } => offset_ranges(py, ranges).map(Some),
+            CoreEvent::Completed(progress) => offset_ranges(py, &progress.ranges).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -205,9 +205,13 @@ fn moment_of(py: Python<'_>, time: BatchTime) -> PyResult<Bound<'_, PyDateTime>>
     moment(py, time.0.saturating_mul(1_000))
 }
 
-/// (topic, partition, from, until) of a range.
-pub(crate) fn range_of(range: &OffsetRange) -> (String, i32, i64, i64) {
-    (range.at.topic.as_str().to_owned(), range.at.partition.0, range.from.0, range.until.0)
+/// Offset ranges in the one form that Python has of them.
+pub(crate) fn offset_ranges<'py>(py: Python<'py>, ranges: &[OffsetRange]) -> PyResult<Bound<'py, PyTuple>> {
+    let class = py.import("tidemill.offset")?.getattr("OffsetRange")?;
+    let made = ranges.iter().map(|range| {
+        class.call1((range.at.topic.as_str(), range.at.partition.0, range.from.0, range.until.0))
+    });
+    PyTuple::new(py, made.collect::<PyResult<Vec<_>>>()?)
 }
 
 /// What one batch did, in figures, and what all have done since the start.
@@ -218,7 +222,7 @@ pub(crate) fn range_of(range: &OffsetRange) -> (String, i32, i64, i64) {
 ///
 /// * `batch_id`: its number within the run, from 0.
 /// * `batch_time`: its own time, a `datetime` in UTC.
-/// * `offset_ranges`: what it read: a list of (topic, partition, from, until), offsets, the last exclusive.
+/// * `offset_ranges`: what it read, as `Batch.offset_ranges`: a tuple of `tidemill.OffsetRange`.
 ///
 /// Counts:
 ///
@@ -445,10 +449,10 @@ impl Progress {
         self.0.state_bytes
     }
 
-    /// What the batch read: (topic, partition, from, until).
+    /// What the batch read, a `tidemill.OffsetRange` for each partition.
     #[getter]
-    fn offset_ranges(&self) -> Vec<(String, i32, i64, i64)> {
-        self.0.ranges.iter().map(range_of).collect()
+    fn offset_ranges<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        offset_ranges(py, &self.0.ranges)
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -25,7 +25,8 @@ library.
 Types are Arrow's names: ``bool``, ``int8`` ... ``uint64``, ``float32``, ``float64``, ``string``, ``binary``,
 ``date32``, ``decimal(10, 2)``, ``timestamp[s|ms|us|ns]`` and with a zone ``timestamp[us, Europe/Rome]``; ``list<T>``,
 ``map<string, T>`` and, for a struct, a dict of its members. Python's ``bool``, ``int``, ``float``, ``str``, ``bytes``,
-``list[T]`` (or ``[T]``) and ``dict[str, T]`` are taken too, and the types of pyarrow and Polars.
+``date``, ``datetime`` (``timestamp[us]``), ``list[T]`` (or ``[T]``) and ``dict[str, T]`` are taken too, and the types
+of pyarrow and Polars.
 """
 
 
@@ -49,8 +50,8 @@ class Json:
     Args:
         schema: the columns to read; None where the format is for writing, or the columns are to be told from records.
         date_unit: what numbers in timestamp columns count, ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``; by default each
-            column's own unit. Records with ``time.time()``, seconds with a fraction, are read exactly as
-            ``tm.Json({"t": "timestamp[us]"}, date_unit="s")``.
+            column's own unit, microseconds for ``datetime``. Records with ``time.time()``, seconds with a fraction,
+            are read exactly as ``tm.Json({"t": "timestamp[us]"}, date_unit="s")``.
 
     Raises:
         SchemaError: a type's name is unknown; the message shows the nearest.

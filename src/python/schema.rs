@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
+use pyo3::types::{
+    PyBool, PyBytes, PyCapsule, PyDate, PyDateTime, PyDict, PyFloat, PyInt, PyList, PyString, PyType,
+};
 use pyo3_arrow::PySchema;
 use pyo3_arrow::ffi::to_schema_pycapsule;
 
@@ -266,6 +268,8 @@ fn of_class(class: &Bound<'_, PyType>) -> Option<DataType> {
         (py.get_type::<PyFloat>(), DataType::Float64),
         (py.get_type::<PyString>(), DataType::Utf8),
         (py.get_type::<PyBytes>(), DataType::Binary),
+        (py.get_type::<PyDateTime>(), DataType::Timestamp(TimeUnit::Microsecond, None)),
+        (py.get_type::<PyDate>(), DataType::Date32),
     ];
     known.into_iter().find(|(known, _)| class.is(known)).map(|(_, data_type)| data_type)
 }

@@ -7,7 +7,7 @@ import socket
 import struct
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from itertools import count
 from typing import Any
@@ -96,6 +96,17 @@ def test_a_column_that_csv_cannot_hold_is_refused_at_once() -> None:
         tm.Csv({"a": "list<int64>"})
     with pytest.raises(tm.ConfigError, match="Csv needs at least one column"):
         tm.Csv({})
+
+
+def test_pythons_types_are_read_from_csv_as_from_json() -> None:
+    schema = {"d": date, "ts": datetime, "n": int, "t": float, "s": str, "ok": bool, "raw": bytes}
+    assert tm.Csv(schema).schema == tm.Json(schema).schema
+    line = "2026-11-21,2026-11-21T10:00:00Z,7,1.5,pump,true,eA=="
+    record = dict(zip(schema, line.split(","), strict=True))
+    written = json.dumps({**record, "n": 7, "t": 1.5, "ok": True})
+    expected = [(date(2026, 11, 21), datetime(2026, 11, 21, 10), 7, 1.5, "pump", True, b"x")]
+    assert [tuple(row.values()) for row in rows(tm.Csv(schema), line)] == expected
+    assert [tuple(row.values()) for row in rows(tm.Json(schema), written)] == expected
 
 
 @pytest.mark.parametrize("given", [tm.Json({"price": "decimal(5, 2)"}), tm.Csv({"price": "decimal(5, 2)"})])

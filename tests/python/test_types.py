@@ -46,6 +46,8 @@ def test_the_usual_names_of_other_libraries_are_answered_with_ours(theirs: str, 
         (float, "float64"),
         (str, "string"),
         (bytes, "binary"),
+        (dt.date, "date32"),
+        (dt.datetime, "timestamp[us]"),
         (list[str], "list<string>"),
         ([int], "list<int64>"),
         ([["float32"]], "list<list<float32>>"),
@@ -73,7 +75,7 @@ def test_a_schema_of_polars_has_plain_columns() -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (dt.datetime, r'pass an Arrow name such as "timestamp\[us\]"'),
+        (dt.timedelta, r'pass an Arrow name such as "duration\[us\]"'),
         (np.float32, 'pass an Arrow name such as "float32"'),
         (list, "a type is expected, found <class 'list'>"),
         ([], r"a type is expected, found \[\].*list\[str\]"),

@@ -101,7 +101,7 @@ class StreamingContext:
         batch_interval: the time between batches: ``"500ms"``, a ``timedelta`` or seconds, in whole milliseconds; by
             default ``"1s"``.
         trigger: another rule than the interval: `interval`, `as_soon_as_possible` or `available_now`.
-        name: the job's name in errors and logs; by default the script's.
+        name: the job's name in errors and logs; by default the script's or the notebook's.
         checkpoint: not offered yet.
         guarantee: ``"at_least_once"``, which None means too; ``"exactly_once"`` is not offered yet.
         executors: how many executors share the work, in this process, up to 1,024; results never depend on it.
@@ -703,7 +703,22 @@ def _abandon(context: weakref.ref[StreamingContext], native: weakref.ref[_native
 
 
 def _script_name() -> str:
-    return os.path.basename(sys.argv[0] if sys.argv else "") or "tidemill"
+    script = os.path.basename(sys.argv[0] if sys.argv else "")
+    if script in _KERNELS:
+        return _notebook_name()
+    return script or "tidemill"
+
+
+_KERNELS = frozenset({"colab_kernel_launcher.py", "ipykernel_launcher.py"})
+"""What runs a notebook's cells, and is not what a person calls their job."""
+
+
+def _notebook_name() -> str:
+    """The notebook's file, where the kernel was told of it: by Jupyter's servers from 2.0 on, or by VS Code."""
+    told = os.environ.get("JPY_SESSION_NAME") or getattr(
+        sys.modules.get("__main__"), "__vsc_ipynb_file__", None
+    )
+    return os.path.basename(told) if isinstance(told, str) and told else "notebook"
 
 
 def _guaranteed(guarantee: object) -> None:

@@ -68,6 +68,15 @@ def kernel() -> Iterator[Kernel]:
         manager.shutdown_kernel(now=True)
 
 
+def test_a_job_is_called_as_the_notebook_where_the_kernel_knows_it(kernel: Kernel) -> None:
+    name = "import os, tidemill as tm; print(tm.StreamingContext()._native.name)"
+    assert kernel.run("import os; os.environ.pop('JPY_SESSION_NAME', None)\n" + name) == "notebook\n"
+    told = 'os.environ["JPY_SESSION_NAME"] = "/home/ada/turbines.ipynb"\n'
+    assert kernel.run(told + name) == "turbines.ipynb\n"
+    by_editor = 'del os.environ["JPY_SESSION_NAME"]; __vsc_ipynb_file__ = "/home/ada/pumps.ipynb"\n'
+    assert kernel.run(by_editor + name) == "pumps.ipynb\n"
+
+
 def test_an_interrupted_run_ends_its_job_and_the_same_cell_runs_again(kernel: Kernel) -> None:
     cell = f"""{ENDLESS}
 numbers.foreach_batch(lambda batch: print("rows", len(batch)), empty=False)

@@ -33,7 +33,8 @@ START_LIMIT_S = 120.0
 HOST = "127.0.0.1"
 
 # Factors of one where there is one broker; few partitions of the internal topics, because each is a folder
-# that is made and synced; no rebalance delay, because a test's consumer is alone in its group.
+# that is made and synced; no rebalance delay, because a test's consumer is alone in its group. The cleaner looks often
+# whether there is something to compact: a test waits for it.
 SETTINGS = """\
 process.roles=broker,controller
 node.id={node}
@@ -51,6 +52,7 @@ offsets.topic.num.partitions=4
 transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
+log.cleaner.backoff.ms=100
 share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr=1
 """

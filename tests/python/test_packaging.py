@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -155,6 +157,40 @@ def features(*arguments: str) -> dict[str, set[str]]:
         name, release = package.split()[:2]
         found.setdefault(name, set()).add(f"{release} {used.removesuffix(' (*)')}")
     return found
+
+
+DISTRIBUTIONS = {"PIL": "pillow"}
+"""What is installed under another name than it is imported by, but for the sign between words."""
+
+
+def test_what_the_suite_imports_is_what_its_extras_install() -> None:
+    project = tomllib.loads((places.ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    names = {
+        extra: {
+            re.split(r"[^\w-]", one)[0].replace("-core", "").replace("-", "_")
+            for one in extras[extra] + project["dependencies"]
+        }
+        for extra in ("test", "bench")
+    }
+    missing = []
+    for file in (places.ROOT / "tests").rglob("*.py"):
+        extra = "bench" if "peers" in file.parts and file.name.startswith("with_") else "test"
+        for module in imported(file) - sys.stdlib_module_names - {"tests", "tidemill"}:
+            if DISTRIBUTIONS.get(module, module) not in names[extra]:
+                missing.append(f"{file.relative_to(places.ROOT)} imports {module}, which [{extra}] lacks")
+    assert missing == []
+
+
+def imported(file: Path) -> set[str]:
+    """The modules that a file imports, by their first names."""
+    modules = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module)
+    return {module.partition(".")[0] for module in modules}
 
 
 def test_nothing_below_the_faces_imports_through_the_package() -> None:

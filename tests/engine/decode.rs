@@ -51,6 +51,49 @@ fn any_documents_decode_as_the_model_says() {
     (0..1_500).for_each(|seed| documents(&bytes_of(seed, seed as usize)));
 }
 
+/// The body of the fuzz target, over inputs that a small mutator makes of those before: what a fuzzer does, for some
+/// seconds and with a fixed seed, and without the compiler that it needs.
+#[test]
+fn mutated_documents_decode_as_the_model_says() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut corpus: Vec<Vec<u8>> = (0..64).map(|seed| bytes_of(seed, 24)).collect();
+    for _ in 0..mutations() {
+        let mut input = corpus[random.usize(..corpus.len())].clone();
+        for _ in 0..random.usize(1..4) {
+            mutate(&mut input, &corpus, &mut random);
+        }
+        input.truncate(96); // short inputs: many of them, and a failure is simple
+        documents(&input);
+        let place = random.usize(..corpus.len());
+        corpus[place] = input;
+    }
+}
+
+/// How many inputs the mutator makes; another number where `TIDEMILL_MUTATIONS` says so.
+fn mutations() -> usize {
+    let asked = std::env::var("TIDEMILL_MUTATIONS");
+    asked.map_or(20_000, |count| count.parse().expect("TIDEMILL_MUTATIONS is a number"))
+}
+
+/// Changes, inserts, takes or doubles some bytes, or goes on as another input does.
+fn mutate(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut fastrand::Rng) {
+    let at = random.usize(..=input.len());
+    match random.u8(..5) {
+        0 if at < input.len() => input[at] ^= 1 << random.u8(..8),
+        1 if at < input.len() => drop(input.remove(at)),
+        2 => {
+            let doubled = input[at..].iter().copied().take(8).collect::<Vec<_>>();
+            input.splice(at..at, doubled);
+        }
+        3 => {
+            let other = &corpus[random.usize(..corpus.len())];
+            input.truncate(at);
+            input.extend(other.iter().skip(at));
+        }
+        _ => input.insert(at, random.u8(..)),
+    }
+}
+
 #[test]
 fn any_bytes_decode_as_the_model_says() {
     for seed in 0..1_000 {

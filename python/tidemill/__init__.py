@@ -35,7 +35,7 @@ from tidemill._native import (
     Totals,
     __version__,
 )
-from tidemill.batch import Batch, OffsetRange
+from tidemill.batch import Batch
 from tidemill.context import StreamingContext, as_soon_as_possible, available_now, interval
 from tidemill.dead_letters import DeadLetters
 from tidemill.dstream import AggregatedStream, DStream
@@ -44,6 +44,7 @@ from tidemill.formats import Csv, Json, Raw, Text
 from tidemill.grouping import GroupedStream, GroupedWindows, WindowedStream
 from tidemill.hints import no_attribute
 from tidemill.listener import BatchInfo, Listener, OutputOperationInfo, ReceiverInfo, StreamingListener
+from tidemill.offset import OffsetRange
 from tidemill.security import Sasl, Tls, Token
 from tidemill.sinks import AUTO
 from tidemill.table import Table

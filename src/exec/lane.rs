@@ -183,15 +183,15 @@ impl Stage<'_> {
     /// The rows with the event time that is computed of them, where there is one; it is taken into what is known of the
     /// chunk, as the decoder does with one that is a column.
     fn timed(&self, decoded: &mut Decoded) -> Result<Option<RecordBatch>> {
-        let Some(timed) = &self.source.timed else { return Ok(None) };
+        let Some(program) = &self.source.timed else { return Ok(None) };
         if decoded.batch.num_rows() == 0 {
             return Ok(None);
         }
         let time = self.work.context.time;
-        let times = timed.time.evaluate(&decoded.batch, time);
-        let times = times.map_err(|error| self.program.locate(timed.node, error))?;
-        decoded.max_event_time = believed(&times, timed.max_future, time, &mut decoded.counts)?;
-        timed.rows(&decoded.batch, &times).map(Some)
+        let told = program.time.evaluate(&decoded.batch, time);
+        let told = told.map_err(|error| self.program.locate(program.node, error))?;
+        decoded.max_event_time = believed(&told, program.max_future, time, &mut decoded.counts)?;
+        program.rows(&decoded.batch, &told).map(Some)
     }
 
     fn reserve(&self, bytes: u64, slot: &Slot) -> Result<()> {

@@ -115,10 +115,12 @@ fn common_decimal(left: &DataType, right: &DataType) -> Result<Vec<DataType>> {
     if [left, right].into_iter().any(DataType::is_floating) {
         return Ok(both(DataType::Float64));
     }
-    match decimal_coercion(left, right) {
-        Some(common @ (DataType::Decimal128(..) | DataType::Decimal256(..))) => Ok(both(common)),
-        _ => plan_err!("floor_mod takes decimals and integers, not {left} and {right}"),
-    }
+    let common = decimal_coercion(left, right);
+    let held = common.filter(|common| matches!(common, DataType::Decimal128(..) | DataType::Decimal256(..)));
+    held.map_or_else(
+        || plan_err!("floor_mod takes decimals and integers, not {left} and {right}"),
+        |common| Ok(both(common)),
+    )
 }
 
 fn pairwise<T: ArrowPrimitiveType>(

@@ -564,10 +564,7 @@ fn moment_arithmetic(
     }
     let (left, right) =
         (Side { value: left, data_type: left_type }, Side { value: right, data_type: right_type });
-    match computed(left, op, right) {
-        Ok(computed) => Ok(computed),
-        Err((left, right)) => folded(binary_of(left, op, right), written),
-    }
+    folded(computed(left, op, right), written)
 }
 
 fn binary_of(left: Expr, op: Operator, right: Expr) -> Expr {

@@ -16,32 +16,32 @@ pub(super) struct Side {
     pub(super) data_type: DataType,
 }
 
-/// What `left op right` is computed as; none where it is no arithmetic of moments, or needs nothing of this file.
-pub(super) fn computed(left: Side, op: Operator, right: Side) -> Result<Expr, (Expr, Expr)> {
+/// What `left op right` is computed as; itself, where it is no arithmetic of moments or needs nothing of this file.
+pub(super) fn computed(left: Side, op: Operator, right: Side) -> Expr {
     use DataType::{Date32, Date64, Duration, Timestamp};
     use Operator::{Divide, Minus, Plus};
     match (&left.data_type, op, &right.data_type) {
-        (Date32 | Date64, Plus | Minus, Duration(_)) => Ok(moved_day(left, op, right)),
-        (Duration(_), Plus, Date32 | Date64) => Ok(moved_day(right, op, left)),
-        (Timestamp(unit, _), Plus | Minus, Duration(other)) if unit != other => Ok(moved(left, op, right)),
-        (Duration(other), Plus, Timestamp(unit, _)) if unit != other => Ok(moved(right, op, left)),
-        (Date32 | Date64, Minus, Date32 | Date64) => Ok(difference(left, right, TimeUnit::Millisecond)),
+        (Date32 | Date64, Plus | Minus, Duration(_)) => moved_day(left, op, right),
+        (Duration(_), Plus, Date32 | Date64) => moved_day(right, op, left),
+        (Timestamp(unit, _), Plus | Minus, Duration(other)) if unit != other => moved(left, op, right),
+        (Duration(other), Plus, Timestamp(unit, _)) if unit != other => moved(right, op, left),
+        (Date32 | Date64, Minus, Date32 | Date64) => difference(left, right, TimeUnit::Millisecond),
         (Date32 | Date64, Minus, Timestamp(unit, _)) | (Timestamp(unit, _), Minus, Date32 | Date64) => {
             let unit = *unit;
-            Ok(difference(left, right, unit))
+            difference(left, right, unit)
         }
         (Timestamp(one, zone), Minus, Timestamp(other, other_zone)) if (one, zone) != (other, other_zone) => {
-            Ok(difference_of_moments(left, right))
+            difference_of_moments(left, right)
         }
         (Duration(one), Plus | Minus, Duration(other)) if one != other => {
             let (left, right) = in_one_unit(left, right);
-            Ok(binary(left, op, right))
+            binary(left, op, right)
         }
         (Duration(_), Divide, Duration(_)) => {
             let (left, right) = in_one_unit(left, right);
-            Ok(binary(number(left), op, number(right)))
+            binary(number(left), op, number(right))
         }
-        _ => Err((left.value, right.value)),
+        _ => binary(left.value, op, right.value),
     }
 }
 

@@ -136,7 +136,7 @@ impl<'a> Survey<'a> {
             Ast::UnaryOp { op: ast::UnaryOperator::BitwiseNot, .. } => self.refuse("~", "write NOT"),
             Ast::BinaryOp { op: ast::BinaryOperator::PGOverlap, .. } => self.refuse("&&", "write AND"),
             Ast::BinaryOp { op: ast::BinaryOperator::BitwiseXor, .. } => {
-                self.refuse("^, which is a power to some and bits to others", "write power(x, y)")
+                self.refuse("^, which is a power to some and bits to others", "write power(x, y)");
             }
             Ast::BinaryOp { left, op, .. } if is_comparison(op) => self.chained(left, node),
             _ => {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from confluent_kafka import Producer
 
@@ -18,6 +19,8 @@ LIMIT_S = 60.0
 FIRST_MS = 1_750_000_000_000
 
 MakeTopic = Callable[..., str]
+Row = tuple[int, int, str]
+"""Partition, offset and value."""
 
 
 def test_a_compacted_topic_is_read_exactly(kafka: Clients, make_topic: MakeTopic) -> None:
@@ -48,7 +51,7 @@ def test_a_topic_of_transactions_is_read_without_those_that_were_aborted(
         transaction(kafka, topic, [f"{number}-{i}" for i in range(3)], commits=number % 3 == 0)
     kafka.produce(topic, [Record(b"plain", partition=0)])
     transaction(kafka, topic, ["the end is a hole"], commits=False)
-    there = [(m.partition(), m.offset(), m.value().decode()) for m in kafka.consume(topic)]
+    there = consumed(kafka, topic)
     assert [value for _, _, value in there if value != "plain"] == [
         f"{number}-{i}" for _ in range(2) for number in (0, 3, 6, 9) for i in range(3)
     ]
@@ -67,11 +70,16 @@ def of_partition(partition: int, key: str, value: str, second: int) -> Record:
     return Record(value.encode(), key.encode(), partition, FIRST_MS + 1000 * second)
 
 
-def compacted(kafka: Clients, topic: str, fewer_than: int) -> list[tuple[int, int, str]]:
+def consumed(kafka: Clients, topic: str) -> list[Row]:
+    """The records as another client reads them, committed ones alone."""
+    return [(m.partition() or 0, m.offset() or 0, (m.value() or b"").decode()) for m in kafka.consume(topic)]
+
+
+def compacted(kafka: Clients, topic: str, fewer_than: int) -> list[Row]:
     """The records that are left, as another client reads them, once the broker has taken some and takes no more."""
     deadline, before = time.monotonic() + LIMIT_S, 0
     while time.monotonic() < deadline:
-        there = [(m.partition(), m.offset(), m.value().decode()) for m in kafka.consume(topic)]
+        there = consumed(kafka, topic)
         if len(there) < fewer_than and len(there) == before:
             return there
         before = len(there)
@@ -101,9 +109,9 @@ def transaction(
 def read(
     kafka: Clients,
     topic: str,
-    starting: tm.Position = "earliest",
-    ending: tm.Position | None = None,
-) -> list[tuple[int, int, str]]:
+    starting: Any = "earliest",
+    ending: Any = None,
+) -> list[Row]:
     """What a job reads, in batches of few offsets, so that many of them begin and end in holes."""
     ctx = tm.StreamingContext(trigger=tm.available_now(max_records=7))
     stream = ctx.kafka(
@@ -114,7 +122,7 @@ def read(
         starting=starting,
         ending=ending,
     )
-    rows = []
+    rows: list[Row] = []
     for batch in stream:
         rows += zip(
             *(batch[name].tolist() for name in ("kafka_partition", "kafka_offset", "value")), strict=True

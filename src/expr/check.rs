@@ -557,7 +557,7 @@ fn moment_arithmetic(
     };
     if meaningless {
         let (left, right) = (type_name(&left_type), type_name(&right_type));
-        let error = Error::schema(format!("{op} has no meaning for {left} and {right} in {}", Text(written)));
+        let error = Error::schema(format!("{op} does not take {left} and {right} in {}", Text(written)));
         return Err(error.help(
             "the difference of two moments is a length of time, and a moment plus or minus a length of time is a moment",
         ));

@@ -44,6 +44,7 @@ from tidemill.formats import Csv, Json, Raw, Text
 from tidemill.grouping import GroupedStream, GroupedWindows, WindowedStream
 from tidemill.hints import no_attribute
 from tidemill.listener import BatchInfo, Listener, OutputOperationInfo, ReceiverInfo, StreamingListener
+from tidemill.outputs import read_output
 from tidemill.security import Sasl, Tls, Token
 from tidemill.sinks import AUTO
 from tidemill.table import Table
@@ -101,6 +102,7 @@ __all__ = [
     "interval",
     "lit",
     "ml",
+    "read_output",
     "sql_expr",
     "testing",
     "when",

@@ -22,6 +22,7 @@ use crate::event::Progress;
 use crate::exec::local::{LocalEngine, LocalSettings};
 use crate::ingest::{Bound, Source};
 use crate::plan::{CallSite, Checked, Demand, Node, NodeId, Operator, Plan, SourceId, SourceSpec};
+use crate::sink::transactional::Part;
 use crate::sink::{Delivery, Sink};
 use crate::time::Clock;
 
@@ -507,6 +508,14 @@ impl Sink for Located {
 
     fn wants_empty(&self) -> bool {
         self.sink.wants_empty()
+    }
+
+    fn part(&mut self) -> Part<'_> {
+        self.sink.part()
+    }
+
+    fn locate(&self, error: Error) -> Error {
+        Self::locate(self, self.sink.locate(error))
     }
 
     fn close(&mut self) -> Result<()> {

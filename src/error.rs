@@ -61,7 +61,15 @@ struct Inner {
     help: Option<String>,
     places: Vec<String>,
     cause: Option<Cause>,
-    retriable: bool,
+    again: Again,
+}
+
+/// What may be tried after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    Nothing,
+    SameCall,
+    TakeOver,
 }
 
 macro_rules! constructors {
@@ -77,12 +85,20 @@ impl Error {
     /// An error of `kind` that says what was expected and what was found.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(Inner { kind, message, help: None, places: Vec::new(), cause: None, retriable: false }))
+        Self(Box::new(Inner {
+            kind,
+            message,
+            help: None,
+            places: Vec::new(),
+            cause: None,
+            again: Again::Nothing,
+        }))
     }
 
     constructors! {
         config => Config, schema => Schema, data => Data, source => Source, sink => Sink,
-        data_loss => DataLoss, memory_limit => MemoryLimit, user => User, cancelled => Cancelled, internal => Internal,
+        data_loss => DataLoss, memory_limit => MemoryLimit, fenced => Fenced, user => User, cancelled => Cancelled,
+        internal => Internal,
     }
 
     /// One error for all `mistakes`: the only one as it is, several as a numbered list; none for none.
@@ -122,7 +138,21 @@ impl Error {
     /// Says that the same call may succeed later.
     #[must_use]
     pub fn retriable(mut self) -> Self {
-        self.0.retriable = true;
+        self.0.again = Again::SameCall;
+        self
+    }
+
+    /// Says that what was called is good for nothing more, and that a take-over may heal it: a new epoch, whose own
+    /// look at the outside world tells what has become of the call.
+    ///
+    /// ```
+    /// use tidemill::error::Error;
+    /// let error = Error::sink("the answer to the commit was lost").take_over();
+    /// assert!(error.needs_take_over() && !error.is_retriable());
+    /// ```
+    #[must_use]
+    pub fn take_over(mut self) -> Self {
+        self.0.again = Again::TakeOver;
         self
     }
 
@@ -151,7 +181,12 @@ impl Error {
 
     /// Whether the same call may succeed later.
     pub fn is_retriable(&self) -> bool {
-        self.0.retriable
+        self.0.again == Again::SameCall
+    }
+
+    /// Whether nothing but a take-over may heal this: the same call must not be made again.
+    pub fn needs_take_over(&self) -> bool {
+        self.0.again == Again::TakeOver
     }
 
     /// Whether a record's content is at fault.

@@ -45,6 +45,7 @@ from tidemill.grouping import GroupedStream, GroupedWindows, WindowedStream
 from tidemill.hints import no_attribute
 from tidemill.listener import BatchInfo, Listener, OutputOperationInfo, ReceiverInfo, StreamingListener
 from tidemill.offset import OffsetRange
+from tidemill.outputs import read_output
 from tidemill.security import Sasl, Tls, Token
 from tidemill.sinks import AUTO
 from tidemill.table import Table
@@ -102,6 +103,7 @@ __all__ = [
     "interval",
     "lit",
     "ml",
+    "read_output",
     "sql_expr",
     "testing",
     "when",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from os import PathLike
+from pathlib import Path
 from typing import Any, Final, Literal, Self, final
 
 import numpy as np
@@ -33,6 +34,7 @@ __all__ = [
     "MemoryLimitError",
     "MockBroker",
     "Progress",
+    "Publisher",
     "Schema",
     "SchemaError",
     "Scores",
@@ -62,6 +64,8 @@ __all__ = [
     "expr_when",
     "json_dates",
     "json_schema",
+    "publish_files",
+    "published_files",
 ]
 
 _Duration = str | timedelta | float
@@ -457,6 +461,26 @@ class DemoProducer:
     def create_topic(self, name: str, partitions: int) -> bool: ...
     def send(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> None: ...
     def flush(self, timeout: _Duration) -> int: ...
+    def close(self) -> None: ...
+
+def publish_files(
+    path: str, rows: object, epoch: int, kind: str = "parquet", partition_by: list[str] = ...
+) -> None: ...
+def published_files(
+    path: str | PathLike[str],
+) -> list[tuple[str, bytes, list[str], list[tuple[Path, Path]]]]: ...
+
+@final
+class Publisher:
+    def __new__(
+        cls, bootstrap_servers: str, topics: list[str], config: list[tuple[str, str]] = ...
+    ) -> Self: ...
+    def init(self, job: str, epoch: int) -> str | None: ...
+    def prepare(self, batch: int, values: list[list[bytes]]) -> str: ...
+    def publish(self, offsets: list[tuple[str, list[tuple[str, int, int]]]] = ...) -> list[str]: ...
+    def cancel(self) -> None: ...
+    @property
+    def needs_take_over(self) -> bool | None: ...
     def close(self) -> None: ...
 
 @disjoint_base

@@ -17,6 +17,7 @@ mod logging;
 mod ml;
 mod mock;
 mod pressure;
+mod publisher;
 mod schema;
 mod security;
 mod sinks;
@@ -53,6 +54,8 @@ mod _native {
     use crate::python::mock::{DemoProducer, MockBroker};
     #[pymodule_export]
     use crate::python::pressure::BackPressure;
+    #[pymodule_export]
+    use crate::python::publisher::{Publisher, publish_files, published_files};
     #[pymodule_export]
     use crate::python::schema::{Schema, csv_schema, json_dates, json_schema};
     #[pymodule_export]

@@ -11,6 +11,7 @@ use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::callback::EmptyBatches;
+use super::transactional::Part;
 use super::{Delivery, Sink};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
@@ -87,6 +88,10 @@ impl Sink for ChannelSink {
 
     fn wants_empty(&self) -> bool {
         self.empty == EmptyBatches::Deliver
+    }
+
+    fn part(&mut self) -> Part<'_> {
+        Part::Shows
     }
 
     fn close(&mut self) -> Result<()> {

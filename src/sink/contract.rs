@@ -3,6 +3,8 @@
 //! It deliberately knows no sink: a [`Fixture`] makes sinks that write to one place, and says what has arrived there.
 //! Rows carry their number in the column `row`, so that order, loss and repetition can be seen.
 
+pub mod transactional;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};

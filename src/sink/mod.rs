@@ -3,15 +3,23 @@
 //! A sink gets whole batches, in order, on one delivery thread, and answers once they are safe; it deliberately
 //! knows nothing of plans, state or positions. Delivery is at least once: a batch that was interrupted may be
 //! delivered again, with the same number and the same rows. Every sink passes the suite in [`contract`].
+//!
+//! Some sinks can do more ([`transactional`]): what they publish carries a marker, by which a driver that takes over
+//! finds out which batch is there. [`outputs`] says how the sinks of one job do that together.
 
 pub mod callback;
 pub mod channel;
 pub mod contract;
+pub mod digest;
 pub mod encode;
 pub mod files;
 pub mod kafka;
+pub mod marker;
+pub mod outputs;
 pub mod pprint;
+pub mod scripted;
 pub mod table;
+pub mod transactional;
 
 use std::fmt;
 
@@ -22,6 +30,8 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::offset::OffsetRange;
 use crate::time::{BatchId, BatchTime, EventTime};
+
+use transactional::Part;
 
 /// The rows of one batch for one sink.
 #[derive(Clone, Debug)]
@@ -116,6 +126,17 @@ pub trait Sink: Send + std::fmt::Debug {
     /// Whether it wants to hear of batches without rows.
     fn wants_empty(&self) -> bool {
         false
+    }
+
+    /// How it takes part where a log decides batches; each batch is then either published once by what this gives, or
+    /// delivered as above.
+    fn part(&mut self) -> Part<'_> {
+        Part::AtLeastOnce
+    }
+
+    /// Adds to an error of [`Sink::part`] where the sink was made, where it knows.
+    fn locate(&self, error: Error) -> Error {
+        error
     }
 
     /// Ends the sink; called once after the last delivery, also after a failure.

@@ -13,6 +13,7 @@ use arrow::util::pretty::pretty_format_batches_with_options;
 
 use super::callback::EmptyBatches;
 use super::encode::text::{Zone, push_timestamp};
+use super::transactional::Part;
 use super::{Delivery, Sink};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
@@ -81,6 +82,10 @@ impl Sink for PrintSink {
 
     fn wants_empty(&self) -> bool {
         self.empty == EmptyBatches::Deliver
+    }
+
+    fn part(&mut self) -> Part<'_> {
+        Part::Shows
     }
 
     fn close(&mut self) -> Result<()> {

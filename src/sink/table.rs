@@ -11,6 +11,7 @@ use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 
+use super::transactional::Part;
 use super::{Delivery, Sink};
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -124,6 +125,10 @@ impl Sink for TableSink {
             Keep::Last(rows) => kept.trim(rows.get()),
             Keep::All => Ok(()),
         }
+    }
+
+    fn part(&mut self) -> Part<'_> {
+        Part::Shows
     }
 
     fn close(&mut self) -> Result<()> {

@@ -1,7 +1,9 @@
 //! Sinks: the contract suite over each of them, and what each alone promises.
 
+mod exactly_once;
 mod files;
 mod kafka;
+mod outputs;
 mod support;
 
 use std::io::Write;

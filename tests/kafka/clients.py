@@ -134,6 +134,16 @@ class Clients:
         finally:
             consumer.close()
 
+    def committed(self, group: str, topic: str, partition: int) -> int | None:
+        """The offset that a group has committed for a partition, if it has."""
+        settings = {"group.id": group, "isolation.level": "read_committed", "enable.auto.commit": False}
+        consumer = Consumer({**self._common(), **settings})
+        try:
+            (found,) = consumer.committed([TopicPartition(topic, partition)], timeout=ANSWER_LIMIT_S)
+            return found.offset if found.offset >= 0 else None
+        finally:
+            consumer.close()
+
     def _common(self) -> dict[str, str | int | float | bool]:
         return {"bootstrap.servers": self.bootstrap_servers, "reconnect.backoff.max.ms": 200, "log_level": 3}
 

@@ -45,20 +45,17 @@ impl HeaderReader {
         self.column
     }
 
-    /// Whether no record has headers.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.constant.is_empty() && self.column.is_none()
+    /// The headers that every record has.
+    pub(crate) fn constant(&self) -> &[(String, Vec<u8>)] {
+        &self.constant
     }
 
-    /// The headers of a chunk's rows.
-    pub(crate) fn of<'a>(&'a self, rows: &'a RecordBatch) -> HeaderRows<'a> {
-        let lists = self.column.and_then(|column| rows.column(column).as_list_opt::<i32>());
-        let lists = lists.and_then(|lists| {
-            let entries = lists.values().as_struct_opt()?;
-            let (names, values) = (entries.columns().first()?, entries.columns().get(1)?);
-            Some(Lists { rows: lists, names: names.as_string_opt()?, values: values.as_binary_opt()? })
-        });
-        HeaderRows { constant: &self.constant, lists }
+    /// The headers that a chunk's rows have of their own; none where no row has any.
+    pub(crate) fn of<'a>(&self, rows: &'a RecordBatch) -> Option<HeaderLists<'a>> {
+        let rows = rows.column(self.column?).as_list_opt::<i32>()?;
+        let entries = rows.values().as_struct_opt()?;
+        let (names, values) = (entries.columns().first()?, entries.columns().get(1)?);
+        Some(HeaderLists { rows, names: names.as_string_opt()?, values: values.as_binary_opt()? })
     }
 }
 
@@ -73,31 +70,16 @@ fn is_headers(found: &DataType) -> bool {
     types == [&DataType::Utf8, &DataType::Binary]
 }
 
-/// The headers of a chunk's rows.
-pub(crate) struct HeaderRows<'a> {
-    constant: &'a [(String, Vec<u8>)],
-    lists: Option<Lists<'a>>,
-}
-
-struct Lists<'a> {
+/// The headers that a chunk's rows have of their own.
+pub(crate) struct HeaderLists<'a> {
     rows: &'a ListArray,
     names: &'a StringArray,
     values: &'a BinaryArray,
 }
 
-impl<'a> HeaderRows<'a> {
-    /// Puts the headers of `row` into `out`, which is emptied first.
-    pub(crate) fn read(&self, row: usize, out: &mut Vec<(&'a str, Option<&'a [u8]>)>) {
-        out.clear();
-        out.extend(self.constant.iter().map(|(name, value)| (name.as_str(), Some(value.as_slice()))));
-        if let Some(lists) = &self.lists {
-            out.extend(lists.of(row));
-        }
-    }
-}
-
-impl<'a> Lists<'a> {
-    fn of(&self, row: usize) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
+impl<'a> HeaderLists<'a> {
+    /// Those of `row`.
+    pub(crate) fn of(&self, row: usize) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
         let offsets = self.rows.value_offsets();
         let bounds = offsets.get(row).zip(offsets.get(row + 1)).filter(|_| self.rows.is_valid(row));
         let (from, until) = bounds.map_or((0, 0), |(from, until)| (*from, *until));

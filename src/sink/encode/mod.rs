@@ -7,18 +7,18 @@ mod csv;
 mod headers;
 mod json;
 mod key;
+mod records;
 pub(crate) mod text;
-
-use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema};
 
+pub(crate) use headers::HeaderReader;
 pub use headers::HeaderSpec;
-pub(crate) use headers::{HeaderReader, HeaderRows};
 pub(crate) use key::KeyEncoder;
 pub use key::KeySpec;
+pub(crate) use records::{Header as RecordHeader, Records};
 
 use crate::csv::{Dialect, Header};
 use crate::error::{Error, Result, nearest};
@@ -50,37 +50,63 @@ pub enum OutputFormat {
 #[derive(Debug, Default)]
 pub(crate) struct ByteRows {
     bytes: Vec<u8>,
-    spans: Vec<Option<Range<usize>>>,
+    /// Where each row ends, times two, and one more where it is null: a whole batch is held at once, so that a word a
+    /// row counts.
+    marks: Vec<usize>,
 }
 
 impl ByteRows {
     /// Forgets the rows and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
-        self.spans.clear();
+        self.marks.clear();
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// The bytes of all rows, one after the other.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// A number for each row that says where it ends, and whether it is null.
+    pub(crate) fn marks(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.marks.iter().map(|mark| *mark as u64)
     }
 
     /// The value of `row`; `None` where it is null or there is no such row.
     #[inline]
     pub(crate) fn get(&self, row: usize) -> Option<&[u8]> {
-        self.bytes.get(self.spans.get(row)?.clone()?)
+        let mark = self.marks.get(row).filter(|mark| *mark & NULL == 0)?;
+        let start = row.checked_sub(1).and_then(|before| self.marks.get(before)).map_or(0, |mark| mark >> 1);
+        self.bytes.get(start..mark >> 1)
     }
 
     /// Appends the value that `write` appends to the buffer.
     fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len();
         write(&mut self.bytes);
-        self.spans.push(Some(start..self.bytes.len()));
+        self.marks.push(self.bytes.len() << 1);
     }
 
     /// Appends a value, or null.
     fn push(&mut self, value: Option<&[u8]>) {
         match value {
             Some(value) => self.push_with(|bytes| bytes.extend_from_slice(value)),
-            None => self.spans.push(None),
+            None => self.marks.push(self.bytes.len() << 1 | NULL),
         }
     }
 }
+
+/// In a mark of [`ByteRows`]: the row is null.
+const NULL: usize = 1;
 
 /// The rows as JSON objects, one a line: what [`OutputFormat::Json`] writes, for those who want the text itself.
 ///

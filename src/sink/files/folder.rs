@@ -24,12 +24,7 @@ pub(super) struct Folder {
 impl Folder {
     /// Makes the directory where it is not there, takes it, and tries to write in it.
     pub(super) fn take(path: &Path) -> Result<Self> {
-        match fs::metadata(path) {
-            Ok(found) if !found.is_dir() => return Err(no_directory(path)),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make(path)?,
-            Err(error) => return Err(failed("look at", path, &error)),
-        }
+        ensure(path)?;
         let folder = Self { path: path.to_owned(), lock: lock(path)? };
         folder.sweep()?;
         folder.probe()?;
@@ -121,8 +116,18 @@ impl Drop for Staged<'_> {
     }
 }
 
+/// Makes the directory of an output where it is not there.
+pub(super) fn ensure(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_dir() => Err(no_directory(path)),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path),
+        Err(error) => Err(failed("look at", path, &error)),
+    }
+}
+
 /// Makes `directory` and those above it, and each new one durable in the one that it is in.
-fn make(directory: &Path) -> Result<()> {
+pub(super) fn make(directory: &Path) -> Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
@@ -139,7 +144,7 @@ fn make(directory: &Path) -> Result<()> {
 }
 
 /// Makes the names in a directory durable.
-fn sync(directory: &Path) -> Result<()> {
+pub(super) fn sync(directory: &Path) -> Result<()> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(|error| failed("make durable", directory, &error))
 }

@@ -3,14 +3,19 @@
 //! It deliberately keeps no file open from one batch to the next, though that would make fewer and larger ones: when
 //! `deliver` returns, all rows of the batch are on the disk, in files that nobody will change. A file appears whole or
 //! not at all, under a name that says its batch, so that a batch which is delivered again replaces what it wrote.
-//! The files of one batch appear one after the other: whoever must not see half a batch needs a table format.
+//! The files of one batch appear one after the other: whoever must not see half a batch follows the manifests that there
+//! are where batches are published exactly once ([`read_output`]), or needs a table format.
 
 mod folder;
 mod hive;
+mod ledger;
+mod manifest;
+mod once;
 mod writer;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -18,8 +23,12 @@ use xxhash_rust::xxh3::Xxh3;
 
 use self::folder::{Folder, Staged};
 use self::hive::{Hive, Piece};
-use self::writer::Writer;
+pub use self::manifest::{Body, DataFile, Manifest};
+use self::once::Once;
+pub use self::once::{PublishedFiles, read_output};
+use self::writer::{Hashing, Writer, Written};
 use super::encode::text::{Zone, push_timestamp};
+use super::transactional::Part;
 use super::{Delivery, Sink};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, nearest};
@@ -144,35 +153,52 @@ pub struct FileSink {
     settings: FileSinkSettings,
     name: String,
     open: Option<Open>,
+    once: Option<Once>,
 }
 
 #[derive(Debug)]
 struct Open {
     folder: Folder,
+    shape: Shape,
+}
+
+/// How rows become files.
+#[derive(Debug)]
+struct Shape {
     hive: Hive,
     schema: SchemaRef,
+}
+
+impl Shape {
+    /// Of rows of `schema`; all mistakes where these settings are not for them.
+    fn new(settings: &FileSinkSettings, schema: &SchemaRef) -> Result<Self> {
+        if let Some(mistakes) = Error::of_all(settings.check(schema)) {
+            return Err(mistakes);
+        }
+        let hive = Hive::new(schema, &settings.partition_by);
+        let hive = hive.map_err(|_| Error::internal("checked a moment ago"))?;
+        Ok(Self { schema: hive.left(schema), hive })
+    }
 }
 
 impl FileSink {
     /// A sink that is not open yet.
     pub fn new(settings: FileSinkSettings) -> Self {
-        Self { name: settings.sink_name(), settings, open: None }
+        Self { name: settings.sink_name(), settings, open: None, once: None }
     }
 
     /// The batch's files, whole but not yet to be seen; they are gone again where this fails.
     fn stage<'a>(&'a self, open: &'a Open, delivery: &'a Delivery) -> Result<Staged<'a>> {
         let mut batch = Batch {
-            open,
+            shape: &open.shape,
             settings: &self.settings,
             delivery,
             stem: stem(delivery),
-            staged: open.folder.stage(),
+            place: open.folder.stage(),
             rows: 0,
         };
-        for piece in open.hive.pieces(&delivery.rows)? {
-            batch.write(&piece)?;
-        }
-        Ok(batch.staged)
+        batch.write_all(&delivery.rows)?;
+        Ok(batch.place)
     }
 }
 
@@ -184,14 +210,9 @@ impl Sink for FileSink {
     /// Makes the directory, takes it for this stream alone, tries whether it can be written, and sweeps up what a
     /// crash left half written.
     fn open(&mut self, schema: &SchemaRef, _: &Cancel) -> Result<()> {
-        if let Some(mistakes) = Error::of_all(self.settings.check(schema)) {
-            return Err(mistakes);
-        }
-        let partition_by = &self.settings.partition_by;
-        let hive = Hive::new(schema, partition_by).map_err(|_| Error::internal("checked a moment ago"))?;
-        let schema = hive.left(schema);
+        let shape = Shape::new(&self.settings, schema)?;
         let folder = Folder::take(&self.settings.path).map_err(|error| error.at(self.name.clone()))?;
-        self.open = Some(Open { folder, hive, schema });
+        self.open = Some(Open { folder, shape });
         Ok(())
     }
 
@@ -201,9 +222,14 @@ impl Sink for FileSink {
         staged.publish().map_err(|error| self.placed(error, delivery))
     }
 
+    fn part(&mut self) -> Part<'_> {
+        Part::Publishes(self)
+    }
+
     /// Lets the directory go.
     fn close(&mut self) -> Result<()> {
         self.open = None;
+        self.once = None;
         Ok(())
     }
 }
@@ -217,17 +243,53 @@ impl FileSink {
     }
 }
 
+/// Where the files of a batch are written until they may be seen.
+trait Place {
+    /// Whether it wants to know files by their hashes.
+    const HASHING: Hashing;
+
+    /// How many files there are.
+    fn len(&self) -> usize;
+
+    /// A new file, to appear as `name` in `directory` below the output's own, and its path for errors.
+    fn create(&mut self, directory: &Path, name: &str) -> Result<(File, PathBuf)>;
+
+    /// The file that was created last is finished.
+    fn finished(&mut self, written: &Written);
+}
+
+impl Place for Staged<'_> {
+    const HASHING: Hashing = Hashing::No;
+
+    fn len(&self) -> usize {
+        Staged::len(self)
+    }
+
+    fn create(&mut self, directory: &Path, name: &str) -> Result<(File, PathBuf)> {
+        Staged::create(self, directory, name)
+    }
+
+    fn finished(&mut self, _: &Written) {}
+}
+
 /// The files of a batch, as they are written.
-struct Batch<'a> {
-    open: &'a Open,
+struct Batch<'a, P> {
+    shape: &'a Shape,
     settings: &'a FileSinkSettings,
     delivery: &'a Delivery,
     stem: String,
-    staged: Staged<'a>,
+    place: P,
     rows: usize,
 }
 
-impl Batch<'_> {
+impl<P: Place> Batch<'_, P> {
+    fn write_all(&mut self, chunks: &[RecordBatch]) -> Result<()> {
+        for piece in self.shape.hive.pieces(chunks)? {
+            self.write(&piece)?;
+        }
+        Ok(())
+    }
+
     /// Writes one directory's rows, in as many files as their size asks for.
     fn write(&mut self, piece: &Piece<'_>) -> Result<()> {
         let mut writer: Option<Writer> = None;
@@ -241,18 +303,21 @@ impl Batch<'_> {
             current.write(&rows)?;
             self.rows += rows.num_rows();
             if current.bytes() >= self.settings.max_bytes {
-                current.finish()?;
+                self.place.finished(&current.finish()?);
             } else {
                 writer = Some(current);
             }
         }
-        writer.map_or(Ok(()), Writer::finish)
+        if let Some(writer) = writer {
+            self.place.finished(&writer.finish()?);
+        }
+        Ok(())
     }
 
     fn begin(&mut self, piece: &Piece<'_>) -> Result<Writer> {
-        let name = format!("{}-{:04}.{}", self.stem, self.staged.len(), self.settings.format);
-        let (file, path) = self.staged.create(&piece.directory, &name)?;
-        Writer::new(self.settings.format, &self.open.schema, file, path)
+        let name = format!("{}-{:04}.{}", self.stem, self.place.len(), self.settings.format);
+        let (file, path) = self.place.create(&piece.directory, &name)?;
+        Writer::new(self.settings.format, &self.shape.schema, file, path, P::HASHING)
     }
 
     fn go_on(&self) -> Result<()> {

@@ -19,6 +19,7 @@ use super::FileFormat;
 use super::folder::failed;
 use crate::csv::Header;
 use crate::error::{Error, Result};
+use crate::sink::digest::Digest;
 use crate::sink::encode::{csv_rows, json_rows};
 
 impl FileFormat {
@@ -55,73 +56,110 @@ impl FileFormat {
 pub(super) struct Writer {
     path: PathBuf,
     rows: Rows,
+    count: u64,
 }
 
 enum Rows {
-    Parquet(Box<ArrowWriter<File>>),
-    Json(Text),
-    Csv(Text),
+    Parquet(Box<ArrowWriter<Out>>),
+    Json(Out),
+    Csv(Out),
 }
 
-struct Text {
+/// Where the bytes go.
+struct Out {
     file: File,
     bytes: u64,
+    hasher: Option<blake3::Hasher>,
+}
+
+/// Whether the content of files is to be known by its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hashing {
+    Yes,
+    No,
+}
+
+/// A file that is finished and durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    /// The hash of its bytes, where that was asked for.
+    pub(super) hash: Option<Digest>,
 }
 
 impl Writer {
     /// Rows of `schema` into `file`, which errors call `path`.
-    pub(super) fn new(format: FileFormat, schema: &SchemaRef, file: File, path: PathBuf) -> Result<Self> {
-        let text = |file| Text { file, bytes: 0 };
+    pub(super) fn new(
+        format: FileFormat,
+        schema: &SchemaRef,
+        file: File,
+        path: PathBuf,
+        hashing: Hashing,
+    ) -> Result<Self> {
+        let hasher = (hashing == Hashing::Yes).then(blake3::Hasher::new);
+        let out = Out { file, bytes: 0, hasher };
         let rows = match format {
-            FileFormat::Parquet => match parquet_writer(file, schema) {
+            FileFormat::Parquet => match parquet_writer(out, schema) {
                 Ok(writer) => Rows::Parquet(Box::new(writer)),
                 Err(error) => return Err(refused(&path, error)),
             },
-            FileFormat::Json => Rows::Json(text(file)),
-            FileFormat::Csv => Rows::Csv(text(file)),
+            FileFormat::Json => Rows::Json(out),
+            FileFormat::Csv => Rows::Csv(out),
         };
-        Ok(Self { path, rows })
+        Ok(Self { path, rows, count: 0 })
     }
 
     /// How many bytes it has so far.
     pub(super) fn bytes(&self) -> u64 {
         match &self.rows {
             Rows::Parquet(writer) => (writer.bytes_written() + writer.in_progress_size()) as u64,
-            Rows::Json(text) | Rows::Csv(text) => text.bytes,
+            Rows::Json(out) | Rows::Csv(out) => out.bytes,
         }
     }
 
     /// Appends rows.
     pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.count += rows.num_rows() as u64;
         let written = match &mut self.rows {
             Rows::Parquet(writer) => return writer.write(rows).map_err(|error| refused(&self.path, error)),
-            Rows::Json(text) => text.append(&json_rows(rows)?),
-            Rows::Csv(text) => {
-                let header = if text.bytes == 0 { Header::Present } else { Header::Absent };
-                text.append(&csv_rows(rows, header)?)
+            Rows::Json(out) => out.write_all(&json_rows(rows)?),
+            Rows::Csv(out) => {
+                let header = if out.bytes == 0 { Header::Present } else { Header::Absent };
+                out.write_all(&csv_rows(rows, header)?)
             }
         };
         written.map_err(|error| failed("write", &self.path, &error))
     }
 
     /// Ends the file, and returns once it is durable.
-    pub(super) fn finish(mut self) -> Result<()> {
-        let file = match &mut self.rows {
+    pub(super) fn finish(mut self) -> Result<Written> {
+        let out = match &mut self.rows {
             Rows::Parquet(writer) => {
                 // Not `into_inner`, which says of a full disk only that there was an error.
                 writer.finish().map_err(|error| refused(&self.path, error))?;
                 writer.inner()
             }
-            Rows::Json(text) | Rows::Csv(text) => &text.file,
+            Rows::Json(out) | Rows::Csv(out) => out,
         };
-        file.sync_all().map_err(|error| failed("make durable", &self.path, &error))
+        out.file.sync_all().map_err(|error| failed("make durable", &self.path, &error))?;
+        let hash = out.hasher.as_ref().map(|hasher| Digest(*hasher.finalize().as_bytes()));
+        Ok(Written { rows: self.count, bytes: out.bytes, hash })
     }
 }
 
-impl Text {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.bytes += bytes.len() as u64;
-        self.file.write_all(bytes)
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.bytes += written as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes.get(..written).unwrap_or(bytes));
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

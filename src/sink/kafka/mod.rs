@@ -4,29 +4,33 @@
 //! record of the batch. Retries are librdkafka's own, within its delivery time-out; the idempotent producer keeps
 //! them from doubling or reordering records.
 
+mod encoder;
+mod explain;
+mod once;
 mod partitioner;
 mod producer;
+mod transaction;
+mod transactor;
 
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use rdkafka::ClientConfig;
-use rdkafka::error::RDKafkaErrorCode;
 
+use self::encoder::Encoder;
+use self::explain::{Explainer, no_answer};
+use self::once::Once;
 pub use self::partitioner::Partitioner;
-use self::partitioner::keyless;
-use self::producer::{Connection, Failures, Producer, Record, Unanswered};
-use super::encode::{
-    ByteRows, HeaderReader, HeaderRows, HeaderSpec, KeyEncoder, KeySpec, OutputFormat, ValueEncoder,
-};
+use self::producer::{Connection, Producer, Record, TopicNumber, Unanswered};
+use super::encode::{HeaderReader, HeaderSpec, KeyEncoder, KeySpec, OutputFormat, Records, ValueEncoder};
+use super::transactional::Part;
 use super::{Delivery, Sink, opening_given_up};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::kafka::refusal::{self, Complaint};
+use crate::kafka::refusal;
 use crate::kafka::settings::Role;
-use crate::kafka::{Cluster, Reserved, explain_code, no_such_topic};
-use crate::time::{BatchId, BatchTime};
+use crate::kafka::{Cluster, Reserved, no_such_topic};
+use crate::time::BatchTime;
 
 /// So many rows are encoded and handed over at once: enough that a call's cost is spread, few enough that the first
 /// are on their way while the next are encoded, and that their bytes stay in the cache.
@@ -161,94 +165,28 @@ pub struct KafkaSink {
     name: String,
     settings: KafkaSinkSettings,
     open: Option<Open>,
+    once: Option<Once>,
 }
 
 /// What there is between `open` and `close`.
 #[derive(Debug)]
 struct Open {
     producer: Producer,
-    partitions: i32,
-    key: KeyEncoder,
-    value: ValueEncoder,
-    headers: HeaderReader,
-    keys: ByteRows,
-    values: ByteRows,
+    topic: TopicNumber,
+    encoder: Encoder,
+    records: Records,
 }
 
 impl KafkaSink {
     /// A sink with these settings; nothing is connected before [`Sink::open`].
     pub fn new(settings: KafkaSinkSettings) -> Self {
-        Self { name: settings.sink_name(), settings, open: None }
+        Self { name: settings.sink_name(), settings, open: None, once: None }
     }
 
     /// How many partitions the topic has, once the sink is open.
     pub fn partitions(&self) -> Option<i32> {
-        self.open.as_ref().map(|open| open.partitions)
-    }
-
-    fn failed(&self, failures: &Failures, rows: usize) -> Error {
-        let topic = &self.settings.topic;
-        let Some(first) = &failures.first else {
-            return Error::internal("a delivery failed without a failure");
-        };
-        let (count, partition, code) = (failures.count, first.partition, first.code);
-        if let Some(error) = self.refused(code, &format!("{count} of {rows} rows are not written")) {
-            return error;
-        }
-        let error = match code {
-            code if has_ended(code) => self.fatal(&format!("{count} of {rows} rows are not written")),
-            RDKafkaErrorCode::MessageSizeTooLarge => self.too_large(first.bytes, partition),
-            RDKafkaErrorCode::MessageTimedOut => Error::sink(format!(
-                "Kafka acknowledged nothing within delivery.timeout.ms: {count} of {rows} rows failed, the first for \
-                 {topic}[{partition}]"
-            ))
-            .help(self.complaint()),
-            code => {
-                let what = format!("Kafka refused {count} of {rows} rows, the first for {topic}[{partition}]");
-                explain_code(code, ErrorKind::Sink, what, &self.settings.cluster)
-            }
-        };
-        error.caused_by(rdkafka::error::KafkaError::MessageProduction(code))
-    }
-
-    /// Why nothing was acknowledged, where the cluster or the giver of tokens has refused.
-    fn refused(&self, code: RDKafkaErrorCode, what: &str) -> Option<Error> {
-        let producer = self.open.as_ref().map(|open| &open.producer);
-        let producer = producer.filter(|_| code == RDKafkaErrorCode::MessageTimedOut)?;
-        if let Some(failure) = producer.token_failure() {
-            return Some(failure.at(what.to_owned()));
-        }
-        refusal::explain(producer.last_error()?, ErrorKind::Sink, what, &self.settings.cluster)
-    }
-
-    /// What ended the producer itself: librdkafka tells it once, and of the rows only that it has ended.
-    fn fatal(&self, what: &str) -> Error {
-        let said = self.open.as_ref().and_then(|open| open.producer.last_error());
-        match said {
-            Some(said) => {
-                explain_code(said.code, ErrorKind::Sink, format!("{what}: {said}"), &self.settings.cluster)
-            }
-            None => explain_code(RDKafkaErrorCode::Fatal, ErrorKind::Sink, what, &self.settings.cluster),
-        }
-    }
-
-    /// What to do about silence, with what the connection itself says where it says anything.
-    fn complaint(&self) -> String {
-        let said = self.open.as_ref().and_then(|open| open.producer.last_error());
-        let said = said.map(|said| format!(" (the connection says: {said})")).unwrap_or_default();
-        format!(
-            "check that the brokers are up and reachable{said}; until then the rows were sent again and again"
-        )
-    }
-
-    fn too_large(&self, bytes: usize, partition: i32) -> Error {
-        let topic = &self.settings.topic;
-        let limit = self.settings.cluster.config.get("message.max.bytes").map_or("1000000", String::as_str);
-        Error::sink(format!(
-            "a record of {bytes} bytes for {topic}[{partition}] is larger than the producer's limit of {limit} bytes \
-             (message.max.bytes) or the topic's own (max.message.bytes)"
-        ))
-        .help("write fewer or shorter columns, or raise both limits")
+        let once = self.once.as_ref().map(Once::partitions);
+        self.open.as_ref().map(|open| open.encoder.partitions()).or(once)
     }
 }
 
@@ -276,7 +214,8 @@ impl Sink for KafkaSink {
         sent?;
         let (acknowledged, rows) = (account.acknowledged, delivery.num_rows());
         if account.failures.any() {
-            return Err(self.failed(&account.failures, rows));
+            let explainer = Explainer { producer: &open.producer, cluster: &self.settings.cluster };
+            return Err(explainer.failures(&account.failures, rows));
         }
         if acknowledged < rows {
             let found = format!("Kafka had acknowledged {acknowledged} of {rows} rows");
@@ -285,29 +224,31 @@ impl Sink for KafkaSink {
         Ok(())
     }
 
+    fn part(&mut self) -> Part<'_> {
+        Part::Publishes(self)
+    }
+
     /// Gives the connections and threads back. Nothing waits to be sent: every delivery ends with its last answer.
     fn close(&mut self) -> Result<()> {
         self.open = None;
+        self.once = None;
         Ok(())
     }
 }
 
 impl Open {
     fn new(settings: &KafkaSinkSettings, schema: &SchemaRef, cancel: &Cancel) -> Result<Self> {
-        let headers = HeaderReader::new(schema, &settings.headers)?;
-        let value = ValueEncoder::new(schema, &settings.value, headers.column())?;
-        let key = KeyEncoder::new(schema, &settings.key)?;
-        let connection =
-            Connection::new(&config(&settings.cluster)?, &settings.cluster, METADATA_TIMEOUT, cancel)?;
-        let (connection, partitions) = partitions(connection, settings, cancel)?;
-        let producer = connection.producer(&settings.topic)?;
-        let (keys, values) = (ByteRows::default(), ByteRows::default());
-        Ok(Self { producer, partitions, key, value, headers, keys, values })
+        let (encoder, connection) = connected(settings, schema, cancel)?;
+        let mut producer = connection.producer();
+        let topic = producer.add_topic(&settings.topic)?;
+        let records = encoder.records();
+        Ok(Self { producer, topic, encoder, records })
     }
 
     /// Encodes the rows and hands them to the producer; ends early where the producer has seen a failure, and where it
     /// is cancelled.
     fn send(&mut self, settings: &KafkaSinkSettings, delivery: &Delivery) -> Result<()> {
+        let time = settings.time.of(delivery);
         let mut first = 0;
         for chunk in &delivery.rows {
             for start in (0..chunk.num_rows()).step_by(ENCODE_ROWS) {
@@ -315,78 +256,63 @@ impl Open {
                     return Ok(());
                 }
                 let rows = chunk.slice(start, ENCODE_ROWS.min(chunk.num_rows() - start));
-                self.encode(&rows)?;
-                self.hand_over(settings, delivery, &rows, first);
+                self.records.clear();
+                self.encoder.append(delivery.batch, &rows, first, &mut self.records)?;
+                hand_over(&mut self.producer, self.topic, &self.records, time, &delivery.cancel);
                 first += rows.num_rows() as u64;
             }
         }
         Ok(())
     }
+}
 
-    fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
-        self.keys.clear();
-        self.values.clear();
-        self.key.encode(rows, &mut self.keys)?;
-        self.value.encode(rows, &mut self.values)
-    }
+/// An encoder for rows of `schema`, and a connection by which the topic was found.
+fn connected(
+    settings: &KafkaSinkSettings,
+    schema: &SchemaRef,
+    cancel: &Cancel,
+) -> Result<(Encoder, Connection)> {
+    let encoder = Encoder::new(settings, schema)?;
+    let connection =
+        Connection::new(&config(&settings.cluster)?, &settings.cluster, METADATA_TIMEOUT, cancel)?;
+    let (connection, partitions) = partitions(connection, settings, cancel)?;
+    Ok((encoder.spread_over(partitions), connection))
+}
 
-    fn hand_over(
-        &mut self,
-        settings: &KafkaSinkSettings,
-        delivery: &Delivery,
-        rows: &RecordBatch,
-        first: u64,
-    ) {
-        let Self { producer, partitions, headers, keys, values, .. } = self;
-        let place =
-            Place { partitioner: settings.partitioner, partitions: *partitions, batch: delivery.batch };
-        let records = (0..rows.num_rows()).zip(first..).map(|(row, number)| {
-            let key = keys.get(row);
-            Record { partition: place.of(key, number), key, value: values.get(row) }
-        });
-        match settings.time {
-            RecordTime::Sending if headers.is_empty() => producer.send_batch(records, &delivery.cancel),
-            RecordTime::Sending => send_each(producer, records, &headers.of(rows), None, &delivery.cancel),
-            RecordTime::Batch => {
-                send_each(producer, records, &headers.of(rows), Some(delivery.time), &delivery.cancel);
-            }
+impl RecordTime {
+    /// The time that the records of a delivery carry; none where that is the time of sending.
+    fn of(self, delivery: &Delivery) -> Option<BatchTime> {
+        match self {
+            Self::Batch => Some(delivery.time),
+            Self::Sending => None,
         }
     }
 }
 
-/// What decides a record's partition.
-struct Place {
-    partitioner: Partitioner,
-    partitions: i32,
-    batch: BatchId,
-}
-
-impl Place {
-    fn of(&self, key: Option<&[u8]>, row: u64) -> i32 {
-        match key {
-            Some(key) => self.partitioner.partition(key, self.partitions),
-            None => keyless(self.batch, row, self.partitions),
-        }
-    }
-}
-
-/// Whether a row failed since the producer has ended: before it was handed over, or thrown away after that.
-fn has_ended(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(code, Code::Fatal | Code::PurgeQueue | Code::PurgeInflight)
-}
-
-fn send_each<'a>(
+/// Hands records to the producer, and takes what has been acknowledged meanwhile.
+fn hand_over(
     producer: &mut Producer,
-    records: impl Iterator<Item = Record<'a>>,
-    headers: &HeaderRows<'_>,
+    topic: TopicNumber,
+    records: &Records,
     time: Option<BatchTime>,
     cancel: &Cancel,
 ) {
-    let mut row_headers = Vec::new();
-    for (row, record) in records.enumerate() {
-        headers.read(row, &mut row_headers);
-        producer.send(&record, time, &row_headers, cancel);
+    let record =
+        |row| Record { partition: records.partition(row), key: records.key(row), value: records.value(row) };
+    if time.is_none() && records.has_no_headers() {
+        for start in (0..records.len()).step_by(ENCODE_ROWS) {
+            let rows = start..records.len().min(start + ENCODE_ROWS);
+            producer.send_batch(topic, rows.map(record), cancel);
+        }
+        return;
+    }
+    let mut headers = Vec::new();
+    for row in 0..records.len() {
+        records.read_headers(row, &mut headers);
+        producer.send(topic, &record(row), time, &headers, cancel);
+        if row % ENCODE_ROWS == ENCODE_ROWS - 1 {
+            producer.tend();
+        }
     }
     producer.tend();
 }
@@ -407,7 +333,7 @@ const RESERVED: [Reserved; 4] = [
     Reserved {
         name: "transactional.id",
         is: &[],
-        instead: "leave it out: delivery is at least once, and transactions are not offered yet",
+        instead: "leave it out: where a stream publishes by transactions, the id is its own",
     },
 ];
 
@@ -417,8 +343,10 @@ const ACKS: &[&str] = &["all", "-1"];
 /// The client's settings: ours first, then the user's, then what the sink's promise rests on.
 fn config(cluster: &Cluster) -> Result<ClientConfig> {
     let mut config = cluster.client(Role::Producer);
+    // The two are one setting: given under one name, it must not be set under the other.
+    let has_time_out = config.get("message.timeout.ms").is_some();
     for (name, value) in DEFAULTS {
-        if config.get(name).is_none() {
+        if config.get(name).is_none() && !(has_time_out && name == "delivery.timeout.ms") {
             config.set(name, value);
         }
     }
@@ -475,12 +403,6 @@ fn unanswered(settings: &KafkaSinkSettings, why: &Unanswered) -> Error {
     let what = format!("{name}: the cluster cannot be reached");
     refusal::explain(complaint, ErrorKind::Sink, what, &settings.cluster)
         .unwrap_or_else(|| no_answer(servers, complaint))
-}
-
-fn no_answer(servers: &str, reason: &Complaint) -> Error {
-    Error::sink(format!("no Kafka broker at {servers} answered within {METADATA_TIMEOUT:?}: {reason}"))
-        .help("check bootstrap_servers, and that the brokers are up")
-        .retriable()
 }
 
 #[cfg(test)]

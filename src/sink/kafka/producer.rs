@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kafka::refusal::{Complaint, ask_patiently};
 use crate::kafka::token::{LoggedIn, Tokens};
 use crate::kafka::{Cluster, explain};
+use crate::sink::encode::RecordHeader as Header;
 use crate::time::BatchTime;
 
 /// The longest wait for an event: librdkafka wakes the queue at each acknowledgement, so this bounds only how late
@@ -38,9 +39,6 @@ const COPY: c_int = native::RD_KAFKA_MSG_F_COPY;
 /// The record's own partition is used, not one for the whole call.
 const OWN_PARTITION: c_int = native::RD_KAFKA_MSG_F_PARTITION;
 
-/// A header: its name and its value.
-pub(super) type Header<'a> = (&'a str, Option<&'a [u8]>);
-
 /// A record to send.
 pub(super) struct Record<'a> {
     pub(super) partition: i32,
@@ -51,6 +49,7 @@ pub(super) struct Record<'a> {
 /// Why a record was not delivered.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
+    pub(super) topic: String,
     pub(super) partition: i32,
     pub(super) code: RDKafkaErrorCode,
     pub(super) bytes: usize,
@@ -72,9 +71,10 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    fn add(&mut self, message: &native::rd_kafka_message_t) {
+    fn add(&mut self, message: &native::rd_kafka_message_t, topic: *mut native::rd_kafka_topic_t) {
         self.count += 1;
         self.first.get_or_insert_with(|| Failure {
+            topic: name_of(topic),
             partition: message.partition,
             code: message.err.into(),
             bytes: message.len + message.key_len,
@@ -87,8 +87,16 @@ impl Failures {
     }
 }
 
+fn name_of(topic: *mut native::rd_kafka_topic_t) -> String {
+    if topic.is_null() {
+        return String::new();
+    }
+    // SAFETY: not null, and a topic that its client keeps; its name lives as long.
+    unsafe { CStr::from_ptr(native::rd_kafka_topic_name(topic)) }.to_string_lossy().into_owned()
+}
+
 /// A native object and the function that frees it.
-struct Handle<T> {
+pub(super) struct Handle<T> {
     raw: NonNull<T>,
     free: unsafe extern "C" fn(*mut T),
 }
@@ -97,11 +105,11 @@ struct Handle<T> {
 unsafe impl<T> Send for Handle<T> {}
 
 impl<T> Handle<T> {
-    fn new(raw: *mut T, free: unsafe extern "C" fn(*mut T)) -> Option<Self> {
+    pub(super) fn new(raw: *mut T, free: unsafe extern "C" fn(*mut T)) -> Option<Self> {
         NonNull::new(raw).map(|raw| Self { raw, free })
     }
 
-    fn ptr(&self) -> *mut T {
+    pub(super) fn ptr(&self) -> *mut T {
         self.raw.as_ptr()
     }
 }
@@ -228,17 +236,9 @@ impl Connection {
         Ok(Topics { names: names.collect(), partitions: partitions.filter(|count| *count > 0) })
     }
 
-    /// A producer for `topic`, which must exist: librdkafka asks for it by name, and that might create it.
-    pub(super) fn producer(self, topic: &str) -> Result<Producer> {
-        let refused =
-            |reason: &dyn fmt::Display| Error::config(format!("no producer for topic {topic:?}: {reason}"));
-        let name = CString::new(topic).map_err(|error| refused(&error))?;
-        let native = self.client.client().native_ptr();
-        // SAFETY: the client is alive, and `name` is a C string that librdkafka copies.
-        let topic = unsafe { native::rd_kafka_topic_new(native, name.as_ptr(), ptr::null_mut()) };
-        let topic = Handle::new(topic, native::rd_kafka_topic_destroy);
-        let topic = topic.ok_or_else(|| refused(&"librdkafka refuses the name"))?;
-        Ok(Producer { topic, connection: self, unsettled: 0, account: Account::default() })
+    /// A producer without a topic yet.
+    pub(super) fn producer(self) -> Producer {
+        Producer { topics: Vec::new(), connection: self, unsettled: 0, account: Account::default() }
     }
 
     /// The next event, if one comes in time; errors of the connection are kept on the way, and what librdkafka logs
@@ -297,9 +297,13 @@ fn level_of(level: c_int) -> log::Level {
     }
 }
 
-/// A producer for one topic. The topic stands before the client because it must be freed before it.
+/// Which of a producer's topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TopicNumber(usize);
+
+/// A producer for a few topics, which stand before the client because they must be freed before it.
 pub(super) struct Producer {
-    topic: Handle<native::rd_kafka_topic_t>,
+    topics: Vec<Handle<native::rd_kafka_topic_t>>,
     connection: Connection,
     unsettled: usize,
     account: Account,
@@ -315,30 +319,56 @@ impl fmt::Debug for Producer {
 }
 
 impl Producer {
+    /// Adds `topic`, which must exist: librdkafka asks for it by name, and that might create it.
+    pub(super) fn add_topic(&mut self, topic: &str) -> Result<TopicNumber> {
+        let refused =
+            |reason: &dyn fmt::Display| Error::config(format!("no producer for topic {topic:?}: {reason}"));
+        let name = CString::new(topic).map_err(|error| refused(&error))?;
+        // SAFETY: the client is alive, and `name` is a C string that librdkafka copies.
+        let topic = unsafe { native::rd_kafka_topic_new(self.native(), name.as_ptr(), ptr::null_mut()) };
+        let topic = Handle::new(topic, native::rd_kafka_topic_destroy);
+        self.topics.push(topic.ok_or_else(|| refused(&"librdkafka refuses the name"))?);
+        Ok(TopicNumber(self.topics.len() - 1))
+    }
+
+    /// For the calls in `transaction`; valid as long as the producer is.
+    pub(super) fn native(&self) -> *mut native::rd_kafka_t {
+        self.connection.client.client().native_ptr()
+    }
+
+    fn topic(&self, number: TopicNumber) -> *mut native::rd_kafka_topic_t {
+        self.topics.get(number.0).map_or(ptr::null_mut(), Handle::ptr)
+    }
+
     /// Hands records to librdkafka in one call; each is stamped with the time of the call, because the call has no
     /// place for another. Waits while the queue is full; stops at the first failure, and where it is cancelled.
-    pub(super) fn send_batch<'a>(&mut self, records: impl Iterator<Item = Record<'a>>, cancel: &Cancel) {
+    pub(super) fn send_batch<'a>(
+        &mut self,
+        topic: TopicNumber,
+        records: impl Iterator<Item = Record<'a>>,
+        cancel: &Cancel,
+    ) {
         let mut messages: Vec<_> = records.map(|record| message(&record)).collect();
         let mut rest = messages.as_mut_slice();
         while !rest.is_empty() && self.goes_on(cancel) {
-            let until = self.enqueue(rest);
+            let until = self.enqueue(topic, rest);
             rest = rest.split_at_mut_checked(until).map_or(&mut [], |(_, later)| later);
             self.serve(if rest.is_empty() { 0 } else { STEP_MS });
         }
     }
 
     /// One call; says how many messages are done with, be they taken or refused.
-    fn enqueue(&mut self, messages: &mut [native::rd_kafka_message_t]) -> usize {
+    fn enqueue(&mut self, topic: TopicNumber, messages: &mut [native::rd_kafka_message_t]) -> usize {
         let (first, count) = (messages.as_mut_ptr(), c_int::try_from(messages.len()).unwrap_or(c_int::MAX));
-        let flags = COPY | OWN_PARTITION;
-        // SAFETY: `first` points to `count` messages, whose keys and values are alive and are copied by the call.
-        let taken = unsafe { native::rd_kafka_produce_batch(self.topic.ptr(), 0, flags, first, count) };
+        let (topic, flags) = (self.topic(topic), COPY | OWN_PARTITION);
+        // SAFETY: the topic is alive; `first` points to `count` messages, whose keys and values are alive and are copied.
+        let taken = unsafe { native::rd_kafka_produce_batch(topic, 0, flags, first, count) };
         self.unsettled += usize::try_from(taken).unwrap_or(0);
         let full =
             messages.iter().position(|message| message.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__QUEUE_FULL);
         let until = full.unwrap_or(messages.len());
         let refused = messages.iter().take(until).filter(|message| is_error(message.err));
-        refused.for_each(|message| self.account.failures.add(message));
+        refused.for_each(|message| self.account.failures.add(message, topic));
         until
     }
 
@@ -351,6 +381,7 @@ impl Producer {
     /// after a failure, and where it is cancelled.
     pub(super) fn send(
         &mut self,
+        topic: TopicNumber,
         record: &Record<'_>,
         time: Option<BatchTime>,
         headers: &[Header<'_>],
@@ -358,20 +389,21 @@ impl Producer {
     ) {
         let mut message = message(record);
         while self.goes_on(cancel) {
-            message.err = self.produce(&message, time, headers);
+            message.err = self.produce(topic, &message, time, headers);
             match message.err {
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
                     self.unsettled += 1;
                     return;
                 }
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR__QUEUE_FULL => self.serve(STEP_MS),
-                _ => self.account.failures.add(&message),
+                _ => self.account.failures.add(&message, self.topic(topic)),
             }
         }
     }
 
     fn produce(
         &self,
+        topic: TopicNumber,
         message: &native::rd_kafka_message_t,
         time: Option<BatchTime>,
         headers: &[Header<'_>],
@@ -382,9 +414,9 @@ impl Producer {
         // alive and are copied. Headers belong to librdkafka where it takes the message, and to us where not.
         let error = unsafe {
             native::rd_kafka_producev(
-                self.connection.client.client().native_ptr(),
+                self.native(),
                 tag::RD_KAFKA_VTYPE_RKT,
-                self.topic.ptr(),
+                self.topic(topic),
                 tag::RD_KAFKA_VTYPE_PARTITION,
                 message.partition,
                 tag::RD_KAFKA_VTYPE_MSGFLAGS,
@@ -431,7 +463,7 @@ impl Producer {
     fn purge(&mut self) {
         self.serve(0);
         let all = native::RD_KAFKA_PURGE_F_QUEUE | native::RD_KAFKA_PURGE_F_INFLIGHT;
-        let client = self.connection.client.client().native_ptr();
+        let client = self.native();
         // SAFETY: the client is alive. The call fails only for flags that do not exist.
         unsafe { native::rd_kafka_purge(client, all | native::RD_KAFKA_PURGE_F_NON_BLOCKING) };
     }
@@ -439,6 +471,11 @@ impl Producer {
     /// What the connection last complained of.
     pub(super) fn last_error(&self) -> Option<&Complaint> {
         self.connection.last_error.as_ref()
+    }
+
+    /// What the client logs in with, where it does.
+    pub(super) fn tokens(&self) -> Option<&Tokens> {
+        self.connection.tokens.as_ref()
     }
 
     /// Why no token can be had, where that is so.
@@ -464,7 +501,7 @@ impl Producer {
             };
             self.unsettled = self.unsettled.saturating_sub(1);
             if is_error(message.err) {
-                self.account.failures.add(message);
+                self.account.failures.add(message, message.rkt);
             } else {
                 self.account.acknowledged += 1;
             }

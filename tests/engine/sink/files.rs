@@ -10,17 +10,19 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tidemill::cancel::Cancel;
 use tidemill::error::ErrorKind;
 use tidemill::sink::contract::{self, Breakable, Broken, Fixture, delivery};
-use tidemill::sink::files::{FileFormat, FileSink, FileSinkSettings};
+use tidemill::sink::files::{FileFormat, FileSink, FileSinkSettings, read_output};
+use tidemill::sink::marker::{Epoch, Marker, Owner};
+use tidemill::sink::outputs::{Outputs, PreparedBatch};
 use tidemill::sink::{Delivery, Sink};
 use tidemill::time::BatchTime;
 
 /// A directory of its own, removed at the end.
-struct Place {
-    settings: FileSinkSettings,
+pub(super) struct Place {
+    pub(super) settings: FileSinkSettings,
 }
 
 impl Place {
-    fn new(format: FileFormat) -> Self {
+    pub(super) fn new(format: FileFormat) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("tidemill-files-{}-{number}", std::process::id()));
@@ -35,6 +37,12 @@ impl Place {
         let mut sink = FileSink::new(self.settings.clone());
         sink.open(&contract::schema(), &Cancel::default()).unwrap();
         sink
+    }
+
+    /// The column `row` of what manifests name.
+    pub(super) fn published(&self) -> Vec<i64> {
+        let outputs = read_output(self.path()).unwrap_or_default();
+        outputs.iter().flat_map(|output| &output.paths).flat_map(|path| rows_of(path)).collect()
     }
 
     /// What is in the directory, hidden files too, by name.
@@ -228,4 +236,189 @@ fn rows_are_in_the_directory_of_their_values_and_the_column_is_not_in_the_file()
         ("text=row%205", vec![5]),
     ];
     assert_eq!(found, expected.map(|(name, rows)| (name.to_owned(), rows)));
+}
+
+/// The same directory, where batches are published exactly once.
+struct Once(Place);
+
+impl Fixture for Once {
+    fn sink(&mut self) -> Box<dyn Sink> {
+        self.0.sink()
+    }
+
+    fn arrived(&mut self) -> Vec<i64> {
+        let rows = self.0.published();
+        assert_eq!(rows.len(), self.0.visible().len(), "the directory as it is shows other rows");
+        rows
+    }
+
+    fn refused(&self) -> Option<SchemaRef> {
+        self.0.refused()
+    }
+
+    fn set_broken(&mut self, _: Broken) -> Breakable {
+        Breakable::No
+    }
+}
+
+impl Place {
+    /// The column `row` of all files that whoever looks at the directory takes for output.
+    fn visible(&self) -> Vec<i64> {
+        let is_output = |path: &&PathBuf| !path.starts_with(self.path().join("_tidemill"));
+        self.files().iter().filter(is_output).flat_map(|path| rows_of(path)).collect()
+    }
+
+    fn drafts(&self) -> usize {
+        files_below(&self.path().join("_tidemill/drafts")).len()
+    }
+}
+
+#[test]
+fn the_file_sink_keeps_the_contract_of_what_publishes() {
+    for format in [FileFormat::Parquet, FileFormat::Json, FileFormat::Csv] {
+        contract::transactional::check(&mut Once(Place::new(format)));
+    }
+}
+
+/// A driver that publishes files.
+struct Driver {
+    sink: FileSink,
+    outputs: Outputs,
+    epoch: Epoch,
+}
+
+impl Driver {
+    fn new(place: &Place, epoch: u64) -> (Self, Option<Marker>) {
+        Self::of("job", place, epoch).unwrap()
+    }
+
+    fn of(job: &str, place: &Place, epoch: u64) -> tidemill::error::Result<(Self, Option<Marker>)> {
+        let mut sink = FileSink::new(place.settings.clone());
+        let outputs = Outputs::of(&mut [&mut sink]).unwrap();
+        outputs.open(&mut [&mut sink], &[contract::schema()], &Cancel::default())?;
+        let owner = Owner { job: job.to_owned(), epoch: Epoch(epoch) };
+        let marker = outputs.init(&mut [&mut sink], &owner, &Cancel::default())?;
+        Ok((Self { sink, outputs, epoch: Epoch(epoch) }, marker))
+    }
+
+    fn prepare(&mut self, delivery: Delivery) -> PreparedBatch {
+        self.outputs.prepare(&mut [&mut self.sink], &[delivery], self.epoch).unwrap()
+    }
+
+    fn publish(&mut self, batch: &PreparedBatch) -> tidemill::error::Result<()> {
+        self.outputs.publish(&mut [&mut self.sink], batch, &[], &Cancel::default()).map(drop)
+    }
+
+    fn collect(&mut self) {
+        self.outputs.collect(&mut [&mut self.sink]).unwrap();
+    }
+}
+
+#[test]
+fn a_decided_batch_is_published_by_another_driver_from_its_record_alone() {
+    let mut place = Place::new(FileFormat::Parquet);
+    place.settings.partition_by = vec!["text".to_owned()];
+    let (mut driver, _) = Driver::new(&place, 1);
+    let batch = driver.prepare(delivery(0, 0..7));
+    drop(driver);
+    let (mut next, marker) = Driver::new(&place, 2);
+    assert_eq!((marker, place.visible().len()), (None, 0));
+    let restored = next.outputs.restore(&mut [&mut next.sink], *batch.marker(), &batch.records()).unwrap();
+    next.publish(&restored).unwrap();
+    let mut rows = place.published();
+    rows.sort_unstable();
+    assert_eq!(rows, (0..7).collect::<Vec<_>>());
+    assert_eq!(Driver::new(&place, 3).1, Some(*batch.marker()));
+}
+
+#[test]
+fn a_prepared_file_that_has_changed_is_not_published() {
+    let place = Place::new(FileFormat::Csv);
+    let (mut driver, _) = Driver::new(&place, 1);
+    let batch = driver.prepare(delivery(0, 0..7));
+    let draft = files_below(&place.path().join("_tidemill/drafts")).remove(0);
+    let mut bytes = fs::read(&draft).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&draft, bytes).unwrap();
+    let (mut next, _) = Driver::new(&place, 2);
+    let restored = next.outputs.restore(&mut [&mut next.sink], *batch.marker(), &batch.records());
+    assert!(restored.unwrap_err().to_string().contains("not those that were written"));
+}
+
+#[test]
+fn a_driver_that_wakes_up_after_another_has_published_publishes_nothing() {
+    let place = Place::new(FileFormat::Json);
+    let (mut asleep, _) = Driver::new(&place, 1);
+    let lost = asleep.prepare(delivery(5, 0..10));
+    let (mut next, _) = Driver::new(&place, 2);
+    // It has come to another outcome: batch 5 has no rows, and batch 6 is published.
+    let batch = next.prepare(delivery(6, 10..20));
+    next.publish(&batch).unwrap();
+    next.collect();
+    let error = asleep.publish(&lost).unwrap_err();
+    assert!(error.is_fenced() && error.needs_take_over(), "{error}");
+    assert_eq!(place.published(), (10..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_prepared_in_vain_goes_once_nobody_can_publish_it() {
+    let place = Place::new(FileFormat::Json);
+    let (mut first, _) = Driver::new(&place, 1);
+    let batch = first.prepare(delivery(0, 0..10));
+    first.publish(&batch).unwrap();
+    first.prepare(delivery(1, 10..20));
+    let (mut next, _) = Driver::new(&place, 2);
+    next.collect();
+    assert_eq!(place.drafts(), 1, "the other driver may still publish it");
+    let batch = next.prepare(delivery(1, 10..20));
+    let ahead = next.prepare(delivery(2, 20..30));
+    next.publish(&batch).unwrap();
+    next.collect();
+    assert_eq!(place.drafts(), 1);
+    next.publish(&ahead).unwrap();
+    next.collect();
+    assert_eq!((place.drafts(), place.published()), (0, (0..30).collect()));
+}
+
+/// A crash between the put of a manifest and the last name of a file.
+#[test]
+fn a_manifest_counts_before_its_files_have_their_names_and_the_next_driver_gives_them() {
+    let place = Place::new(FileFormat::Csv);
+    let (mut driver, _) = Driver::new(&place, 1);
+    let batch = driver.prepare(delivery(0, 0..10));
+    driver.publish(&batch).unwrap();
+    let [file] = <[PathBuf; 1]>::try_from(read_output(place.path()).unwrap().remove(0).paths).unwrap();
+    let manifest = fs::read_to_string(place.path().join(format!("_tidemill/manifests/{:020}", 0))).unwrap();
+    let draft = manifest.split(' ').find(|word| word.ends_with(".tmp")).unwrap();
+    fs::rename(&file, place.path().join("_tidemill/drafts").join(draft)).unwrap();
+    assert_eq!(place.visible().len(), 0);
+    assert_eq!(read_output(place.path()).unwrap()[0].rows, 10);
+    Driver::new(&place, 2);
+    assert_eq!(place.visible().len(), 10);
+}
+
+#[test]
+fn a_directory_belongs_to_one_job() {
+    let place = Place::new(FileFormat::Csv);
+    Driver::new(&place, 1);
+    let error = Driver::of("another", &place, 1).err().unwrap();
+    assert!(
+        error.is_config() && error.to_string().contains("job another alone, found that of job job"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_damaged_manifest_is_an_error_with_its_name_and_not_an_absent_one() {
+    let place = Place::new(FileFormat::Csv);
+    let (mut driver, _) = Driver::new(&place, 1);
+    let batch = driver.prepare(delivery(0, 0..10));
+    driver.publish(&batch).unwrap();
+    let path = place.path().join(format!("_tidemill/manifests/{:020}", 0));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[30] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    for error in [Driver::of("job", &place, 2).err().unwrap(), read_output(place.path()).unwrap_err()] {
+        assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    }
 }

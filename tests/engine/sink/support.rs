@@ -14,6 +14,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -87,6 +88,50 @@ impl Kafka {
         let partitions =
             metadata.topics()[0].partitions().iter().map(rdkafka::metadata::MetadataPartition::id);
         partitions.flat_map(|partition| read_partition(&consumer, topic, partition)).collect()
+    }
+}
+
+impl Kafka {
+    /// Everything in the topic that is committed, partition by partition, up to the first record that may still be
+    /// aborted.
+    pub(super) fn read_committed(&self, topic: &str) -> Vec<Got> {
+        let mut client = self.client();
+        client.set("group.id", "reader").set("enable.auto.commit", "false").set("fetch.wait.max.ms", "10");
+        client.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+        let consumer: BaseConsumer = client.create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+        let partitions =
+            metadata.topics()[0].partitions().iter().map(rdkafka::metadata::MetadataPartition::id);
+        partitions.flat_map(|partition| read_to_end(&consumer, topic, partition)).collect()
+    }
+
+    /// The offset that a group has committed for a partition, and the text beside it.
+    pub(super) fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<(i64, String)> {
+        let mut client = self.client();
+        client.set("group.id", group).set("isolation.level", "read_committed");
+        let consumer: BaseConsumer = client.create().unwrap();
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(topic, partition);
+        let answer = consumer.committed_offsets(asked, TIMEOUT).unwrap();
+        let found = answer.find_partition(topic, partition).unwrap();
+        match found.offset() {
+            Offset::Offset(offset) => Some((offset, found.metadata().to_owned())),
+            _ => None,
+        }
+    }
+}
+
+fn read_to_end(consumer: &BaseConsumer, topic: &str, partition: i32) -> Vec<Got> {
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+    consumer.assign(&from).unwrap();
+    let mut read = Vec::new();
+    loop {
+        match consumer.poll(TIMEOUT).unwrap() {
+            Ok(message) => read.push(got(&message)),
+            Err(KafkaError::PartitionEOF(_)) => return read,
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn remove(&self, path: &Path) -> io::Result<()>;
 
     /// The first `limit` bytes of a file, or all.
-    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Content>;
 
     /// What is in a directory, in any order.
     fn read_directory(&self, path: &Path) -> io::Result<Vec<Entry>>;
@@ -51,6 +51,19 @@ pub trait DiskFile: Send {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity(pub u64, pub u64);
 
+/// What was read of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Which file it is.
+    pub node: Node,
+}
+
+/// What tells a file from another that took its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node(pub u64);
+
 /// Something in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -63,8 +76,13 @@ pub struct Entry {
 /// What something in a directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A file, with its length.
-    File(u64),
+    /// A file.
+    File {
+        /// How many bytes it has.
+        length: u64,
+        /// Which file it is.
+        node: Node,
+    },
     /// A directory.
     Directory,
 }
@@ -104,13 +122,14 @@ impl Disk for SystemDisk {
         fs::remove_file(path)
     }
 
-    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Content> {
         let file = File::open(path)?;
-        let length = usize::try_from(file.metadata()?.len()).unwrap_or(limit);
+        let found = file.metadata()?;
+        let length = usize::try_from(found.len()).unwrap_or(limit);
         // One more than there are tells `read_to_end` of the end without a larger buffer.
         let mut bytes = Vec::with_capacity(length.min(limit).saturating_add(1));
         file.take(limit as u64).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        Ok(Content { bytes, node: Node(identity(&found).1) })
     }
 
     fn read_directory(&self, path: &Path) -> io::Result<Vec<Entry>> {
@@ -136,7 +155,7 @@ fn described(entry: io::Result<fs::DirEntry>) -> io::Result<Option<Entry>> {
         found => found?,
     };
     let what = if found.is_file() {
-        EntryKind::File(found.len())
+        EntryKind::File { length: found.len(), node: Node(identity(&found).1) }
     } else if found.is_dir() {
         EntryKind::Directory
     } else {
@@ -151,7 +170,7 @@ fn identity(found: &fs::Metadata) -> Identity {
     Identity(found.dev(), found.ino())
 }
 
-/// Elsewhere no two directories are told apart.
+/// Elsewhere no two directories, and no two files, are told apart.
 #[cfg(not(unix))]
 fn identity(_: &fs::Metadata) -> Identity {
     Identity(0, 0)

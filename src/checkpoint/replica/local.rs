@@ -11,6 +11,11 @@
 //! never stands for less than all bytes, also after a loss of power, and what is left over is found in one place.
 //! Each directory on the way is made durable in the one above it before anything is put into it.
 //!
+//! # What is not defended
+//!
+//! A directory whose sync has failed once, and succeeds when it is asked again, is believed. The file systems that are
+//! in use stop writing after such a failure. And directories stay when their last object is deleted.
+//!
 //! # What was tried
 //!
 //! The local store of the crate `object_store`, with its fsync. A request of it that finds the object there answers at
@@ -18,7 +23,7 @@
 //! staging file is named after its object and a small number, so that with a sweep of left-overs beside a driver that
 //! still runs, one writer can link the half-written file of another.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -28,7 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::disk::{Disk, Entry, EntryKind, Identity, SystemDisk};
+use super::disk::{Disk, Entry, EntryKind, Identity, Node, SystemDisk};
 use super::{Key, Put, Replica, ReplicaError, ReplicaErrorKind, Reply, takes};
 use crate::checkpoint::container::MAX_OBJECT;
 
@@ -144,8 +149,8 @@ struct Shared {
 struct Settled {
     /// Directories whose names, and those of all above them, are.
     directories: HashSet<Key>,
-    /// Objects that the last listing found: reading a whole log needs one sync and not one an object.
-    listed: HashSet<Key>,
+    /// The objects that the last listing found, and their files: reading a whole log needs one sync and not one an object.
+    listed: HashMap<Key, Node>,
 }
 
 /// What to do about a directory that is not there.
@@ -182,7 +187,8 @@ impl Shared {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             found => found.map_err(|error| failed("list", &staging, &error))?,
         };
-        left_over.iter().try_for_each(|entry| self.remove_left_over(&staging.join(&entry.name)))
+        let files = left_over.iter().filter(|entry| entry.what != EntryKind::Directory);
+        files.map(|entry| staging.join(&entry.name)).try_for_each(|file| self.remove_left_over(&file))
     }
 
     fn remove_left_over(&self, path: &Path) -> Result<(), ReplicaError> {
@@ -225,7 +231,7 @@ impl Shared {
                     self.is_the_same_root()?;
                     return Ok(done);
                 }
-                Err(error) if !is_gone(&error) => return Err(failed("put", &self.path(key), &error)),
+                Err(error) if !is_gone(&error) => return Err(not_named(&self.path(key), &error)),
                 Err(_) if staged.is_gone() => {}
                 Err(_) => return Err(self.removed(&directory).undone()),
             }
@@ -259,7 +265,7 @@ impl Shared {
         }
         let path = self.path(key);
         match self.disk.read(&path, MAX_OBJECT + 1) {
-            Ok(bytes) => self.settle_object(key).map(|()| Some(Bytes::from(bytes))),
+            Ok(found) => self.settle_object(key, found.node).map(|()| Some(Bytes::from(found.bytes))),
             Err(error) if is_gone(&error) => {
                 self.is_surely_absent(&key.parent().unwrap_or_else(Key::root)).map(|()| None)
             }
@@ -272,13 +278,13 @@ impl Shared {
         if !prefix.is_object() {
             self.collect(prefix, &mut found)?;
         }
-        found.sort();
-        self.lock().listed = found.iter().map(|(key, _)| key.clone()).collect();
-        Ok(found)
+        found.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        self.lock().listed = found.iter().map(|(key, _, node)| (key.clone(), *node)).collect();
+        Ok(found.into_iter().map(|(key, length, _)| (key, length)).collect())
     }
 
     /// What is below `directory`, which has at most four levels; what has no key is nothing of ours.
-    fn collect(&self, directory: &Key, found: &mut Vec<(Key, u64)>) -> Result<(), ReplicaError> {
+    fn collect(&self, directory: &Key, found: &mut Vec<(Key, u64, Node)>) -> Result<(), ReplicaError> {
         let path = self.path(directory);
         let entries = match self.disk.read_directory(&path) {
             Err(error) if is_gone(&error) => return self.is_surely_absent(directory),
@@ -289,7 +295,9 @@ impl Shared {
         self.sync(directory)?;
         for Entry { name, what } in entries {
             match (directory.child(&name), what) {
-                (Some(key), EntryKind::File(length)) if key.is_object() => found.push((key, length)),
+                (Some(key), EntryKind::File { length, node }) if key.is_object() => {
+                    found.push((key, length, node));
+                }
                 (Some(key), EntryKind::Directory) if !key.is_object() => self.collect(&key, found)?,
                 _ => {}
             }
@@ -309,8 +317,8 @@ impl Shared {
     }
 
     /// Makes the name of an object durable that somebody, perhaps long dead, has put.
-    fn settle_object(&self, key: &Key) -> Result<(), ReplicaError> {
-        if self.lock().listed.contains(key) {
+    fn settle_object(&self, key: &Key, node: Node) -> Result<(), ReplicaError> {
+        if self.lock().listed.get(key) == Some(&node) {
             return Ok(());
         }
         let directory = key.parent().unwrap_or_else(Key::root);
@@ -358,8 +366,8 @@ impl Shared {
         let mut level = Some(directory.clone());
         while let Some(directory) = level {
             let known = self.lock().directories.contains(&directory);
-            let found = self.disk.identity(&self.path(&directory));
-            if known && found.is_err_and(|error| is_gone(&error)) {
+            let is_gone = || self.disk.identity(&self.path(&directory)).is_err_and(|error| is_gone(&error));
+            if known && is_gone() {
                 return Err(self.removed(&directory));
             }
             level = directory.parent();
@@ -442,6 +450,19 @@ fn make_root(disk: &dyn Disk, root: &Path) -> io::Result<()> {
             }
         }
         Err(error) => Err(error),
+    }
+}
+
+/// A name that the system refuses to give is not given; one over a network that fails may be.
+fn not_named(path: &Path, error: &io::Error) -> ReplicaError {
+    let failed = failed("put", path, error);
+    match failed.kind() {
+        ReplicaErrorKind::Unavailable => failed,
+        // So says a system that knows the files but no second names of them, as it does of a lack of rights.
+        ReplicaErrorKind::Denied => failed
+            .help("give this user the right to write there; on FAT and exFAT, which have no hard links, nobody has it")
+            .undone(),
+        _ => failed.undone(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! It deliberately outlives nothing: clones are handles of the same replica, and the last one takes it along.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use super::{Key, Put, Replica, ReplicaError, Reply, takes};
 use crate::checkpoint::container::MAX_OBJECT;
 
 /// A replica in memory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MemoryReplica {
     url: String,
     /// Taken for one look or one change, never across an await.
@@ -45,6 +46,12 @@ impl MemoryReplica {
         }
         objects.insert(key.clone(), bytes);
         Ok(Put::Created)
+    }
+}
+
+impl fmt::Debug for MemoryReplica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryReplica({})", self.url)
     }
 }
 
@@ -89,6 +96,7 @@ impl Replica for MemoryReplica {
     fn delete(&self, key: &Key) -> Reply<'_, ()> {
         let key = key.clone();
         Box::pin(async move {
+            takes(&self.url, &key, &[])?;
             self.lock().remove(&key);
             Ok(())
         })

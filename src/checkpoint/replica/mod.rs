@@ -10,6 +10,7 @@ mod local;
 mod memory;
 mod put;
 mod remote;
+mod url;
 
 pub mod disk;
 pub mod faulty;
@@ -31,6 +32,7 @@ pub use local::LocalReplica;
 pub use memory::MemoryReplica;
 pub use put::{PutOrEqual, put_or_equal};
 pub use remote::ObjectStoreReplica;
+pub use url::open_url;
 
 /// What a replica answers, when it does.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, ReplicaError>> + Send + 'a>>;

@@ -49,7 +49,8 @@
 //!
 //! Words (leaves, no I/O): [`error`], [`types`], [`time`], [`cancel`], [`offset`], [`raw`], [`event`].
 //! Meaning (pure functions over Arrow): [`aggregate`], [`expr`], [`decode`], [`state`], [`detect`], [`plan`].
-//! Edges (I/O): [`kafka`], and over it [`ingest`] and [`sink`], which never meet.
+//! Edges (I/O): [`kafka`], and over it [`ingest`] and [`sink`], which never meet; and [`checkpoint`], the replicated log,
+//! which knows bytes and places and neither sources, sinks nor what state means.
 //! Work: [`exec`], whose ingest threads own the fetchers of `ingest`; nothing else of it meets I/O.
 //! Order (the one place that knows everyone): [`driver`].
 //! Faces: [`context`], and, with the feature `python`, `python`.
@@ -70,6 +71,7 @@ pub mod expr;
 pub mod plan;
 pub mod state;
 
+pub mod checkpoint;
 pub mod ingest;
 pub mod kafka;
 pub mod sink;

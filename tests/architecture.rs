@@ -12,8 +12,8 @@ const WORDS: &[&str] = &["error", "types", "csv", "time", "cancel", "offset", "r
 const MEANING: &[&str] = &["aggregate", "expr", "decode", "state", "detect"];
 /// What to do, and how: an executor's ingest threads own their fetchers, and nothing else of `exec` meets I/O.
 const WORK: &[&str] = &["plan", "exec"];
-/// I/O: the sources and the sinks never meet.
-const EDGES: &[&str] = &["kafka", "ingest", "sink"];
+/// I/O: the sources, the sinks and the checkpoint never meet.
+const EDGES: &[&str] = &["kafka", "ingest", "sink", "checkpoint"];
 
 /// One row a module, bottom to top: its name, and what it may import besides itself.
 const TABLE: &[(&str, &[&[&str]])] = &[
@@ -34,8 +34,9 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("kafka", &[WORDS]),
     ("ingest", &[WORDS, &["kafka"]]),
     ("sink", &[WORDS, &["kafka"]]),
+    ("checkpoint", &[WORDS]),
     ("exec", &[WORDS, MEANING, &["plan", "ingest"]]),
-    ("driver", &[WORDS, WORK, &["ingest", "sink"]]),
+    ("driver", &[WORDS, WORK, &["ingest", "sink", "checkpoint"]]),
     ("context", &[WORDS, MEANING, WORK, EDGES, &["driver"]]),
     ("python", &[WORDS, MEANING, WORK, EDGES, &["driver", "context"]]),
 ];

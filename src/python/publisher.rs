@@ -69,6 +69,7 @@ impl Publisher {
     }
 
     /// Encodes a batch of values, a list for each topic, and gives its marker.
+    #[expect(clippy::needless_pass_by_value, reason = "pyo3 makes an owned list of Python's")]
     fn prepare(&self, py: Python<'_>, batch: u64, values: Vec<Vec<Vec<u8>>>) -> PyResult<String> {
         self.call(py, |state, cancel| {
             let deliveries = values.iter().map(|values| delivery(BatchId(batch), values, cancel));
@@ -200,6 +201,7 @@ type Files = (String, Vec<u8>, Vec<String>, Vec<(PathBuf, PathBuf)>);
 
 /// What manifests in a directory name.
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "pyo3 makes an owned path of Python's")]
 pub(crate) fn published_files(py: Python<'_>, path: PathBuf) -> PyResult<Vec<Files>> {
     let found = gil::release(py, || read_output(&path))?;
     let files = |files: PublishedFiles| {

@@ -245,7 +245,7 @@ impl Outputs {
     pub fn collect(&self, sinks: &mut [&mut dyn Sink]) -> Result<()> {
         for (index, sink) in sinks.iter_mut().enumerate() {
             if self.publishes(index) {
-                with(&mut **sink, |sink| sink.collect())?;
+                with(&mut **sink, Transactional::collect)?;
             }
         }
         Ok(())
@@ -265,13 +265,13 @@ impl Outputs {
 }
 
 fn publishers(sinks: &mut [&mut dyn Sink]) -> Vec<Publisher> {
-    let of = |(index, sink): (usize, &mut &mut dyn Sink)| match sink.part() {
+    let of = |index: usize, sink: &mut dyn Sink| match sink.part() {
         Part::Publishes(sink) => {
             Some(Publisher { index, publishing: sink.publishing(), place: sink.place() })
         }
         Part::AtLeastOnce | Part::Shows => None,
     };
-    sinks.iter_mut().enumerate().filter_map(of).collect()
+    sinks.iter_mut().enumerate().filter_map(|(index, sink)| of(index, &mut **sink)).collect()
 }
 
 fn role_of(sinks: &mut [&mut dyn Sink], index: usize) -> Role {

@@ -125,9 +125,10 @@ class Clients:
         finally:
             consumer.close()
 
-    def ends(self, topic: str) -> dict[int, int]:
-        """Of each partition, the offset that the next record will get."""
-        consumer = Consumer({**self._common(), "group.id": "test-ends"})
+    def ends(self, topic: str, *, committed_only: bool = True) -> dict[int, int]:
+        """Of each partition, the offset that the next record will get; or the first that may still be aborted."""
+        isolation = "read_committed" if committed_only else "read_uncommitted"
+        consumer = Consumer({**self._common(), "group.id": "test-ends", "isolation.level": isolation})
         try:
             partitions = consumer.list_topics(topic, timeout=ANSWER_LIMIT_S).topics[topic].partitions
             return {p: consumer.get_watermark_offsets(TopicPartition(topic, p))[1] for p in partitions}

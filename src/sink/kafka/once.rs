@@ -82,16 +82,11 @@ impl Once {
         if self.spare.len() >= SPARE {
             self.spare.remove(0); // still held by somebody
         }
-        match free {
-            Some(mut free) => {
-                free.records.clear();
-                free
-            }
-            None => {
-                let records = self.encoder.records();
-                Encoded { topic: settings.topic.clone(), time: None, records }
-            }
+        if let Some(mut free) = free {
+            free.records.clear();
+            return free;
         }
+        Encoded { topic: settings.topic.clone(), time: None, records: self.encoder.records() }
     }
 }
 

@@ -283,7 +283,7 @@ impl Worker {
 
     fn init(&mut self, cancel: &Cancel) -> Result<Initialised> {
         let until = self.until(INIT_PATIENCE, cancel);
-        let fenced = self.persist(until, STEP, |producer, wait| producer.init_transactions(wait));
+        let fenced = self.persist(until, STEP, Producer::init_transactions);
         if let Err(refused) = fenced {
             return match self.cause(&refused).code {
                 RDKafkaErrorCode::InvalidTransactionTimeout => Ok(Initialised::TimeoutRefused),
@@ -440,8 +440,8 @@ impl Worker {
                 self.explain(&format!("offsets cannot be committed to group {group:?}"), &refused)
             }
             Failed::Otherwise(error) => match self.producer.fatal_error() {
-                Some(fatal) if is_fence(fatal.code) => self.fenced(&fatal),
-                _ => error,
+                Some(fatal) => self.explain("rows are not written", &fatal),
+                None => error,
             },
             Failed::Cancelled(found) => {
                 let message = "the transaction was given up because the stream was stopped at once";

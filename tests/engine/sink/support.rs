@@ -92,9 +92,22 @@ impl Kafka {
 }
 
 impl Kafka {
-    /// Everything in the topic that is committed, partition by partition, up to the first record that may still be
-    /// aborted.
+    /// Everything in the topic that is committed, partition by partition, once nothing is open any more: a commit is
+    /// decided before all partitions have heard of it.
     pub(super) fn read_committed(&self, topic: &str) -> Vec<Got> {
+        let consumer: BaseConsumer =
+            self.client().set("isolation.level", "read_uncommitted").create().unwrap();
+        let stable: BaseConsumer = self.client().set("isolation.level", "read_committed").create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+        for partition in metadata.topics()[0].partitions() {
+            let end = |of: &BaseConsumer| of.fetch_watermarks(topic, partition.id(), TIMEOUT).unwrap().1;
+            while end(&stable) < end(&consumer) {}
+        }
+        self.read_stable(topic)
+    }
+
+    /// The same up to the first record that may still be aborted.
+    pub(super) fn read_stable(&self, topic: &str) -> Vec<Got> {
         let mut client = self.client();
         client.set("group.id", "reader").set("enable.auto.commit", "false").set("fetch.wait.max.ms", "10");
         client.set("isolation.level", "read_committed").set("enable.partition.eof", "true");

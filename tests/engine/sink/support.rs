@@ -16,6 +16,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{Offset, TopicPartitionList};
@@ -64,6 +65,13 @@ impl Kafka {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
         block_on(admin.create_topics([&topic], &options)).unwrap().remove(0).unwrap();
+        // A topic just made is answered for before its broker has heard of it.
+        let ask = || admin.inner().fetch_metadata(None, TIMEOUT).unwrap();
+        let is_led = |found: &MetadataTopic| found.partitions().iter().all(|one| one.leader() >= 0);
+        let all = usize::try_from(partitions).unwrap();
+        let is_there =
+            |found: &MetadataTopic| found.name() == name && found.partitions().len() == all && is_led(found);
+        while !ask().topics().iter().any(is_there) {}
     }
 
     fn client(&self) -> ClientConfig {

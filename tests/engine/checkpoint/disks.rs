@@ -54,7 +54,7 @@ fn skip<T>(reason: &str) -> Option<T> {
 }
 
 fn put(replica: &LocalReplica, index: u64, length: usize) -> Result<Put, ReplicaError> {
-    wait(replica.put_new(&slot(index), Bytes::from(vec![index as u8; length])))
+    wait(replica.put_new(&slot(index), Bytes::from(vec![index.to_le_bytes()[0]; length])))
 }
 
 fn is_named(error: &ReplicaError, kind: ReplicaErrorKind, folder: &Folder, help: &str) {
@@ -77,7 +77,11 @@ fn a_full_disk_is_told_and_the_same_put_succeeds_once_there_is_room() {
     assert_eq!(wait(replica.get(&slot(1))).unwrap().unwrap().len(), 300_000, "what is there can be read");
     let overwrite = wait(replica.overwrite(&slot(1), Bytes::from(vec![9; 600_000]))).unwrap_err();
     assert_eq!(overwrite.kind(), ReplicaErrorKind::Full);
-    assert_eq!(wait(replica.get(&slot(1))).unwrap().unwrap()[..], [1; 300_000], "the old bytes are whole");
+    assert_eq!(
+        wait(replica.get(&slot(1))).unwrap().unwrap()[..],
+        vec![1; 300_000],
+        "the old bytes are whole"
+    );
     wait(replica.delete(&slot(0))).unwrap();
     assert_eq!(put(&replica, 2, 600_000).unwrap(), Put::Created);
 }

@@ -67,7 +67,7 @@ impl Model {
         for (node, content) in self.nodes.iter().enumerate() {
             match content {
                 Content::File { bytes, durable } if bytes != durable => {
-                    questions.push(Question::Content(node))
+                    questions.push(Question::Content(node));
                 }
                 Content::File { .. } => {}
                 Content::Directory(directory) => questions.extend(directory.questions(node)),
@@ -179,7 +179,7 @@ impl Directory {
     fn keep(&mut self, name: &str, changes: usize) {
         let of_name: Vec<Option<Node>> =
             self.pending.iter().filter(|(changed, _)| changed == name).map(|(_, node)| *node).collect();
-        match of_name.iter().take(changes).last() {
+        match of_name[..changes].last() {
             Some(Some(node)) => drop(self.durable.insert(name.to_owned(), *node)),
             Some(None) => drop(self.durable.remove(name)),
             None => {}
@@ -269,7 +269,9 @@ impl ModelDisk {
         let mut state = self.lock();
         let changed = change(&mut state)?;
         let State { model, history, .. } = &mut *state;
-        history.iter_mut().for_each(|history| history.push(model.clone()));
+        if let Some(history) = history {
+            history.push(model.clone());
+        }
         Ok(changed)
     }
 

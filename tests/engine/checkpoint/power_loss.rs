@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tidemill::checkpoint::container::{ChunkHash, Epoch, Incarnation, Index, Place};
 use tidemill::checkpoint::replica::contract::wait;
 use tidemill::checkpoint::replica::disk::Disk;
-use tidemill::checkpoint::replica::{Key, LocalReplica, PutOrEqual, Replica, put_or_equal};
+use tidemill::checkpoint::replica::{Key, LocalReplica, Put, PutOrEqual, Replica, put_or_equal};
 
 use super::model_disk::{Model, ModelDisk, Sabotage};
 
@@ -99,6 +99,18 @@ impl<'a> Process<'a> {
         }
     }
 
+    /// Puts bytes and looks at the answer alone: that something is there, it says, whatever it may be.
+    fn collide(&mut self, key: &Key, bytes: &'static [u8]) {
+        let bytes = Bytes::from_static(bytes);
+        let mut possible = self.possible(key);
+        possible.push(Some(bytes.clone()));
+        self.may_find(key, possible.clone());
+        match wait(self.replica.put_new(key, bytes.clone())).unwrap() {
+            Put::Created => self.may_find(key, [Some(bytes)]),
+            Put::Exists => self.may_find(key, possible.into_iter().filter(Option::is_some)),
+        }
+    }
+
     fn overwrite(&mut self, key: &Key, bytes: &'static [u8]) {
         let bytes = Bytes::from_static(bytes);
         let mut during = self.possible(key);
@@ -146,12 +158,19 @@ enum SecondLife {
     ReadsBlindly,
     /// Puts the same once more, as after a lost answer.
     Repeats,
+    /// Puts other bytes where something may be, and believes the answer without a look.
+    Collides,
     /// Puts something else in the same directories.
     GoesOn,
 }
 
-const SECOND_LIVES: [SecondLife; 4] =
-    [SecondLife::Reads, SecondLife::ReadsBlindly, SecondLife::Repeats, SecondLife::GoesOn];
+const SECOND_LIVES: [SecondLife; 5] = [
+    SecondLife::Reads,
+    SecondLife::ReadsBlindly,
+    SecondLife::Repeats,
+    SecondLife::Collides,
+    SecondLife::GoesOn,
+];
 
 fn second_life(process: &mut Process<'_>, how: SecondLife) {
     match how {
@@ -175,6 +194,11 @@ fn second_life(process: &mut Process<'_>, how: SecondLife) {
             process.put(&slot(1), b"PREPARE with a chunk");
             process.put(&claim(1), b"the claim of epoch 1");
             process.put(&Key::job(), b"whose it is");
+        }
+        SecondLife::Collides => {
+            for key in [slot(2), slot(1), claim(1), Key::job()] {
+                process.collide(&key, b"a rival's");
+            }
         }
         SecondLife::GoesOn => {
             process.put(&slot(3), b"NOOP");

@@ -6,8 +6,9 @@ It deliberately reads no row itself: pyarrow does, with the columns' own types.
 from __future__ import annotations
 
 import os
+from base64 import b64decode
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tidemill._native as _native
 from tidemill.table import _need
@@ -28,11 +29,11 @@ def read_output(path: str | os.PathLike[str]) -> ds.Dataset:
 
     Returns:
         A dataset with all columns: those of `partition_by` too. It is of the batches that are published now;
-        ``to_table()`` reads it, ``polars.scan_pyarrow_dataset`` and DuckDB take it as it is. In JSON and CSV files
-        binary columns are text, in base64.
+        ``to_table()`` reads it, ``polars.scan_pyarrow_dataset`` and DuckDB take it as it is. Parquet files are read
+        when it is; JSON and CSV files are read here and held in memory.
 
     Raises:
-        ConfigError: there are no manifests.
+        ConfigError: there are no manifests, or a column has changed its type for another kind of type.
         SinkError: a manifest is damaged, or names a file that is not there, or not whole.
         ImportError: pyarrow is not installed.
 
@@ -46,9 +47,14 @@ def read_output(path: str | os.PathLike[str]) -> ds.Dataset:
     parts = [_dataset(*files) for files in _native.published_files(Path(path).expanduser())]
     if not parts:
         raise _native.ConfigError(f"nothing is published in {os.fspath(path)} yet; read it again later")
-    schema = pyarrow.unify_schemas([part.schema for part in parts], promote_options="permissive")
     if len(parts) == 1:
         return parts[0]
+    try:
+        schema = pyarrow.unify_schemas([part.schema for part in parts], promote_options="permissive")
+    except pyarrow.ArrowTypeError as differ:
+        raise _native.ConfigError(
+            f"the batches in {os.fspath(path)} do not fit together: {differ}"
+        ) from differ
     return dataset.UnionDataset(schema, [part.replace_schema(schema) for part in parts])
 
 
@@ -56,33 +62,56 @@ def _dataset(kind: str, stream: bytes, by: list[str], files: list[tuple[Path, Pa
     """Files that are alike. Each is told what its directory means, since not all stand in theirs yet."""
     pyarrow, dataset, fs = _need("pyarrow"), _need("pyarrow.dataset"), _need("pyarrow.fs")
     schema = pyarrow.ipc.open_stream(stream).schema
-    if kind != "parquet":
-        schema = pyarrow.schema([_as_text(field) for field in schema])
     directories = dataset.partitioning(pyarrow.schema([schema.field(name) for name in by]), flavor="hive")
-    reader, local = _reader(kind, schema, by), fs.LocalFileSystem()
-    fragments = [
-        reader.make_fragment(str(file), local, directories.parse(f"/{directory}/"))
-        for file, directory in files
-    ]
-    return dataset.FileSystemDataset(fragments, schema, reader, local)
+    meanings = [directories.parse(f"/{directory}/") for _, directory in files]
+    if kind == "parquet":
+        reader, local = dataset.ParquetFileFormat(), fs.LocalFileSystem()
+        pairs = zip(files, meanings, strict=True)
+        fragments = [reader.make_fragment(str(file), local, meaning) for (file, _), meaning in pairs]
+        return dataset.FileSystemDataset(fragments, schema, reader, local)
+    columns = pyarrow.schema([field for field in schema if field.name not in by])
+    tables = [schema.empty_table()]
+    for (file, _), meaning in zip(files, meanings, strict=True):
+        table = _typed(_read_text(kind, file, columns), columns)
+        for name, value in dataset.get_partition_keys(meaning).items():
+            field = schema.field(name)
+            table = table.append_column(field, pyarrow.array([value] * table.num_rows, field.type))
+        tables.append(table.select(schema.names))
+    return dataset.dataset(pyarrow.concat_tables(tables))
+
+
+def _read_text(kind: str, file: Path, columns: pa.Schema) -> pa.Table:
+    """A text file with the types that pyarrow reads there, and text for the others.
+
+    File by file and on this thread: pyarrow's own scan of several JSON files may wait for itself for ever where there
+    are few cores.
+    """
+    pyarrow, module = _need("pyarrow"), _need(f"pyarrow.{kind}")
+    columns = pyarrow.schema([_as_text(field) for field in columns])
+    if kind == "json":
+        parse = module.ParseOptions(explicit_schema=columns, unexpected_field_behavior="ignore")
+        return module.read_json(file, module.ReadOptions(use_threads=False), parse)
+    types = {field.name: field.type for field in columns}
+    convert = module.ConvertOptions(
+        column_types=types, strings_can_be_null=True, quoted_strings_can_be_null=False
+    )
+    read, parse = module.ReadOptions(use_threads=False), module.ParseOptions(newlines_in_values=True)
+    return module.read_csv(file, read, parse, convert)
+
+
+def _typed(table: pa.Table, columns: pa.Schema) -> pa.Table:
+    """The columns' own types, bytes from base64."""
+    pyarrow, types = _need("pyarrow"), _need("pyarrow.types")
+    for place, field in enumerate(columns):
+        if types.is_binary(field.type):
+            texts = table[field.name].to_pylist()
+            values = [None if text is None else b64decode(text) for text in texts]
+            table = table.set_column(place, field, pyarrow.array(values, field.type))
+    return table.select(columns.names).cast(columns)
 
 
 def _as_text(field: pa.Field) -> pa.Field:
-    """Bytes in a text file are text."""
-    pyarrow = _need("pyarrow")
-    return field.with_type(pyarrow.string()) if field.type == pyarrow.binary() else field
-
-
-def _reader(kind: str, schema: pa.Schema, by: list[str]) -> Any:
-    dataset = _need("pyarrow.dataset")
-    if kind == "parquet":
-        return dataset.ParquetFileFormat()
-    if kind == "json":
-        return dataset.JsonFileFormat()
-    types = {field.name: field.type for field in schema if field.name not in by}
-    convert = _need("pyarrow.csv").ConvertOptions(
-        column_types=types, strings_can_be_null=True, quoted_strings_can_be_null=False
-    )
-    parse = _need("pyarrow.csv").ParseOptions(newlines_in_values=True)
-    scan = dataset.CsvFragmentScanOptions(convert_options=convert)
-    return dataset.CsvFileFormat(parse_options=parse, default_fragment_scan_options=scan)
+    """What pyarrow makes nothing of where it stands as text."""
+    types = _need("pyarrow.types")
+    is_text = types.is_binary(field.type) or types.is_date(field.type) or types.is_time(field.type)
+    return field.with_type(_need("pyarrow").string()) if is_text else field

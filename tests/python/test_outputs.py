@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         "utc": pa.timestamp("ms", "UTC"),
         "price": pa.decimal128(10, 2),
         "ok": pa.bool_(),
+        "raw": pa.binary(),
     }
 )
 
@@ -38,6 +39,7 @@ def rows(first: int, count: int) -> pa.Table:
             "utc": datetime(2026, 11, 21, 22, 30, n % 60, tzinfo=UTC) if n % 5 else None,
             "price": Decimal(n) / 4,
             "ok": None if n % 7 == 0 else n % 2 == 0,
+            "raw": None if n % 4 == 0 else bytes([n, 255]),
         }
         for n in range(first, first + count)
     ]
@@ -80,9 +82,12 @@ def test_a_job_that_has_changed_its_output_is_read_as_a_whole(tmp_path: Path) ->
     publish_files(str(tmp_path), rows(0, 10), 1, "parquet")
     publish_files(str(tmp_path), rows(10, 10), 2, "csv", ["day"])
     extra = rows(20, 10).append_column("extra", pa.array(range(10), pa.int64()))
-    publish_files(str(tmp_path), extra, 3, "json")
+    publish_files(str(tmp_path), extra, 3, "json", ["day"])
     assert read(tmp_path).to_pylist() == rows(0, 30).to_pylist()
     assert tm.read_output(tmp_path).to_table()["extra"].null_count == 20
+    publish_files(str(tmp_path), pa.table({"n": ["text"]}), 4)
+    with pytest.raises(tm.ConfigError, match="do not fit together"):
+        tm.read_output(tmp_path)
 
 
 def test_an_empty_batch_says_what_the_columns_are(tmp_path: Path) -> None:

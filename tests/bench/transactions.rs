@@ -34,7 +34,7 @@ use crate::topic::PARTITIONS;
 
 const ROUNDS: u64 = 5;
 const SMALL: usize = 50;
-const TRANSACTIONS: usize = 1_000;
+const TRANSACTIONS: u64 = 1_000;
 /// Transactions that are not counted: they connect, and find the coordinators.
 const WARM_UP: u64 = 20;
 const MOST_ROWS: usize = 500_000;
@@ -63,7 +63,7 @@ impl Target {
     }
 
     fn transactions(&self) -> u64 {
-        (self.rows / SMALL).clamp(WARM_UP as usize, TRANSACTIONS) as u64
+        ((self.rows / SMALL) as u64).clamp(WARM_UP, TRANSACTIONS)
     }
 
     fn remove(self) {
@@ -237,10 +237,8 @@ impl Drop for Direct {
 /// # Safety
 /// `error` is null or an error that is alive.
 unsafe fn check(error: *mut native::rd_kafka_error_t) {
-    if !error.is_null() {
-        // SAFETY: what the caller promises.
-        panic!("{:?}", unsafe { native::rd_kafka_error_code(error) });
-    }
+    // SAFETY: what the caller promises.
+    assert!(error.is_null(), "{:?}", unsafe { native::rd_kafka_error_code(error) });
 }
 
 fn message(key: &str, value: &[u8]) -> native::rd_kafka_message_t {

@@ -107,7 +107,7 @@ impl<'a> Process<'a> {
         self.may_find(key, possible.clone());
         match wait(self.replica.put_new(key, bytes.clone())).unwrap() {
             Put::Created => self.may_find(key, [Some(bytes)]),
-            Put::Exists => self.may_find(key, possible.into_iter().filter(Option::is_some)),
+            Put::Exists => self.may_find(key, possible.into_iter().flatten().map(Some)),
         }
     }
 

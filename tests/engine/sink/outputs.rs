@@ -9,7 +9,7 @@ use tidemill::kafka::Cluster;
 use tidemill::sink::Sink;
 use tidemill::sink::callback::{CallbackSink, EmptyBatches};
 use tidemill::sink::contract::{self, Breakable, Broken, Fixture, delivery, schema};
-use tidemill::sink::files::{FileSink, FileSinkSettings};
+use tidemill::sink::files::{FileFormat, FileSink, FileSinkSettings};
 use tidemill::sink::kafka::{KafkaSink, KafkaSinkSettings};
 use tidemill::sink::marker::{Epoch, Marker, Owner};
 use tidemill::sink::outputs::{Outputs, PreparedBatch, Role};
@@ -199,7 +199,7 @@ fn one_directory_for_two_outputs_is_refused() {
 /// Two sinks of one place, and one that follows them, all on one driver.
 #[test]
 fn a_batch_of_several_sinks_appears_as_one_and_what_follows_is_put_again_by_who_takes_over() {
-    let (place, folder) = (ScriptedPlace::default(), super::files::Place::new(Default::default()));
+    let (place, folder) = (ScriptedPlace::default(), super::files::Place::new(FileFormat::default()));
     let (mut one, mut two) = (ScriptedSink::new(&place), ScriptedSink::new(&place));
     let mut files = FileSink::new(folder.settings.clone());
     let mut sinks: [&mut dyn Sink; 3] = [&mut one, &mut two, &mut files];

@@ -329,7 +329,9 @@ impl State {
         let (record, bytes) = make(index);
         self.check(&record)?;
         let names: Arc<[ChunkRef]> = record.entry.all_names().copied().collect();
-        self.unnamed.retain(|chunk| !names.contains(chunk));
+        for chunk in names.iter() {
+            self.unnamed.remove(chunk);
+        }
         self.undecided.push_back(record);
         self.hold_slot(Held { bytes, names });
         Ok(index)

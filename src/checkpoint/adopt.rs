@@ -5,7 +5,7 @@
 //! slot out of those that are known: then the prefix ends before it, and whether enough replicas are left to say so is
 //! judged afterwards.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -82,7 +82,7 @@ impl Adopter<'_> {
             Chunks::Read => self.read_chunks(scan, &start, &standing).await?,
         };
         let Ok(chunks) = chunks else { return Ok(Err(GaveWay)) };
-        let deciders = self.deciders(scan, &start, length).await?;
+        let deciders = deciders(&start, length);
         let until = Position { epoch: scan.epoch, index: Index(length) };
         Ok(Ok(Adoption { start, until, standing, deciders, chunks }))
     }
@@ -180,25 +180,14 @@ impl Adopter<'_> {
         let (surroundings, grace) = (&*self.common.surroundings, self.common.settings.grace);
         round::ask(questions, surroundings, grace, |_| false).await.into_iter().flatten().collect()
     }
+}
 
-    /// On whom everything is decided: the voters that START names; the others that START names besides, too, unless it is
-    /// proved that START was decided: by an entry after it, or by its copies.
-    async fn deciders(&mut self, scan: &Scan, start: &Start, length: u64) -> Result<Vec<Voters>> {
-        let all: Vec<Voters> = start.deciders().cloned().collect();
-        if length > 1 || start.before.is_empty() {
-            return Ok(vec![start.voters.clone()]);
-        }
-        let mut copies = BTreeSet::new();
-        let at = Position { epoch: scan.epoch, index: Index(0) };
-        for place in scan.holders(0).collect::<Vec<_>>() {
-            let open = |bytes: &Bytes| slot::open(bytes, self.job, at, self.common.secret());
-            let fetched = fetch(&self.sources(&[place]), at.place(), self.common, open).await;
-            if self.heard(fetched, "START")?.is_some_and(|slot| slot != Slot::Seal) {
-                copies.extend(self.panel.seats.get(place).and_then(super::panel::Seat::incarnation));
-            }
-        }
-        let decided = |voters: &Voters| voters.count(|incarnation| copies.contains(&incarnation)) >= voters.write();
-        Ok(if all.iter().all(decided) { vec![start.voters.clone()] } else { all })
+/// On whom everything is decided: the voters that START names. The others that START names besides, too, unless there is
+/// an entry after it: that proves that START was decided.
+fn deciders(start: &Start, length: u64) -> Vec<Voters> {
+    match length {
+        0 | 1 => start.deciders().cloned().collect(),
+        _ => vec![start.voters.clone()],
     }
 }
 

@@ -61,10 +61,10 @@ pub(super) fn lost(what: &str) -> Error {
     )
 }
 
-/// The first start did not come to its end, and cannot.
-pub(super) fn never_begun(gone: &str) -> Error {
-    checkpoint(format!("the job's first start was cut short, and {gone} has been emptied since"))
-        .help("no batch was ever done: empty all replicas and start anew")
+/// A START that must reach more than W of its own voters did not, and cannot.
+pub(super) fn cut_short(gone: &str) -> Error {
+    checkpoint(format!("a START that changes who votes, or the first of the job, was cut short: {gone}"))
+        .help("bring back the replicas that are missing; if the job never did a batch, empty all of them and start anew")
 }
 
 /// An object is whole, but not for this reader.

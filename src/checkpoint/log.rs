@@ -65,6 +65,11 @@ impl Log {
         self.append(Entry::new(EntryKind::Stopped, BatchId::default(), Bytes::new())).await
     }
 
+    /// Waits until every voter that works has everything that was appended, and not W alone.
+    pub async fn catch_up(&self) -> Result<()> {
+        self.core.state.until(|state| state.caught_up()).await
+    }
+
     /// Puts a chunk; returns once W voters have it. It is kept until an entry that names it has come and gone.
     pub async fn put_chunk(&self, content: &[u8]) -> Result<ChunkRef> {
         let Core { job, epoch, writer, common, state, .. } = &*self.core;

@@ -5,16 +5,16 @@
 //! that is taken in again, because it was emptied or exchanged, is such a change too: under another incarnation it is
 //! another voter, with an empty log, which is what a replica that is far behind has.
 
+use crate::checkpoint::failure;
 use crate::checkpoint::first::{put_job_file, rank};
-use crate::checkpoint::id::{Incarnation, JobId};
+use crate::checkpoint::id::{Epoch, Incarnation, JobId};
 use crate::checkpoint::job::JobFile;
+use crate::checkpoint::open::{Checkpoint, TakeOver};
 use crate::checkpoint::panel::{Found, Panel, Seat};
 use crate::checkpoint::quorum::{Voter, Voters};
 use crate::checkpoint::report::Report;
 use crate::checkpoint::settings::Common;
 use crate::checkpoint::surroundings::random_bytes;
-use crate::checkpoint::failure;
-use crate::checkpoint::id::Epoch;
 use crate::error::{Error, Result};
 
 /// What is to become of the voters.
@@ -39,6 +39,32 @@ pub enum Change {
         /// The URL of the one that comes.
         url: String,
     },
+}
+
+impl Checkpoint {
+    /// Changes the voters while no driver runs. The replicas of this checkpoint are the old ones, as far as they are there,
+    /// and the one that comes. Returns once W of the old and W of the new voters have the change, and every new one that
+    /// works has all that counts.
+    ///
+    /// # Errors
+    /// Where a driver runs; where there is no such replica; where too few of the old or the new ones are there.
+    pub async fn change_voters(&self, change: Change) -> Result<Voters> {
+        let takeover = self.take_over_to(change).await?;
+        let voters = takeover.voters().clone();
+        restart(takeover).await?;
+        Ok(voters)
+    }
+}
+
+/// Starts an epoch that says what the one before said, and stops the stream in it.
+pub(super) async fn restart(takeover: TakeOver) -> Result<()> {
+    let Some(adopted) = takeover.adopted() else {
+        return Err(Error::config("the job was never started: it has no replicas to change"));
+    };
+    let content = adopted.content.clone();
+    let log = takeover.start(content, &[]).await?;
+    log.stop().await?;
+    log.catch_up().await
 }
 
 /// The voters from the next START on. What must be put on a replica for that is put there.

@@ -25,11 +25,13 @@ mod panel;
 pub mod probe;
 pub mod quorum;
 pub mod repair;
+pub mod recover;
 pub mod replica;
 pub mod report;
 mod round;
 #[doc(hidden)]
 pub mod rules;
+pub mod runtime;
 pub mod secret;
 pub mod settings;
 mod shared;

@@ -27,7 +27,7 @@ use crate::checkpoint::standing::Standing;
 use crate::checkpoint::start::{Content, Start};
 use crate::checkpoint::state::{Health, Held, Lane, State};
 use crate::checkpoint::surroundings::Surroundings;
-use crate::checkpoint::takeover::{Owned, Purpose, Stop, attempt};
+use crate::checkpoint::takeover::{Loss, Owned, Purpose, Stop, attempt};
 use crate::checkpoint::{collect, failure, lease};
 use crate::error::{Error, Result};
 
@@ -63,18 +63,25 @@ impl Checkpoint {
     /// voters; where a new job cannot be told from a lost one.
     pub async fn take_over(&self) -> Result<TakeOver> {
         lease::wait_for_others(&self.panel, &self.common).await?;
-        self.own(Purpose { own: None, chunks: Chunks::Read, change: Change::None }).await
+        self.own(Purpose { own: None, chunks: Chunks::Read, change: Change::None, loss: Loss::Refuse }).await
     }
 
     /// The same by the driver of `epoch`, while no other is newer.
     pub(super) async fn roll_from(&self, epoch: Epoch) -> Result<TakeOver> {
-        self.own(Purpose { own: Some(epoch), chunks: Chunks::Trusted, change: Change::None }).await
+        let (own, chunks) = (Some(epoch), Chunks::Trusted);
+        self.own(Purpose { own, chunks, change: Change::None, loss: Loss::Refuse }).await
     }
 
     /// The same to change the voters, offline: no other driver may run.
     pub(super) async fn take_over_to(&self, change: Change) -> Result<TakeOver> {
         lease::wait_for_others(&self.panel, &self.common).await?;
-        self.own(Purpose { own: None, chunks: Chunks::Read, change }).await
+        self.own(Purpose { own: None, chunks: Chunks::Read, change, loss: Loss::Refuse }).await
+    }
+
+    /// The same with what is left, however little that is.
+    pub(super) async fn take_over_rest(&self) -> Result<TakeOver> {
+        lease::wait_for_others(&self.panel, &self.common).await?;
+        self.own(Purpose { own: None, chunks: Chunks::Read, change: Change::None, loss: Loss::Accept }).await
     }
 
     async fn own(&self, mut purpose: Purpose) -> Result<TakeOver> {
@@ -125,6 +132,11 @@ impl TakeOver {
         self.owned.epoch
     }
 
+    /// Who voted until now; none at the first start of a job.
+    pub(super) fn old_voters(&self) -> Option<&Voters> {
+        self.owned.adoption.as_ref().map(|adoption| &adoption.start.voters)
+    }
+
     /// Who votes from START on.
     pub fn voters(&self) -> &Voters {
         &self.owned.voters
@@ -164,7 +176,8 @@ impl TakeOver {
         }
     }
 
-    /// Appends START; returns once it is decided. `keep` are chunks that are to stay though nothing adopted names them.
+    /// Appends START, and a NOOP, which proves to whoever comes that START was decided; returns once it is, too. Else a replica
+    /// that is lost just then could leave START in doubt, and with it what it changes: who votes. `keep` are chunks that are to stay though nothing adopted names them.
     ///
     /// # Errors
     /// One of kind `Fenced` where a later driver was faster.
@@ -176,6 +189,7 @@ impl TakeOver {
         lane::start(&core);
         collect::start(&core, keep);
         core.state.until(|state| state.outcome(0)).await?;
+        log.noop().await?;
         common.report(Report::TookOver { epoch: core.epoch });
         Ok(log)
     }

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::checkpoint::failure;
 use crate::checkpoint::id::{Incarnation, JobId};
 use crate::checkpoint::job::JobFile;
@@ -66,13 +68,18 @@ impl Seat {
 
 /// Finds out what a replica is.
 pub(super) async fn identify(replica: &dyn Replica) -> Result<Found, ReplicaError> {
-    match replica.get(&Key::job()).await? {
-        Some(bytes) => Ok(JobFile::read(&bytes).map_or(Found::Damaged, Found::Job)),
-        None if replica.list(&Key::root()).await?.iter().all(|(key, _)| key.is_below(&Key::probes())) => {
-            Ok(Found::Blank)
-        }
-        None => Ok(Found::Orphaned),
+    if let Some(bytes) = replica.get(&Key::job()).await? {
+        return Ok(read(&bytes));
     }
+    if replica.list(&Key::root()).await?.iter().all(|(key, _)| key.is_below(&Key::probes())) {
+        return Ok(Found::Blank);
+    }
+    // Another driver may have begun the job since.
+    Ok(replica.get(&Key::job()).await?.map_or(Found::Orphaned, |bytes| read(&bytes)))
+}
+
+fn read(bytes: &Bytes) -> Found {
+    JobFile::read(bytes).map_or(Found::Damaged, Found::Job)
 }
 
 /// A question to a replica; none where nobody knows what is on it.

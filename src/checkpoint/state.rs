@@ -249,6 +249,17 @@ impl State {
         }
     }
 
+    /// Whether every voter that works has all slots.
+    pub(super) fn caught_up(&self) -> Option<Result<()>> {
+        if let Err(error) = self.must_go_on() {
+            return Some(Err(error));
+        }
+        let voters = self.deciders.first()?;
+        let works = self.lanes.iter().filter(|lane| lane.votes(voters) && lane.health == Health::Works);
+        let all = self.slots.len() as u64;
+        works.into_iter().all(|lane| lane.next == all).then_some(Ok(()))
+    }
+
     /// Whether W voters have the chunk, or never will.
     pub(super) fn chunk_outcome(&self, chunk: &ChunkRef) -> Option<Result<()>> {
         if let Err(error) = self.must_go_on() {

@@ -14,9 +14,6 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 
 /// Time, chance and tasks.
 pub trait Surroundings: Send + Sync + fmt::Debug {
-    /// Time that never goes back.
-    fn elapsed(&self) -> Duration;
-
     /// Ends once `time` has passed.
     fn sleep(&self, time: Duration) -> Task;
 

@@ -45,6 +45,16 @@ pub(super) struct Purpose {
     pub(super) own: Option<Epoch>,
     pub(super) chunks: Chunks,
     pub(super) change: Change,
+    pub(super) loss: Loss,
+}
+
+/// What to do where too many replicas are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Refuse: something that was decided may be gone with them.
+    Refuse,
+    /// Go on with what there is: somebody has been told what that means, and wants it.
+    Accept,
 }
 
 /// An epoch that is claimed, all older ones being sealed.
@@ -73,9 +83,10 @@ pub(super) async fn attempt(mut panel: Panel, common: &Common, purpose: &mut Pur
     let mut attempt = Attempt { panel, common, job, epoch, writer, claimed: Vec::new(), scans: Vec::new() };
     attempt.claim(&claim).await?;
     purpose.own = purpose.own.map(|_| epoch);
-    let adoption = attempt.adopt(purpose.chunks).await?;
+    let adoption = attempt.adopt(purpose).await?;
     let (voters, before) = match &adoption {
         None => attempt.first_voters().await?,
+        Some(adoption) if purpose.loss == Loss::Accept => (attempt.rest_of(adoption)?, Vec::new()),
         Some(adoption) => attempt.voters_after(adoption, &purpose.change).await?,
     };
     let Attempt { panel, .. } = attempt;
@@ -141,7 +152,8 @@ impl Attempt<'_> {
     }
 
     /// Goes down to the newest epoch with a START, and adopts what is there. None where there never was one.
-    async fn adopt(&mut self, chunks: Chunks) -> Attempted<Option<Adoption>> {
+    async fn adopt(&mut self, purpose: &Purpose) -> Attempted<Option<Adoption>> {
+        let chunks = purpose.chunks;
         let mut below = self.epoch.0;
         while below > 1 {
             below -= 1;
@@ -150,7 +162,9 @@ impl Attempt<'_> {
             let Some(scan) = self.scans.last_mut() else { break };
             let mut adopter = Adopter { common: self.common, panel: &mut self.panel, job: self.job, chunks };
             if let Some(adoption) = adopter.adopt(scan).await? {
-                self.must_be_sound(&adoption).await?;
+                if purpose.loss == Loss::Refuse {
+                    self.must_be_sound(&adoption).await?;
+                }
                 return Ok(Some(adoption));
             }
         }
@@ -186,7 +200,7 @@ impl Attempt<'_> {
             return Err(Stop::Again(format!("epoch {} could not be claimed on a majority", self.epoch)));
         }
         match verdict::writable(&self.panel, deciders) {
-            Verdict::Lost(why) => Err(failure::never_begun(&why).into()),
+            Verdict::Lost(why) => Err(failure::cut_short(&why).into()),
             Verdict::Sound | Verdict::Wait(_) => Ok(()),
         }
     }
@@ -203,6 +217,9 @@ impl Attempt<'_> {
 
     /// The voters of the first START, which must reach them all.
     async fn first_voters(&mut self) -> Attempted<(Voters, Vec<Voters>)> {
+        if self.panel.seats.iter().any(|seat| seat.silent && seat.found != Found::Unknown) {
+            return Err(Stop::Again("a replica fails that has answered before".into()));
+        }
         first::must_be_whole(&self.panel)?;
         if self.panel.seats.iter().any(|seat| seat.found == Found::Blank) {
             first::name_job(&mut self.panel, self.common).await?.map_err(|NotYet(why)| Stop::Again(why))?;
@@ -217,6 +234,13 @@ impl Attempt<'_> {
             return Err(Stop::Again(format!("epoch {} could not be claimed on all replicas", self.epoch)));
         }
         Ok((voters, vec![unanimous]))
+    }
+
+    /// The voters that are left, where the others are given up.
+    fn rest_of(&self, adoption: &Adoption) -> Attempted<Voters> {
+        let voters = adoption.start.voters.members().iter().copied();
+        let left = voters.filter(|voter| self.claimed.contains(&voter.incarnation));
+        Ok(Voters::new(left, None)?)
     }
 
     async fn voters_after(&mut self, adoption: &Adoption, change: &Change) -> Attempted<(Voters, Vec<Voters>)> {

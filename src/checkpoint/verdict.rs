@@ -43,7 +43,7 @@ pub(super) fn known(panel: &Panel, scans: &[Scan], deciders: &[Voters], rules: R
         let sets = if is_adopted { deciders.get(..1).unwrap_or_default() } else { deciders };
         for voters in sets {
             let knows = |incarnation| panel.place_of(incarnation).is_some_and(|place| scan.knows(place));
-            let what = || format!("of the log of epoch {}", scan.epoch);
+            let what = || format!("with a whole log of epoch {}", scan.epoch);
             verdict = verdict.and(|| enough(panel, voters, rules.read.of(voters.read()), knows, what));
         }
     }
@@ -53,7 +53,7 @@ pub(super) fn known(panel: &Panel, scans: &[Scan], deciders: &[Voters], rules: R
 /// Whether of each set of voters so many are there, or may come back, that they could decide anything.
 pub(super) fn writable(panel: &Panel, deciders: &[Voters]) -> Verdict {
     let there = |incarnation| panel.place_of(incarnation).is_some();
-    let judge = |voters: &Voters| match enough(panel, voters, voters.write(), there, || "that vote".into()) {
+    let judge = |voters: &Voters| match enough(panel, voters, voters.write(), there, || "at hand".into()) {
         Verdict::Wait(_) => Verdict::Sound, // whoever appends waits by itself
         verdict => verdict,
     };
@@ -75,7 +75,7 @@ fn enough(
     let absent = voters.count(|incarnation| panel.place_of(incarnation).is_none());
     let hoped = count + absent.min(panel.silent());
     let what = what();
-    let text = format!("{need} of {} replicas are needed whole {what}, found {count}", voters.len());
+    let text = format!("{need} of {} voters are needed {what}, found {count}", voters.len());
     if hoped >= need {
         let silent = panel.urls(|seat| seat.silent).join(", ");
         return Verdict::Wait(format!("{text}; {silent} does not answer"));

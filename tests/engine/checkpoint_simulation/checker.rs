@@ -117,7 +117,7 @@ impl Checker {
             }
         };
         let before = self.begun.insert(epoch, Begun { owner, from, model, content });
-        self.rule(before.is_none(), || format!("two drivers own epoch {epoch}: {before:?} and {owner}"));
+        self.rule(before.is_none(), || format!("drivers {:?} and {owner} own epoch {epoch}", before.map(|begun| begun.owner)));
         self.next.insert(epoch, 1);
     }
 
@@ -283,10 +283,6 @@ impl Checker {
             self.rule(whole && last < Some(batch), || format!("the output is broken at {pair:?}: {rows:?}"));
             last = Some(batch);
         }
-    }
-
-    pub(crate) fn owner(&self, epoch: Epoch) -> Option<Owner> {
-        self.begun.get(&epoch).map(|begun| begun.owner)
     }
 }
 

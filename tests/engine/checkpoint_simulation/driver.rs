@@ -165,8 +165,12 @@ impl Driver {
             world.begins(self.owner, takeover.epoch(), adopted, names);
         });
         let epoch = takeover.epoch();
+        let proof = self.issue(epoch, Entry::new(EntryKind::Noop, BatchId(0), Bytes::new()));
         let log = takeover.start(content, &[]).await?;
-        self.sim.world(|world| world.checker.started(epoch));
+        self.sim.world(|world| {
+            world.checker.started(epoch);
+            world.checker.acknowledged(proof);
+        });
         let plans = standing.plans.iter().map(|plan| (plan.entry.batch.0, numbers(&plan.entry.payload)[0])).collect();
         Ok((Running { driver: self, log, producer: None, state, plans }, standing))
     }

@@ -55,7 +55,7 @@ pub trait Replica: Send + Sync + fmt::Debug {
     fn url(&self) -> &str;
 
     /// Puts an object where none is, whole or not at all; durable when the answer is there, also where that is
-    /// [`Put::Exists`]. An object of more than [`MAX_OBJECT`](crate::checkpoint::container::MAX_OBJECT) bytes is refused.
+    /// [`Put::Exists`]. An object of more than [`MAX_OBJECT`] bytes is refused.
     fn put_new(&self, key: &Key, bytes: Bytes) -> Reply<'_, Put>;
 
     /// Replaces an object, whole or not at all, durably: only for the repair of a damaged one, with the valid bytes that

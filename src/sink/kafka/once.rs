@@ -34,7 +34,7 @@ const DEFAULTS: [(&str, &str); 3] = [
     ("retry.backoff.ms", "1"),
     ("retry.backoff.max.ms", "20"),
     // Else it is what `retry.backoff.ms` is, and a topic without a leader is asked for a thousand times a second.
-    ("topic.metadata.refresh.fast.interval.ms", "100"),
+    ("topic.metadata.refresh.fast.interval.ms", "20"),
 ];
 
 /// So many outputs are kept for their memory: one is published while the next is encoded.

@@ -63,6 +63,8 @@ impl Kafka {
     fn create(&self, name: &str, partitions: i32) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        // Batches of tests are of a time long past: retention would take them while they are read.
+        let topic = topic.set("retention.ms", "-1");
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
         block_on(admin.create_topics([&topic], &options)).unwrap().remove(0).unwrap();
         // A topic just made is answered for before its broker has heard of it.

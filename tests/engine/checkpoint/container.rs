@@ -243,6 +243,18 @@ fn a_frame_is_not_believed_beyond_the_length_of_the_header() {
 }
 
 #[test]
+fn a_frame_has_exactly_the_length_of_the_header() {
+    let frame = zstd::bulk::compress(&[5; 100], 1).unwrap();
+    for (length, fits) in [(99_u64, false), (100, true), (101, false), (1_000, false)] {
+        let mut forged = seal(&header(Kind::Plan, 4), &frame, None).to_vec();
+        forged[11] = 1;
+        forged[72..80].copy_from_slice(&length.to_le_bytes());
+        let found = open(&Bytes::from(reseal(forged)), &slot(4), None);
+        assert_eq!(found.is_ok(), fits, "{length}: {found:?}");
+    }
+}
+
+#[test]
 fn a_payload_that_is_not_compressed_is_not_copied() {
     let bytes = seal(&header(Kind::Plan, 4), &vec![1; 10_000_000], None);
     let (object, most) = at_its_height(|| open(&bytes, &slot(4), None).unwrap());

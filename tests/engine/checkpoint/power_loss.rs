@@ -16,7 +16,7 @@ use tidemill::checkpoint::replica::{Key, LocalReplica, Put, PutOrEqual, Replica,
 
 use super::model_disk::{Model, ModelDisk, Sabotage};
 
-const STATES: usize = 6_000;
+const STATES: usize = 20_000;
 
 fn states() -> usize {
     std::env::var("TIDEMILL_DISK_STATES")
@@ -210,13 +210,14 @@ fn second_life(process: &mut Process<'_>, how: SecondLife) {
 /// What was seen, or the first thing that should not have been.
 struct Tally {
     states: usize,
-    most: usize,
+    /// In how many ways power is lost at one moment, at the most.
+    ways: usize,
     random: fastrand::Rng,
 }
 
 impl Tally {
-    fn new(most: usize) -> Self {
-        Self { states: 0, most, random: fastrand::Rng::with_seed(1) }
+    fn new(ways: usize) -> Self {
+        Self { states: 0, ways, random: fastrand::Rng::with_seed(1) }
     }
 
     /// Loses power at every moment of a life, in as many ways as are granted.
@@ -282,8 +283,7 @@ fn live(sabotage: Sabotage, tally: &mut Tally) -> Result<(), String> {
     let mut first = Process::start(&disk, Knowledge::default());
     first_life(&mut first);
     let (history, knowledge) = (disk.history(), first.knowledge);
-    let lives = history.len() * SECOND_LIVES.len() * 40; // moments of second lives, about
-    let ways = (tally.most / lives).max(2);
+    let ways = tally.ways;
     tally.lose_power(&history, &knowledge, 64 * ways)?;
     for (killed, model) in history.iter().enumerate() {
         for how in SECOND_LIVES {
@@ -301,11 +301,20 @@ fn live(sabotage: Sabotage, tally: &mut Tally) -> Result<(), String> {
 
 #[test]
 fn what_was_told_outlives_a_loss_of_power() {
-    let mut tally = Tally::new(states());
-    if let Err(wrong) = live(Sabotage::None, &mut tally) {
-        panic!("{wrong}");
+    // Twice as many ways each time, until there are states enough, or no more.
+    let mut seen = 0;
+    for ways in (1..24).map(|power| 1 << power) {
+        let mut tally = Tally::new(ways);
+        if let Err(wrong) = live(Sabotage::None, &mut tally) {
+            panic!("{wrong}");
+        }
+        let is_all = tally.states == seen;
+        seen = tally.states;
+        if is_all || seen >= states() {
+            break;
+        }
     }
-    assert!(tally.states >= states(), "{} states are too few", tally.states);
+    assert!(seen >= states(), "there are no more than {seen} states");
 }
 
 #[test]
@@ -323,14 +332,14 @@ fn a_repair_by_a_rival_that_died_is_made_durable_by_who_reads_it() {
     assert_eq!(process.get(&slot(0)).as_deref(), Some(&b"repaired"[..]));
     let last = disk.history().split_off(disk.moments() - 1);
     let knowledge = Knowledge { told: process.possible_from_the_start() };
-    Tally::new(states()).lose_power(&last, &knowledge, 64).unwrap();
+    Tally::new(2).lose_power(&last, &knowledge, 64).unwrap();
 }
 
 #[test]
 fn without_the_syncs_it_does_not() {
     for sabotage in [Sabotage::Files, Sabotage::Directories, Sabotage::NewDirectories, Sabotage::OthersNames]
     {
-        let wrong = live(sabotage, &mut Tally::new(STATES));
+        let wrong = live(sabotage, &mut Tally::new(2));
         assert!(wrong.is_err(), "a disk that does not sync ({sabotage:?}) passes for one that does");
     }
 }

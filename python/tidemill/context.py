@@ -214,10 +214,11 @@ class StreamingContext:
                 partition: ``{0: 500, 1: 720}``, with several topics or a pattern ``{("readings", 0): 500, ...}``. By
                 default at the earliest record where the job ends by itself (`ending`, or the trigger
                 `available_now`), else at the latest.
-            starting_fallback: with ``starting="committed"``, where a partition starts for which the group has
-                committed nothing.
+            starting_fallback: with ``starting="committed"``, where a topic starts of which the group has committed
+                nothing. A partition that was added to a topic since then starts at its beginning.
             ending: where reading ends, in the same words but for ``"committed"``; resolved once, at the start.
-            group_id: a consumer group that processed positions are committed to after each batch, for lag tools.
+            group_id: a consumer group that processed positions are committed to after each batch, for lag tools; by a
+                job that has read nothing, at its end, those where it began.
             on_bad: what a record that does not fit the format does: ``"fail"`` the batch, ``"drop"``: be left out and
                 counted, or ``"dead_letter"``: be counted, and a row of `DStream.dead_letters`, which then needs an
                 output. `DeadLetters` is such an output in one step.
@@ -692,7 +693,7 @@ def _tell_of_quiet(waiting: weakref.ref[StreamingContext]) -> None:
 def _abandon(context: weakref.ref[StreamingContext], native: weakref.ref[_native.Context]) -> None:
     """Nobody can reach the context any more, or the interpreter ends round it: then it is still there."""
     left = context()
-    if left is not None and left.is_running and not hasattr(sys, "ps1"):
+    if left is not None and left.is_running and not left._stop_asked and not hasattr(sys, "ps1"):
         _logger.warning(
             "%s: the script has ended, and the job with it, though it was running; call ctx.await_termination() at the "
             "end, or ctx.run() in place of start(), or use a with block",

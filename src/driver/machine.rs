@@ -379,6 +379,7 @@ impl Machine {
     fn resolved(&mut self, answers: &[Positions]) {
         self.asking = Asking::Nothing;
         self.schedule.reached();
+        let mut begun = Vec::new();
         for source in (0..self.settings.sources.len()).map(SourceId) {
             let asked = self.questions.iter().zip(answers).filter(|(question, _)| question.source == source);
             let asked: Vec<_> = asked.map(|(question, answer)| (question.purpose, answer)).collect();
@@ -394,11 +395,13 @@ impl Machine {
                 (None, _) => Ok(Vec::new()),
             };
             self.planner.follow(source, &starting, ending.as_ref());
+            begun.push((source, starting));
             self.settle(
                 source,
                 losses.map_err(|error| error.at(format!("source {}", self.source_name(source)))),
             );
         }
+        self.acknowledging.start(begun);
     }
 
     /// Counts and tells of what a source has lost, or fails where it may not.
@@ -596,6 +599,7 @@ impl Machine {
     }
 
     fn decide(&mut self, moment: Moment, time: BatchTime) {
+        self.planner.begin(time.min(moment.now));
         let draft = self.planner.draft(time, moment.now);
         if self.is_wanted(&draft) {
             self.adopt(moment, draft);
@@ -625,6 +629,7 @@ impl Machine {
         self.next = batch.next();
         let at_end = draft.at_end(&self.planner);
         self.planner.adopt(&draft);
+        self.limit(|limit| limit.planned(draft.records()));
         if !self.planner.has_backlog() {
             self.limit(RateLimit::caught_up);
         }
@@ -645,7 +650,7 @@ impl Machine {
         if !self.shutdown.has_begun() || busy {
             return;
         }
-        if !self.at_once {
+        if self.started && !self.at_once {
             self.commands.extend(self.acknowledging.last());
         }
         if self.acknowledging.is_settled() {

@@ -75,6 +75,11 @@ impl Draft {
         self.ranges.iter().flat_map(|(_, ranges)| ranges).all(OffsetRange::is_empty)
     }
 
+    /// How many offsets it reads.
+    pub fn records(&self) -> u64 {
+        self.ranges.iter().flat_map(|(_, ranges)| ranges).map(OffsetRange::len).sum()
+    }
+
     /// The partitions of which nothing is left to read after it.
     pub fn at_end(&self, planner: &Planner) -> Vec<Place> {
         let ranges =
@@ -128,6 +133,7 @@ pub struct Planner {
     limits: Limits,
     allowed: Option<u64>,
     pace: Pace,
+    begun: Option<BatchTime>, // when rates were first asked for
     last: Option<BatchTime>,
     followed: BTreeMap<Place, Followed>,
 }
@@ -135,7 +141,13 @@ pub struct Planner {
 impl Planner {
     /// Follows nothing yet.
     pub fn new(rules: Vec<SourceRule>, limits: Limits, pace: Pace) -> Self {
-        Self { rules, limits, allowed: None, pace, last: None, followed: BTreeMap::new() }
+        Self { rules, limits, allowed: None, pace, begun: None, last: None, followed: BTreeMap::new() }
+    }
+
+    /// Rates count from `now` on, beside what the first batch is taken to span; asking again changes nothing. Where they are
+    /// so low that a batch would read nothing, the time until one reads something counts too.
+    pub fn begin(&mut self, now: BatchTime) {
+        self.begun.get_or_insert(now);
     }
 
     /// Holds the batches from here on to so many records; none: to what the limits say.
@@ -313,7 +325,8 @@ impl Planner {
     }
 
     fn elapsed(&self, time: BatchTime) -> Duration {
-        self.last.map_or(self.pace.first, |last| time.since(last).min(self.pace.longest))
+        let since_begun = || self.begun.map_or(Duration::ZERO, |begun| time.since(begun));
+        self.last.map_or_else(|| self.pace.first + since_begun(), |last| time.since(last))
     }
 }
 

@@ -135,23 +135,33 @@ fn millis(duration: Duration) -> f64 {
 /// Follows the batches of a stream with ticks, and says what the next may take.
 ///
 /// It limits from the first batch that took longer than its interval until one has taken all there was: a stream that
-/// keeps up is never held, whatever the estimate says of its small batches.
+/// keeps up is never held, whatever the estimate says of its small batches. While nothing is known, since the first batch
+/// is still at work when the next is planned, that one takes no more than the first: it would else take the whole backlog.
 #[derive(Clone, Debug)]
 pub(crate) struct RateLimit {
     estimator: PidRateEstimator,
     interval: Duration,
     initial: Option<f64>,
     limits: bool,
+    untried: Option<u64>, // the records of the first batch, while it is at work
 }
 
 impl RateLimit {
     pub(crate) fn new(settings: BackPressure, interval: Duration) -> Self {
         let (estimator, initial) = (PidRateEstimator::new(settings, interval), settings.initial_rate);
-        Self { estimator, interval, initial, limits: initial.is_some() }
+        Self { estimator, interval, initial, limits: initial.is_some(), untried: None }
+    }
+
+    /// A batch of so many records has been planned.
+    pub(crate) fn planned(&mut self, records: u64) {
+        if self.estimator.rate().is_none() && records > 0 {
+            self.untried.get_or_insert(records);
+        }
     }
 
     /// A batch is done.
     pub(crate) fn learn(&mut self, now: BatchTime, progress: &Progress) {
+        self.untried = None;
         let work = work_of(progress);
         self.estimator.estimate(now, progress.counts.records, work, progress.scheduling_delay);
         self.limits |= work > self.interval;
@@ -174,7 +184,8 @@ impl RateLimit {
         reason = "`as` saturates, as is wanted"
     )]
     pub(crate) fn records(&self) -> Option<u64> {
-        self.rate().map(|rate| (rate * self.interval.as_secs_f64()).max(1.0) as u64)
+        let rated = self.rate().map(|rate| (rate * self.interval.as_secs_f64()).max(1.0) as u64);
+        rated.or(self.untried)
     }
 }
 
@@ -219,6 +230,20 @@ mod tests {
         limit.learn(BatchTime(21_000), &done(1_000, SECOND / 4));
         assert_eq!(limit.records(), Some(4_000), "and follows what is faster");
         limit.caught_up();
+        assert_eq!(limit.records(), None);
+    }
+
+    #[test]
+    fn what_is_planned_while_the_first_batch_is_at_work_takes_no_more_than_that() {
+        let mut limit = RateLimit::new(BackPressure::default(), SECOND);
+        limit.planned(10_000);
+        limit.caught_up();
+        assert_eq!(limit.records(), Some(10_000));
+        limit.planned(4_000);
+        assert_eq!(limit.records(), Some(10_000));
+        limit.learn(BatchTime(1_000), &done(10_000, SECOND / 2));
+        assert_eq!(limit.records(), None, "it keeps up");
+        limit.planned(500);
         assert_eq!(limit.records(), None);
     }
 

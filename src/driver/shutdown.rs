@@ -14,6 +14,7 @@ type AllPositions = Vec<(SourceId, Positions)>;
 /// slow group coordinator holds nobody, and an older position is of no use to anyone.
 #[derive(Debug, Default)]
 pub(crate) struct Acknowledging {
+    starting: Option<AllPositions>, // until a batch is done
     owed: Option<AllPositions>,
     telling: Option<AllPositions>,
     refused: Option<AllPositions>,
@@ -22,8 +23,15 @@ pub(crate) struct Acknowledging {
 }
 
 impl Acknowledging {
+    /// Reading starts here. A stream that ends before it has read anything tells so at its end: whoever goes on from what
+    /// the group knows would otherwise begin somewhere else, and miss what has come meanwhile.
+    pub(crate) fn start(&mut self, positions: AllPositions) {
+        self.starting = Some(positions);
+    }
+
     /// These positions are done with.
     pub(crate) fn owe(&mut self, positions: AllPositions) {
+        self.starting = None;
         self.owed = Some(positions);
     }
 
@@ -46,13 +54,14 @@ impl Acknowledging {
         if self.refusals == known { Vec::new() } else { refusals }
     }
 
-    /// At the end: what was refused is told once more, since no later batch will repeat it.
+    /// At the end: what was refused is told once more, since no later batch will repeat it; or where reading started, if it
+    /// has not gone on from there.
     pub(crate) fn last(&mut self) -> Option<Command> {
         if self.tried_last || self.telling.is_some() || self.owed.is_some() {
             return None;
         }
         self.tried_last = true;
-        self.owed = self.refused.take();
+        self.owed = self.refused.take().or_else(|| self.starting.take());
         self.next()
     }
 

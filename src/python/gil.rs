@@ -12,6 +12,7 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 use pyo3::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::python::ending;
 
 /// How long a wait may go on before Python's signal handlers get a turn. Python runs them only on the main thread
 /// and only while that thread is attached, so a wait for events alone would be deaf to Ctrl-C.
@@ -32,9 +33,21 @@ thread_local! {
 /// attaching then would hang the thread for good.
 pub(crate) fn attach<T>(work: impl for<'py> FnOnce(Python<'py>) -> Result<T>) -> Result<T> {
     let before = IN_CALL.replace(true);
-    let result = Python::try_attach(work).unwrap_or_else(|| Err(ending()));
+    let result = Python::try_attach(|py| if before { work(py) } else { counted(py, work) });
     IN_CALL.set(before);
-    result
+    result.unwrap_or_else(|| Err(ended()))
+}
+
+/// A call that the end of the interpreter waits for.
+fn counted<'py, T>(py: Python<'py>, work: impl FnOnce(Python<'py>) -> Result<T>) -> Result<T> {
+    let _running = ending::Running::begin(py).ok_or_else(ended)?;
+    let result = work(py);
+    if result.is_err() && ending::has_begun() { Err(ended()) } else { result }
+}
+
+/// As [`attach`], for the last lines of the log: they are still taken when no other call is.
+pub(crate) fn attach_to_log(work: impl for<'py> FnOnce(Python<'py>)) -> Result<()> {
+    Python::try_attach(work).ok_or_else(ended)
 }
 
 /// Whether the caller is a user's function that the engine called.
@@ -95,7 +108,7 @@ pub(crate) fn wait(
     Ok(wait_for(py, timeout, |turn| step(turn).then_some(()))?.is_some())
 }
 
-fn ending() -> Error {
+fn ended() -> Error {
     Error::new(ErrorKind::User, "the Python interpreter is ending and takes no more calls")
         .help("stop the context before the script ends: use ctx.run(), or `with` the context")
 }

@@ -251,11 +251,7 @@ fn hand_on(waiting: &Receiver<Item>) {
                 return;
             }
             Item::Line(line) => {
-                let told = gil::attach(|py| {
-                    tell(py, &line);
-                    Ok(())
-                });
-                if told.is_err() {
+                if gil::attach_to_log(|py| tell(py, &line)).is_err() {
                     return; // the interpreter is ending
                 }
             }

@@ -7,6 +7,7 @@ mod arrow;
 mod batch;
 mod context;
 mod dstream;
+mod ending;
 mod error;
 mod event;
 mod expressions;
@@ -73,6 +74,7 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::logging::install(module)?;
+        super::ending::install(module)?;
         super::expressions::register(module)
     }
 

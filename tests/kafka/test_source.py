@@ -153,6 +153,25 @@ def test_a_group_that_has_committed_nothing_starts_where_the_fallback_says(
     assert read(kafka, numbered, starting="committed", group_id=f"{numbered}-other") == []
 
 
+def test_a_job_that_has_read_nothing_goes_on_where_it_began(kafka: Clients, numbered: str) -> None:
+    group = f"{numbered}-group"
+    ctx = tm.StreamingContext("50ms")
+    numbers(ctx, kafka, numbered, starting="latest", group_id=group).foreach_batch(lambda _: None)
+    ctx.start()
+    ctx.stop()
+    assert committed(kafka, group, numbered) == {0: 10, 1: 10}
+    kafka.produce(numbered, [Record(b"10", partition=0)])
+    assert read(kafka, numbered, starting="committed", group_id=group) == [10]
+
+
+def test_a_partition_added_while_no_job_ran_is_read_from_its_beginning(kafka: Clients, numbered: str) -> None:
+    group = f"{numbered}-group"
+    assert len(read(kafka, numbered, group_id=group)) == 20
+    kafka.grow(numbered, 3)
+    kafka.produce(numbered, [Record(b"200", partition=2)])
+    assert read(kafka, numbered, starting="committed", group_id=group) == [200]
+
+
 def test_committed_needs_a_group(kafka: Clients, numbered: str) -> None:
     with pytest.raises(tm.ConfigError, match="group_id"):
         read(kafka, numbered, starting="committed")

@@ -835,7 +835,8 @@ impl Shared {
         Ok(offsets)
     }
 
-    /// What the group has committed; partitions that it has not committed start where `fallback` says.
+    /// What the group has committed. A partition without a commit whose topic the group has read is new, and starts at its
+    /// beginning; those of other topics start where `fallback` says.
     fn committed(&self, partitions: &[TopicPartition], fallback: &Bound) -> Result<Positions> {
         if self.settings.group_id.is_none() {
             let message =
@@ -847,13 +848,14 @@ impl Shared {
         let committed = self.client.committed(partitions, PATIENCE);
         let mut positions =
             committed.map_err(|error| self.explain(&error, "the committed offsets cannot be asked for"))?;
-        let without: Vec<TopicPartition> = partitions
-            .iter()
-            .filter(|at| !positions.iter().any(|(known, _)| known == *at))
-            .cloned()
-            .collect();
-        if !without.is_empty() {
-            positions.extend(self.resolve(fallback, &without)?);
+        let known = |at: &&TopicPartition| positions.iter().any(|(known, _)| known == *at);
+        let without = partitions.iter().filter(|at| !known(at)).cloned();
+        let (grown, others): (Vec<TopicPartition>, Vec<_>) =
+            without.partition(|at| positions.iter().any(|(known, _)| known.topic == at.topic));
+        for (bound, partitions) in [(&Bound::Earliest, grown), (fallback, others)] {
+            if !partitions.is_empty() {
+                positions.extend(self.resolve(bound, &partitions)?);
+            }
         }
         positions.sort();
         Ok(positions)

@@ -240,6 +240,25 @@ fn a_rate_is_met_exactly_over_time_and_saves_up_no_more_than_the_longest_step() 
 }
 
 #[test]
+fn a_rate_so_low_that_no_batch_would_read_anything_is_met_although_empty_batches_are_not_adopted() {
+    for rate in [0.5, 5.0] {
+        let mut planner = planner(10, Some(rate), &[0], None);
+        planner.observe(SOURCE, &heads(&[(0, 1_000)])).unwrap();
+        let mut read = 0;
+        for millis in (0..20_000).step_by(100) {
+            planner.begin(BatchTime(millis));
+            let draft = planner.draft(BatchTime(millis), BatchTime(millis));
+            if !draft.is_empty() {
+                planner.adopt(&draft);
+                read += ranges(&draft).iter().map(|(from, until)| until - from).sum::<i64>();
+            }
+        }
+        let seconds = 20.9; // with what the first batch is taken to span
+        assert_eq!(read as f64, (rate * seconds).floor(), "{rate} a second");
+    }
+}
+
+#[test]
 fn batches_whose_times_run_ahead_of_the_clock_bring_no_more_than_the_rate_allows() {
     let mut planner = planner(50, Some(1_000.0), &[0], None);
     planner.observe(SOURCE, &heads(&[(0, 1_000_000)])).unwrap();

@@ -29,7 +29,7 @@ use tidemill::error::{Error, ErrorKind};
 use tidemill::raw::{Bytes, Headers, RawChunk, RawColumns};
 use tidemill::time::{BatchTime, EventTime};
 
-use check::{Expectation, chunk, compare, documents, every_field, projection};
+use check::{Expectation, chunk, compare, compare_within, documents, every_field, projection};
 use documents::{Dice, payload};
 
 /// The same bytes for the same seed.
@@ -127,6 +127,50 @@ fn a_hundred_thousand_hostile_documents_are_counted_and_kept_exactly() {
 }
 
 /// Ten documents of 10 MB, of which three are good.
+#[test]
+fn a_hundred_thousand_hostile_flat_documents_are_counted_and_kept_exactly() {
+    let [mut good, mut bad, mut tombstones] = [0; 3];
+    for seed in 0..thousands() {
+        let bytes = bytes_of(seed + 1_000_000, 300_000);
+        let mut dice = Dice::new(&bytes);
+        let payloads: Vec<_> = (0..1_000).map(|_| payload(&mut dice)).collect();
+        let all = check::fields();
+        let read: Vec<Field> =
+            all.iter().skip(seed as usize % 3).step_by(1 + seed as usize % 4).cloned().collect();
+        let part = compare_within(&payloads, &all, &read);
+        good += part.good.len() as u64;
+        bad += part.bad;
+        tombstones += part.tombstones;
+    }
+    assert_eq!(good + bad + tombstones, thousands() * 1_000);
+    assert!(good > 10_000 && bad > 10_000 && tombstones > 1_000, "{good} {bad} {tombstones}");
+}
+
+#[test]
+fn a_hundred_thousand_hostile_payloads_are_kept_byte_for_byte_where_they_are_raw() {
+    let raw = |on_bad| DecodeSpec { format: Format::Raw, on_bad, ..spec(Vec::new()) };
+    let (mut kept, mut tombstones) = (0, 0);
+    for seed in 0..thousands() {
+        let bytes = bytes_of(seed, 300_000);
+        let mut dice = Dice::new(&bytes);
+        let payloads: Vec<_> = (0..1_000).map(|_| payload(&mut dice)).collect();
+        for on_bad in [OnBad::Fail, OnBad::Drop, OnBad::DeadLetter] {
+            let decoder = Decoder::new(raw(on_bad)).unwrap();
+            let mut decoder = decoder.with_dead_letters(&["value".to_owned()]).unwrap();
+            let decoded = decoder.decode(&chunk(&payloads), BatchTime(0)).unwrap();
+            let values = decoded.batch.column(0).as_binary::<i32>();
+            assert_eq!(values.null_count(), 0);
+            assert!(values.iter().eq(payloads.iter().flatten().map(|payload| Some(payload.as_slice()))));
+            assert_eq!((decoded.counts.records, decoded.counts.bad), (1_000, 0));
+            assert_eq!(decoded.counts.tombstones + values.len() as u64, 1_000);
+            assert!(decoded.dead.is_none());
+            (kept, tombstones) = (kept + values.len() as u64, tombstones + decoded.counts.tombstones);
+        }
+    }
+    assert_eq!(kept + tombstones, 3 * thousands() * 1_000);
+    assert!(tombstones > 1_000, "{tombstones}");
+}
+
 fn huge_documents() -> Vec<Vec<u8>> {
     const HUGE: usize = 10_000_000;
     let around = |before: &str, filling: &str, after: &str| {

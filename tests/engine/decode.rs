@@ -31,6 +31,7 @@ use tidemill::time::{BatchTime, EventTime};
 
 use check::{Expectation, chunk, compare, compare_within, documents, every_field, projection};
 use documents::{Dice, payload};
+use model::{Row, row};
 
 /// The same bytes for the same seed.
 fn bytes_of(seed: u64, count: usize) -> Vec<u8> {
@@ -39,7 +40,7 @@ fn bytes_of(seed: u64, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// How many thousand hostile documents each format is given; another number where `TIDEMILL_DOCUMENTS` says so.
+/// How many thousand hostile documents each format is given: 100, or what `TIDEMILL_DOCUMENTS` says, in documents.
 fn thousands() -> u64 {
     let asked = std::env::var("TIDEMILL_DOCUMENTS");
     asked.map_or(100, |count| count.parse::<u64>().expect("TIDEMILL_DOCUMENTS is a number") / 1_000)
@@ -126,7 +127,6 @@ fn a_hundred_thousand_hostile_documents_are_counted_and_kept_exactly() {
     assert!(total.good.len() > 10_000 && total.bad > 10_000 && total.tombstones > 1_000, "{}", total.bad);
 }
 
-/// Ten documents of 10 MB, of which three are good.
 #[test]
 fn a_hundred_thousand_hostile_flat_documents_are_counted_and_kept_exactly() {
     let [mut good, mut bad, mut tombstones] = [0; 3];
@@ -171,6 +171,7 @@ fn a_hundred_thousand_hostile_payloads_are_kept_byte_for_byte_where_they_are_raw
     assert!(tombstones > 1_000, "{tombstones}");
 }
 
+/// Ten documents of 10 MB, of which three are good.
 fn huge_documents() -> Vec<Vec<u8>> {
     const HUGE: usize = 10_000_000;
     let around = |before: &str, filling: &str, after: &str| {
@@ -284,6 +285,32 @@ fn of_a_key_that_comes_twice_the_last_one_counts_at_every_depth() {
     let counted = compare(&payloads, &every_field());
     assert_eq!((counted.good.len(), counted.bad), (2, 0));
     assert_eq!(counted.good[0], counted.good[1]);
+}
+
+/// A retry within a retry would double the work at each level, and this would not come to an end.
+#[test]
+fn keys_that_come_twice_at_every_depth_are_read_again_once_and_not_once_a_level() {
+    const LEVELS: usize = 60;
+    let map_of = |value: DataType| {
+        let entry = vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)];
+        DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry.into()), false)), false)
+    };
+    let deep = vec![Field::new("m", (0..LEVELS).fold(DataType::Int64, |inner, _| map_of(inner)), true)];
+    let within = |innermost: &str| {
+        let level = |inner: String, _| format!("{{\"a\":{inner},\"b\":null,\"b\":null}}");
+        format!("{{\"m\":{}}}", (0..LEVELS).fold(innermost.to_owned(), level))
+    };
+    let payloads = [within("7"), within("?"), within("\"x\"")].map(|text| Some(text.into_bytes()));
+    let chunk = chunk(&payloads);
+    for on_bad in [OnBad::Drop, OnBad::DeadLetter] {
+        let decoded = decode(DecodeSpec { on_bad, ..spec(deep.clone()) }, &chunk);
+        assert_eq!((decoded.batch.num_rows(), decoded.counts.bad), (1, 2));
+        let Row::Good(expected) = row(payloads[0].as_deref(), &deep) else { panic!("the model says bad") };
+        assert_eq!(check::cells(&decoded.batch), [expected]);
+    }
+    let lone = lines(&[&within("\"x\"")]);
+    let error = Decoder::new(spec(deep)).unwrap().decode(&lone, BatchTime(0)).unwrap_err().to_string();
+    assert!(error.contains(&format!("in column \"m{}\"", ".a".repeat(LEVELS))), "{error}");
 }
 
 #[test]

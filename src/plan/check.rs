@@ -405,7 +405,10 @@ fn check_event_time(spec: &SourceSpec, schema: &Schema) -> Result<()> {
                 event_time.column,
                 type_name(other)
             );
-            Err(Error::schema(message).help("declare it, say, as \"timestamp[ms]\""))
+            let help = "declare it, say, as \"timestamp[ms]\"";
+            let numbers = ", and pass date_unit=\"s\" to tm.Json where its numbers count seconds";
+            let numbers = if other.is_numeric() { numbers } else { "" };
+            Err(Error::schema(message).help(format!("{help}{numbers}")))
         }
     }
 }

@@ -5,6 +5,7 @@ mod files;
 mod kafka;
 mod outputs;
 mod support;
+mod wrong;
 
 use std::io::Write;
 use std::sync::mpsc;

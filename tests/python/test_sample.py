@@ -64,6 +64,10 @@ MADE: dict[str, tuple[Made, int]] = {
     "a union": (lambda s: s.select("n").union(s.select("n")), 2 * ROWS),
     "columns that are added": (lambda s: s.map_batches(_doubled, adds={"m": "int64"}).select("m"), ROWS),
     "columns that are made anew": (lambda s: s.map_batches(_doubled, schema={"m": "int64"}), ROWS),
+    "a computed event time": (
+        lambda s: s.with_event_time(tm.col("n").cast("timestamp[ms]").alias("ts")).select("n"),
+        ROWS,
+    ),
     "an exchange": (lambda s: s.key_by(k=tm.col("n") % 10).select("n"), ROWS),
 }
 

@@ -39,15 +39,14 @@ impl Place {
         sink
     }
 
-    /// The rows of what manifests name.
-    fn published_rows(&self) -> Vec<Row> {
-        let outputs = read_output(self.path()).unwrap_or_default();
-        outputs.iter().flat_map(|output| &output.paths).flat_map(|path| rows_of(path)).collect()
+    /// The files that manifests name.
+    fn published_files(&self) -> Vec<PathBuf> {
+        read_output(self.path()).unwrap_or_default().into_iter().flat_map(|output| output.paths).collect()
     }
 
     /// The column `row` of what manifests name.
     pub(super) fn published(&self) -> Vec<i64> {
-        self.published_rows().into_iter().map(|(row, _)| row).collect()
+        numbers_of(&self.published_files())
     }
 
     /// What is in the directory, hidden files too, by name.
@@ -89,9 +88,13 @@ fn of_csv(line: &str) -> Row {
     (row.parse().unwrap(), Some(text.to_owned()).filter(|text| !text.is_empty()))
 }
 
-/// The numbers of the rows of all files, in order of the files.
+/// The numbers of the rows of all files, in order of the files; the texts may be names of directories.
 fn numbers_of(files: &[PathBuf]) -> Vec<i64> {
-    files.iter().flat_map(|path| rows_of(path)).map(|(row, _)| row).collect()
+    let numbers_in = |path: &PathBuf| match path.extension() {
+        Some(extension) if extension == "parquet" => parquet_rows(path).iter().flat_map(numbers).collect(),
+        _ => rows_of(path).into_iter().map(|(row, _)| row).collect::<Vec<_>>(),
+    };
+    files.iter().flat_map(numbers_in).collect()
 }
 
 fn parquet_rows(path: &Path) -> Vec<RecordBatch> {
@@ -264,7 +267,7 @@ impl Fixture for Once {
     }
 
     fn arrived(&mut self) -> Vec<Row> {
-        let rows = self.0.published_rows();
+        let rows: Vec<Row> = self.0.published_files().iter().flat_map(|path| rows_of(path)).collect();
         assert_eq!(rows.len(), self.0.visible().len(), "the directory as it is shows other rows");
         rows
     }

@@ -197,6 +197,17 @@ impl Context {
         self.growing()?.plan.add_dead_letters(node, site)
     }
 
+    /// Adds a sample of the rows of `input`, with a seed of its own where none is given.
+    pub fn sample(
+        &self,
+        input: NodeId,
+        fraction: f64,
+        seed: Option<i64>,
+        site: Option<CallSite>,
+    ) -> Result<NodeId> {
+        Ok(self.growing()?.plan.add_sample(input, fraction, seed, site))
+    }
+
     /// Adds an output for the rows of `input`.
     pub fn output(&self, input: NodeId, output: impl Into<Output>, site: Option<CallSite>) -> Result<()> {
         self.growing()?.put_out(input, output.into(), site);

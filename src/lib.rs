@@ -47,7 +47,8 @@
 //!
 //! # Modules, bottom to top
 //!
-//! Words (leaves, no I/O): [`error`], [`types`], [`time`], [`cancel`], [`offset`], [`raw`], [`event`].
+//! Words (leaves, no I/O): [`error`], [`types`], [`time`], [`cancel`], [`offset`], [`provenance`], [`raw`],
+//! [`event`].
 //! Meaning (pure functions over Arrow): [`aggregate`], [`expr`], [`decode`], [`state`], [`detect`], [`plan`].
 //! Edges (I/O): [`kafka`], and over it [`ingest`] and [`sink`], which never meet; and [`checkpoint`], the replicated log,
 //! which knows bytes and places and neither sources, sinks nor what state means.
@@ -60,6 +61,7 @@ pub mod csv;
 pub mod error;
 pub mod event;
 pub mod offset;
+pub mod provenance;
 pub mod raw;
 pub mod time;
 pub mod types;

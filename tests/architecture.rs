@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What every module may use: leaves without I/O.
-const WORDS: &[&str] = &["error", "types", "csv", "time", "cancel", "offset", "raw", "event"];
+const WORDS: &[&str] = &["error", "types", "csv", "time", "cancel", "offset", "provenance", "raw", "event"];
 /// Pure functions over Arrow; they know words only, and not each other.
 const MEANING: &[&str] = &["aggregate", "expr", "decode", "state", "detect"];
 /// What to do, and how: an executor's ingest threads own their fetchers, and nothing else of `exec` meets I/O.
@@ -23,6 +23,7 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("time", &[&["error"]]),
     ("cancel", &[&["time"]]),
     ("offset", &[&["error", "time"]]),
+    ("provenance", &[&["offset"]]),
     ("raw", &[&["error", "time", "offset"]]),
     ("event", &[&["error", "time", "offset", "raw"]]),
     ("aggregate", &[WORDS]),

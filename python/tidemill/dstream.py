@@ -10,6 +10,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
@@ -168,6 +169,45 @@ class DStream:
             if not isinstance(name, str)
         )
         return self._next(self._native.explode(names))
+
+    def sample(self, fraction: float, seed: int | None = None) -> DStream:
+        """About this fraction of the rows, drawn without replacement: the same rows in every run.
+
+        Whether a row is kept follows from the seed and from where the row comes from: its record's topic, partition and
+        offset, and which element of it `explode` made the row of. Nothing else decides, neither threads and executors
+        nor where batches are cut, nor what was filtered out before. So two samples of a stream with one seed have the
+        same rows, and a sample of a sample draws anew. The rows that a `union` brings together are drawn independently.
+
+        What `agg` makes comes from its key and window, so that either all updates of a row are kept or none; without a
+        window, from its key and its batch. What ``map_batches(fn, schema=...)`` makes comes from the row in the same
+        place, where as many rows came back as were given; else the rows of a call are told apart by their place, and
+        batches that are cut elsewhere give other rows, about as many. To have the same ones, sample before it.
+
+        Args:
+            fraction: from 0 (none) to 1 (all). It is the chance of each row, and not an exact share.
+            seed: a whole number of 64 bits, with sign. By default one of the stream's own, which `explain` shows: the
+                same whenever the script runs, and another for each of its samples, in the order in which they are made.
+
+        Raises:
+            ConfigError: `fraction` is no number, or `seed` no whole number of 64 bits; at start: `fraction` is not from
+                0 to 1.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource(partitions=1)
+        >>> source.push(0, [f'{{"n": {n}}}'.encode() for n in range(100)])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> numbers = ctx.scripted(source, format=tm.Json({"n": "int64"}))
+        >>> numbers.sample(0.05, seed=1).to_table("some")
+        >>> ctx.run()
+        >>> ctx.table("some")["n"].tolist()
+        []
+        """
+        if isinstance(fraction, bool) or not isinstance(fraction, Real):
+            raise ConfigError(
+                f"sample() takes a fraction from 0 to 1, found {fraction!r}; write, say, sample(0.1, seed=7): rows are "
+                "drawn without replacement, always"
+            )
+        return self._next(self._native.sample(float(fraction), _seed(seed)))
 
     def union(self, *others: DStream) -> DStream:
         """The rows of this stream and of the others, which must have the same columns.
@@ -769,6 +809,17 @@ class AggregatedStream(DStream):
         ['late', 'null']
         """
         return self._windows.late
+
+
+def _seed(seed: object) -> int | None:
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not -(2**63) <= seed < 2**63:
+        raise ConfigError(
+            f"sample() takes a whole number from -2**63 to 2**63 - 1 as seed=, found {seed!r}; any will do, "
+            "say seed=7, and None chooses one"
+        )
+    return int(seed)
 
 
 def _bare(name: object) -> str:

@@ -125,6 +125,7 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "f": ("fn",),
     "failondataloss": ("on_data_loss",),
     "features": ("columns",),
+    "frac": ("fraction",),
     "func": ("fn",),
     "function": ("fn",),
     "group": ("group_id",),
@@ -139,6 +140,7 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "offsets": ("starting",),
     "outputmode": ("emit",),
     "parallelism": ("threads", "executors"),
+    "randomstate": ("seed",),
     "period": ("length",),
     "schema": ("format", "adds"),
     "servers": ("bootstrap_servers",),
@@ -229,10 +231,7 @@ _NOT_YET: Mapping[str, str] = {
         "there is nothing to divide anew: partitions go to threads by themselves, and key_by(...) brings the rows of a "
         "key together, on as many threads as there are"
     ),
-    "sample": (
-        'samples are not offered yet: metadata=["offset"] and filter("kafka_offset % 10 = 0") keep every tenth record '
-        "of each partition, the same ones at every run"
-    ),
+    "replace withreplacement": "a sample takes each row once at most, without replacement: leave it out",
     "limit orderby sort sortby tail take": (
         "a stream has no order over all its rows and no end: sort, or take, the rows of each batch in "
         "foreach_batch(fn) or map_batches(fn)"

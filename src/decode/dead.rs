@@ -74,12 +74,14 @@ pub(super) struct DeadLetters {
 impl DeadLetters {
     /// Those of these names, in the order of the whole schema.
     pub(super) fn new(names: &[String]) -> Result<Self> {
-        let known = |name: &String| COLUMNS.iter().any(|column| column.field().name() == name);
+        let hidden = Column::Around(Metadata::Provenance);
+        let all = || COLUMNS.into_iter().chain([hidden]);
+        let known = |name: &String| all().any(|column| column.field().name() == name);
         if let Some(unknown) = names.iter().find(|name| !known(name)) {
             return Err(Error::internal(format!("dead letters have no column {unknown:?}")));
         }
         let read = |column: &Column| names.contains(column.field().name());
-        let columns: Vec<Column> = COLUMNS.into_iter().filter(read).collect();
+        let columns: Vec<Column> = all().filter(read).collect();
         let schema = schema_of(&columns);
         Ok(Self { columns, schema })
     }

@@ -1,4 +1,4 @@
-//! The columns that come from the record around the payload, called `kafka_…`.
+//! The columns that come from the record around the payload, called `kafka_…`, and where a row comes from.
 //!
 //! It deliberately builds them for given rows only, after the payloads are decoded: good ones and bad ones never meet
 //! in one column, and a tombstone reaches none.
@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayBuilder, ArrayRef, BinaryBuilder, Int32Array, Int64Array, ListArray, StringArray, StringBuilder,
-    StructArray, TimestampMillisecondArray,
+    StructArray, TimestampMillisecondArray, UInt64Array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 
 use crate::decode::Metadata;
 use crate::error::{Error, Result};
+use crate::provenance::Provenance;
 use crate::raw::{Headers, RawChunk};
 
 impl Metadata {
@@ -26,12 +27,13 @@ impl Metadata {
             Self::Offset => "kafka_offset",
             Self::Timestamp => "kafka_timestamp",
             Self::Headers => "kafka_headers",
+            Self::Provenance => "\0provenance",
         }
     }
 
     /// The column's name and type. All are nullable, so that they compare equal to the same types written by a
     /// user, who never says "not null".
-    pub(super) fn field(self) -> Field {
+    pub(crate) fn field(self) -> Field {
         Field::new(self.name(), self.data_type(), true)
     }
 
@@ -43,6 +45,7 @@ impl Metadata {
             Self::Offset => DataType::Int64,
             Self::Timestamp => DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
             Self::Headers => DataType::List(Arc::new(header_item())),
+            Self::Provenance => DataType::UInt64,
         }
     }
 
@@ -55,6 +58,7 @@ impl Metadata {
             Self::Offset => Ok(Arc::new(pick(&chunk.offsets, rows).collect::<Int64Array>())),
             Self::Timestamp => timestamps(chunk, rows),
             Self::Headers => headers(chunk, rows),
+            Self::Provenance => Ok(provenances(chunk, rows)),
         }
     }
 }
@@ -87,6 +91,12 @@ fn keys(chunk: &RawChunk, rows: &[usize]) -> Result<ArrayRef> {
 
 fn topics(chunk: &RawChunk, rows: usize) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(std::iter::repeat_n(chunk.at.topic.as_str(), rows)))
+}
+
+fn provenances(chunk: &RawChunk, rows: &[usize]) -> ArrayRef {
+    let records = Provenance::of_partition(&chunk.at);
+    let of_record = |offset: Option<i64>| offset.map(|offset| records.of_record(offset).0);
+    Arc::new(pick(&chunk.offsets, rows).map(of_record).collect::<UInt64Array>())
 }
 
 /// A record without a time carries a negative one.

@@ -72,6 +72,9 @@ pub enum Metadata {
     Timestamp,
     /// `kafka_headers`: list<struct<key: string, value: binary>>.
     Headers,
+    /// The [`Provenance`](crate::provenance::Provenance) of each row, under a name that no user's column has. A plan
+    /// adds it where an operator reads it, and it is shown to nobody.
+    Provenance,
 }
 
 /// What a record that does not fit does.

@@ -6,9 +6,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 
-use crate::decode::{DecodeSpec, dead_letter_schema};
+use crate::decode::{DecodeSpec, Metadata, dead_letter_schema};
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
 use crate::exec::aggregate::calls::Calls;
@@ -19,11 +19,13 @@ use crate::exec::program::{
     Column, DeadProgram, Exchange, FunctionShape, FunctionStep, Moves, OperatorKind, OperatorSpec, Port,
     Program, RowExchange, Side, SourceProgram, Step, StepKind, TimedProgram,
 };
+use crate::exec::provenance::{Lineage, Sampler, is_provenance, shown, traces, tracing};
 use crate::expr::Expression;
 use crate::plan::{
     AggregateSpec, Aggregation, BatchFunction, Checked, FunctionSchema, LATE_REASON, Named, Node, NodeId,
-    Operator, SourceId, WindowSpec,
+    Operator, OutputId, SampleSpec, SourceId, WINDOW_START, WindowSpec,
 };
+use crate::provenance::{Descent, Draw};
 use crate::state::key::KeyEncoder;
 use crate::state::values::KeyDecoder;
 
@@ -40,11 +42,13 @@ struct Origin {
     stage: usize,
     /// The exchange after which the rows still lie in the shard of their key.
     exchange: Option<usize>,
+    /// How many streams a union, or several, have made one.
+    streams: u64,
 }
 
 struct Compiler<'a> {
     checked: &'a Checked,
-    /// The columns of each operator that somebody reads.
+    /// The columns of each operator that somebody reads, and last where its rows come from, where a sample asks.
     pruned: Vec<SchemaRef>,
     origins: Vec<Origin>,
     /// Whose rows each port takes.
@@ -60,7 +64,12 @@ impl<'a> Compiler<'a> {
         let origins = vec![Origin::default(); plan.nodes.len()];
         let program = Program::new(plan);
         let (wires, dead_wires) = (HashMap::new(), HashMap::new());
-        Ok(Self { checked, pruned: checked.pruned()?, origins, wires, dead_wires, program })
+        let traced = checked.traced();
+        let pruned = checked.pruned()?.into_iter().enumerate();
+        let pruned = pruned
+            .map(|(place, schema)| if traced.contains(&NodeId(place)) { tracing(&schema) } else { schema })
+            .collect();
+        Ok(Self { checked, pruned, origins, wires, dead_wires, program })
     }
 
     /// Makes the steps of every operator in order, then wires them.
@@ -83,7 +92,8 @@ impl<'a> Compiler<'a> {
             node.inputs.iter().filter_map(|input| self.origins.get(input.0)).copied().collect();
         let stage = inputs.iter().map(|origin| origin.stage).max().unwrap_or(0);
         let exchange = inputs.first().and_then(|origin| origin.exchange);
-        Origin { stage, exchange }
+        let streams = inputs.iter().map(|origin| origin.streams).sum::<u64>().max(1);
+        Origin { stage, exchange, streams }
     }
 
     fn set_origin(&mut self, id: NodeId, origin: Origin) {
@@ -108,9 +118,8 @@ impl<'a> Compiler<'a> {
             (Operator::Rename(names), Some(input)) => self.project(id, input, &[], names).map(single),
             (Operator::Drop(_), Some(input)) => self.project(id, input, &[], &[]).map(single),
             (Operator::Explode(names), Some(input)) => self.explode(id, input, names).map(single),
-            (Operator::Union, Some(_)) => {
-                node.inputs.iter().map(|input| self.project(id, *input, &[], &[])).collect()
-            }
+            (Operator::Sample(spec), Some(input)) => self.sample(id, input, *spec).map(single),
+            (Operator::Union, Some(_)) => self.union(id, &node.inputs),
             (Operator::MapBatches { function, schema, reads, .. }, Some(input)) => {
                 self.function(id, input, function, schema, reads.as_deref()).map(single)
             }
@@ -118,10 +127,7 @@ impl<'a> Compiler<'a> {
             (Operator::Detect(spec), Some(input)) => self.detect(id, input, spec, origin).map(single),
             (Operator::Aggregate(spec), Some(input)) => self.aggregate(id, input, spec, origin).map(single),
             (Operator::Late(spec), Some(input)) => self.late(id, input, spec).map(single),
-            (Operator::Output(output), Some(input)) => {
-                self.wire(input, Port::Output(*output));
-                Ok(Vec::new())
-            }
+            (Operator::Output(output), Some(input)) => self.output(id, input, *output).map(|()| Vec::new()),
             (operator, None) => Err(Error::internal(format!("{} has no input", operator.name()))),
         }
     }
@@ -129,10 +135,12 @@ impl<'a> Compiler<'a> {
     fn source(&mut self, id: NodeId, source: SourceId) -> Result<Made> {
         let lost = || Error::internal(format!("the plan has no source {}", source.0));
         let spec = self.checked.plan().sources.get(source.0).ok_or_else(lost)?;
-        let columns = self.columns(id)?.fields().iter().map(|field| field.name().clone()).collect();
+        let read = self.columns(id)?;
+        let columns = read.fields().iter().map(|field| field.name().clone()).collect();
+        let hidden = traces(read).then_some(Metadata::Provenance);
         let decode = DecodeSpec {
             format: spec.format.clone(),
-            metadata: spec.metadata.clone(),
+            metadata: spec.metadata.iter().copied().chain(hidden).collect(),
             on_bad: spec.on_bad,
             event_time: spec.event_time.clone(),
             columns: Some(columns),
@@ -186,14 +194,9 @@ impl<'a> Compiler<'a> {
     /// Of the dead letters of the source at `input`, whose columns are those that all readers read, this one's.
     fn dead_letters(&mut self, id: NodeId, input: NodeId) -> Result<Made> {
         let read = self.dead_program(input)?.map(|dead| dead.columns).unwrap_or_default();
-        let made = Schema::new(
-            dead_letter_schema()
-                .fields()
-                .iter()
-                .filter(|field| read.contains(field.name()))
-                .cloned()
-                .collect::<Vec<_>>(),
-        );
+        let all = tracing(&dead_letter_schema());
+        let made = all.fields().iter().filter(|field| read.contains(field.name())).cloned();
+        let made = Schema::new(made.collect::<Vec<_>>());
         let columns = indices(&made, self.columns(id)?)?.into_iter().map(Column::Input).collect();
         let place = self.push_step(id, StepKind::Project(columns))?;
         self.dead_wires.entry(input.0).or_default().push(Port::Step(place));
@@ -233,15 +236,63 @@ impl<'a> Compiler<'a> {
         self.step(id, input, StepKind::Project(columns?))
     }
 
+    fn sample(&mut self, id: NodeId, input: NodeId, spec: SampleSpec) -> Result<Made> {
+        let source = self.columns(input)?;
+        let place = index(source, Metadata::Provenance.name())?;
+        let column = |field: &FieldRef| match index(source, field.name())? {
+            // The next sample draws anew, also where it has the same seed.
+            hidden if hidden == place => Ok(Column::Provenance(Lineage::Row(place, Descent::Sample, 0))),
+            shown => Ok(Column::Input(shown)),
+        };
+        let columns = self.columns(id)?.fields().iter().map(column).collect::<Result<_>>()?;
+        let sampler = Sampler { draw: Draw::new(spec.fraction, spec.seed.value()), place };
+        self.step(id, input, StepKind::Sample(sampler, columns))
+    }
+
+    /// The rows of each input. Those of the first come from where they came from, the others' from there and through the
+    /// union, by as many as there are streams before them: a row that comes twice, through whatever unions, is drawn
+    /// twice.
+    fn union(&mut self, id: NodeId, inputs: &[NodeId]) -> Result<Vec<Made>> {
+        let (mut made, mut number) = (Vec::new(), 0);
+        for input in inputs {
+            let source = self.columns(*input)?;
+            let column = |field: &FieldRef| match index(source, field.name())? {
+                place if number > 0 && is_provenance(field) => {
+                    Ok(Column::Provenance(Lineage::Row(place, Descent::Input, number)))
+                }
+                place => Ok(Column::Input(place)),
+            };
+            let columns = self.columns(id)?.fields().iter().map(column).collect::<Result<_>>()?;
+            made.push(self.step(id, *input, StepKind::Project(columns))?);
+            number += self.origins.get(input.0).map_or(1, |origin| origin.streams);
+        }
+        Ok(made)
+    }
+
+    /// An output takes rows without where they come from.
+    fn output(&mut self, id: NodeId, input: NodeId, output: OutputId) -> Result<()> {
+        let source = self.columns(input)?;
+        if !traces(source) {
+            self.wire(input, Port::Output(output));
+            return Ok(());
+        }
+        let shown = shown(source);
+        let columns = indices(source, &shown)?.into_iter().map(Column::Input).collect();
+        let (kind, ports) = (StepKind::Project(columns), vec![Port::Output(output)]);
+        self.program.steps.push(Step { node: id, kind, schema: shown, ports });
+        self.wire(input, Port::Step(self.program.steps.len() - 1));
+        Ok(())
+    }
+
     fn explode(&mut self, id: NodeId, input: NodeId, names: &[String]) -> Result<Made> {
         let source = self.columns(input)?;
         let lists = names.iter().map(|name| index(source, name)).collect::<Result<_>>()?;
-        let place = |name: &String| match names.iter().position(|list| list == name) {
+        let place = |field: &FieldRef| match names.iter().position(|list| list == field.name()) {
             Some(list) => Ok(Place::Elements(list)),
-            None => index(source, name).map(Place::Input),
+            None if is_provenance(field) => index(source, field.name()).map(Place::Provenance),
+            None => index(source, field.name()).map(Place::Input),
         };
-        let kept = self.columns(id)?.fields().iter().map(|field| place(field.name()));
-        let kept = kept.collect::<Result<_>>()?;
+        let kept = self.columns(id)?.fields().iter().map(place).collect::<Result<_>>()?;
         self.step(id, input, StepKind::Explode(Explosion { lists, kept }))
     }
 
@@ -254,12 +305,9 @@ impl<'a> Compiler<'a> {
         reads: Option<&[String]>,
     ) -> Result<Made> {
         let (source, own) = (Arc::clone(self.columns(input)?), Arc::clone(self.columns(id)?));
-        let replaces = |result: &SchemaRef| -> Result<FunctionShape> {
-            Ok(FunctionShape::Replaces { result: Arc::clone(result), kept: indices(result, &own)? })
-        };
         let shape = match schema {
-            FunctionSchema::Same => replaces(&source)?,
-            FunctionSchema::Exactly(result) => replaces(result)?,
+            FunctionSchema::Same => replaces(&source, shown(&source), &own)?,
+            FunctionSchema::Exactly(result) => replaces(&source, Arc::clone(result), &own)?,
             FunctionSchema::Adds(added) => appends(&source, added, &own, reads)?,
         };
         let stage = self.origins.get(id.0).map_or(0, |origin| origin.stage);
@@ -293,7 +341,7 @@ impl<'a> Compiler<'a> {
         let stage = origin.stage + 1;
         self.program.exchanges.push(Exchange { stage, moves, ports: Vec::new(), node: id });
         let place = self.program.exchanges.len() - 1;
-        self.set_origin(id, Origin { stage, exchange: Some(place) });
+        self.set_origin(id, Origin { stage, exchange: Some(place), ..origin });
         self.wire(input, Port::Exchange(place));
         place
     }
@@ -328,7 +376,7 @@ impl<'a> Compiler<'a> {
         let step = Arc::new(self.aggregate_step(input, spec, &bound)?);
         let operator = self.add_operator(id, OperatorKind::Aggregate(Arc::clone(&step)));
         let exchange = self.add_exchange(id, input, Moves::Partials(Arc::clone(&step), operator), origin);
-        let columns = self.result_columns(id, &bound.results, &step.output)?;
+        let columns = self.result_columns(id, spec, &bound.results, &step.output)?;
         let project = self.push_step(id, StepKind::Project(columns))?;
         if let Some(exchange) = self.program.exchanges.get_mut(exchange) {
             exchange.ports.push(Port::Step(project));
@@ -372,12 +420,19 @@ impl<'a> Compiler<'a> {
     }
 
     /// The columns of `id` that are read, made of the results of an aggregation.
-    fn result_columns(&self, id: NodeId, results: &[Named], from: &SchemaRef) -> Result<Vec<Column>> {
-        let column = |name: &String| match results.iter().find(|result| result.name == *name) {
+    fn result_columns(
+        &self,
+        id: NodeId,
+        spec: &AggregateSpec,
+        results: &[Named],
+        from: &SchemaRef,
+    ) -> Result<Vec<Column>> {
+        let column = |field: &FieldRef| match results.iter().find(|result| result.name == *field.name()) {
             Some(result) => column_of(&result.expression, from),
-            None => index(from, name).map(Column::Input),
+            None if is_provenance(field) => lineage_of_results(spec, from).map(Column::Provenance),
+            None => index(from, field.name()).map(Column::Input),
         };
-        self.columns(id)?.fields().iter().map(|field| column(field.name())).collect()
+        self.columns(id)?.fields().iter().map(column).collect()
     }
 
     /// Marks the rows without a place in the windows, in the stage in which they are.
@@ -460,15 +515,21 @@ fn first(mistakes: Vec<Error>) -> Error {
         .unwrap_or_else(|| Error::internal("an expression failed to bind without a reason"))
 }
 
+fn replaces(source: &SchemaRef, result: SchemaRef, own: &SchemaRef) -> Result<FunctionShape> {
+    let (given, kept) = (indices(source, &shown(source))?, indices(&result, &shown(own))?);
+    let provenance = traces(own).then(|| index(source, Metadata::Provenance.name())).transpose()?;
+    Ok(FunctionShape::Replaces { given, result, kept, provenance })
+}
+
 fn appends(
-    source: &Schema,
+    source: &SchemaRef,
     added: &SchemaRef,
     own: &Schema,
     reads: Option<&[String]>,
 ) -> Result<FunctionShape> {
     let given = match reads {
         Some(reads) => reads.iter().map(|name| index(source, name)).collect::<Result<_>>()?,
-        None => (0..source.fields().len()).collect(),
+        None => indices(source, &shown(source))?,
     };
     let side = |name: &String| match added.index_of(name) {
         Ok(place) => Ok(Side::Added(place)),
@@ -476,6 +537,14 @@ fn appends(
     };
     let kept = own.fields().iter().map(|field| side(field.name())).collect::<Result<_>>()?;
     Ok(FunctionShape::Appends { given, added: Arc::clone(added), kept })
+}
+
+/// Where the results of an aggregation come from.
+fn lineage_of_results(spec: &AggregateSpec, output: &SchemaRef) -> Result<Lineage> {
+    let start = spec.window.iter().map(|_| WINDOW_START.to_owned());
+    let key: Vec<String> = start.chain(spec.keys.iter().cloned()).collect();
+    let encoder = if key.is_empty() { KeyEncoder::of_all() } else { KeyEncoder::new(output, &key)? };
+    Ok(if spec.window.is_some() { Lineage::Window(encoder) } else { Lineage::Batch(encoder) })
 }
 
 /// The input column that `expression` merely passes on.

@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::exec::pipeline::batch_of;
+use crate::exec::provenance::{of_elements, provenances};
 use crate::plan::list_element;
 use crate::raw::CHUNK_ROWS;
 
@@ -31,6 +32,8 @@ pub(crate) enum Place {
     Input(usize),
     /// The elements of this one of the lists.
     Elements(usize),
+    /// Where each element comes from: which one it is, of the row whose provenance is in this column.
+    Provenance(usize),
 }
 
 impl Explosion {
@@ -97,6 +100,9 @@ impl Pieces<'_> {
             Place::Elements(list) => {
                 let (list, places) = self.lists.get(*list).zip(elements.get(*list)).ok_or_else(lost)?;
                 Ok(take(list.values(), places, None)?)
+            }
+            Place::Provenance(place) => {
+                Ok(Arc::new(of_elements(provenances(self.batch, *place)?, rows.values())) as ArrayRef)
             }
         };
         let columns = self.explosion.kept.iter().map(column).collect::<Result<Vec<ArrayRef>>>()?;

@@ -12,6 +12,7 @@ use arrow::record_batch::RecordBatch;
 use crate::error::{Error, Result};
 use crate::exec::pipeline::{Rows, Run, batch_of, pick};
 use crate::exec::program::{FunctionShape, FunctionStep, Side};
+use crate::exec::provenance::{of_result, provenances};
 use crate::exec::{BatchContext, Slot};
 use crate::offset::Partition;
 use crate::plan::BatchInfo;
@@ -31,10 +32,14 @@ impl FunctionStep {
 
     fn call(&self, batch: RecordBatch, info: &BatchInfo) -> Result<RecordBatch> {
         match &self.shape {
-            FunctionShape::Replaces { result, kept } => {
-                let made = self.function.call(batch, info)?;
+            FunctionShape::Replaces { given, result, kept, provenance } => {
+                let made = self.function.call(batch.project(given)?, info)?;
                 expect_schema(result, &made)?;
-                batch_of(&self.schema, pick(&made, kept)?, made.num_rows())
+                let mut columns = pick(&made, kept)?;
+                if let Some(place) = provenance {
+                    columns.push(Arc::new(of_result(provenances(&batch, *place)?, made.num_rows())));
+                }
+                batch_of(&self.schema, columns, made.num_rows())
             }
             FunctionShape::Appends { given, added, kept } => {
                 let made = self.function.call(batch.project(given)?, info)?;

@@ -23,6 +23,7 @@ pub mod local;
 mod mailbox;
 mod pipeline;
 mod program;
+mod provenance;
 mod room;
 mod shard;
 pub mod unscored;

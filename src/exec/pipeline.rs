@@ -18,6 +18,7 @@ use crate::exec::explode::Explosion;
 use crate::exec::keyed::ShardOperator;
 use crate::exec::mailbox::Mailbox;
 use crate::exec::program::{Column, Moves, Port, Program, Step, StepKind};
+use crate::exec::provenance::Sampler;
 use crate::exec::{BatchContext, Slot};
 use crate::expr::Predicate;
 use crate::state::key::{KeyEncoder, Keys};
@@ -41,6 +42,14 @@ impl Rows {
     /// All rows of `batch`, whose keys are known.
     pub(crate) fn keyed(batch: RecordBatch, keys: Option<Keys>) -> Self {
         Self { batch, selection: None, keys }
+    }
+
+    /// Of all rows, those that `mask` marks; none where it marks none.
+    fn marked(self, mask: BooleanBuffer) -> Option<Self> {
+        let count = mask.count_set_bits();
+        let all = count == self.batch.num_rows();
+        let keys = self.keys.filter(|_| all);
+        (count > 0).then_some(Self { batch: self.batch, selection: (!all).then_some(mask), keys })
     }
 
     /// Another view of the same rows and their keys.
@@ -134,6 +143,7 @@ impl Run<'_> {
         let made = match &step.kind {
             StepKind::Explode(explosion) => return self.explode(step, explosion, rows),
             StepKind::Filter(predicate, kept) => self.filter(step, predicate, kept, rows),
+            StepKind::Sample(sampler, columns) => self.sample(step, sampler, columns, rows),
             StepKind::Project(columns) => self.project(step, columns, rows),
             StepKind::Keyed(operator, encoder, kept) => {
                 self.keyed(step, *operator, encoder, kept, rows).map(Some)
@@ -159,14 +169,15 @@ impl Run<'_> {
     /// Marks the rows for which `predicate` holds; nothing where it holds for none.
     fn filter(&self, step: &Step, predicate: &Predicate, kept: &[usize], rows: Rows) -> Result<Option<Rows>> {
         let mask = predicate.evaluate_selection(&rows.batch, rows.selection.as_ref(), self.context.time)?;
-        let count = mask.count_set_bits();
-        if count == 0 {
-            return Ok(None);
-        }
-        let all = count == rows.batch.num_rows();
+        let Some(rows) = rows.marked(mask) else { return Ok(None) };
         let batch = batch_of(&step.schema, pick(&rows.batch, kept)?, rows.batch.num_rows())?;
-        let keys = rows.keys.filter(|_| all);
-        Ok(Some(Rows { batch, selection: (!all).then_some(mask), keys }))
+        Ok(Some(Rows { batch, ..rows }))
+    }
+
+    /// Marks the rows that are drawn; nothing where none is.
+    fn sample(&self, step: &Step, sampler: &Sampler, columns: &[Column], rows: Rows) -> Result<Option<Rows>> {
+        let mask = sampler.kept(&rows.batch, rows.selection.as_ref())?;
+        rows.marked(mask).map_or(Ok(None), |rows| self.project(step, columns, rows))
     }
 
     /// Marks the rows that have no place in the placer's windows; nothing where all have one.
@@ -192,7 +203,7 @@ impl Run<'_> {
     }
 
     fn project(&self, step: &Step, columns: &[Column], rows: Rows) -> Result<Option<Rows>> {
-        let computes = columns.iter().any(|column| matches!(column, Column::Computed(_)));
+        let computes = columns.iter().any(|column| !matches!(column, Column::Input(_)));
         let rows = if computes { rows.dense()? } else { rows };
         let made: Result<Vec<ArrayRef>> =
             columns.iter().map(|column| self.column(column, &rows.batch)).collect();
@@ -204,6 +215,7 @@ impl Run<'_> {
         match column {
             Column::Input(place) => nth(batch, *place),
             Column::Computed(expression) => expression.evaluate(batch, self.context.time),
+            Column::Provenance(lineage) => lineage.column(batch, self.context),
         }
     }
 

@@ -18,6 +18,7 @@ use crate::exec::aggregate::place::Placer;
 use crate::exec::detect::DetectOperator;
 use crate::exec::explode::Explosion;
 use crate::exec::keyed::ShardOperator;
+use crate::exec::provenance::{Lineage, Sampler};
 use crate::expr::{Bound, Predicate};
 use crate::plan::{BatchFunction, NodeId, OutputId, Plan, SourceId};
 use crate::state::key::KeyEncoder;
@@ -100,6 +101,8 @@ pub(crate) enum StepKind {
     Project(Vec<Column>),
     /// Takes lists apart.
     Explode(Explosion),
+    /// Keeps the rows that are drawn, then makes each column anew or passes it on.
+    Sample(Sampler, Vec<Column>),
     /// Runs the keyed operator of this number, then keeps these columns.
     Keyed(usize, KeyEncoder, Vec<usize>),
     /// Keeps the rows that have no place in these windows, and of them these columns; `None` is the reason.
@@ -111,6 +114,8 @@ pub(crate) enum StepKind {
 pub(crate) enum Column {
     Input(usize),
     Computed(Box<Bound>),
+    /// Where the rows come from.
+    Provenance(Lineage),
 }
 
 /// A user's function: a barrier at which the rows of a slot come together.
@@ -129,8 +134,9 @@ pub(crate) struct FunctionStep {
 /// What a function is given and what becomes of its result.
 #[derive(Debug)]
 pub(crate) enum FunctionShape {
-    /// It is given all columns; of its result, these are kept.
-    Replaces { result: SchemaRef, kept: Vec<usize> },
+    /// It is given these columns; of its result, those are kept. Where the rows that it is given tell where they come
+    /// from, in the column `provenance`, so do those that it makes.
+    Replaces { given: Vec<usize>, result: SchemaRef, kept: Vec<usize>, provenance: Option<usize> },
     /// It is given these columns; of the input and its result side by side, those are kept.
     Appends { given: Vec<usize>, added: SchemaRef, kept: Vec<Side> },
 }

@@ -13,6 +13,7 @@ use crate::decode::{EventTimeSpec, dead_letter_schema, full_schema};
 use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
 use crate::expr::unknown_column;
+use crate::plan::sample::hidden_name;
 use crate::plan::unknown::{self, any_unknown, bind_anyway, is_unknown};
 use crate::plan::{FunctionSchema, Named, Node, NodeId, Operator, OutputId, Plan, SourceId, SourceSpec};
 use crate::state::key::KeyEncoder;
@@ -204,6 +205,7 @@ impl Plan {
             anyway.ok_or(())
         });
         let stream = stream.ok()?;
+        mistakes.extend(hidden_name(&stream, &inputs).map(|mistake| node.locate(mistake)));
         let (ended, event_time) = (node.ended(&inputs, &stream), self.event_time(node, &inputs, &stream));
         Some(Stream { event_time, ended, ..stream })
     }
@@ -226,6 +228,7 @@ impl Plan {
             (Operator::Drop(names), [input]) => drop_columns(names, input),
             (Operator::Rename(names), [input]) => rename(names, input),
             (Operator::Explode(names), [input]) => explode(names, input),
+            (Operator::Sample(spec), [input]) => spec.stream(input),
             (Operator::MapBatches { schema, reads, .. }, [input]) => {
                 function(schema, reads.as_deref(), input)
             }
@@ -334,7 +337,7 @@ fn in_spite_of_mistakes(operator: &Operator, inputs: &[&Stream]) -> Option<Strea
         names.iter().filter(|name| find(&input.schema, name).is_ok()).cloned().collect::<Vec<_>>()
     };
     match operator {
-        Operator::Filter(_) | Operator::Output(_) => Some(Stream::clone(input)),
+        Operator::Filter(_) | Operator::Sample(_) | Operator::Output(_) => Some(Stream::clone(input)),
         Operator::DeadLetters(_) => Some(Stream::new(dead_letter_schema(), None)),
         Operator::EventTime(time) => time.anyway(input),
         Operator::Drop(names) => drop_columns(&there(names), input).ok(),
@@ -402,7 +405,10 @@ fn check_event_time(spec: &SourceSpec, schema: &Schema) -> Result<()> {
                 event_time.column,
                 type_name(other)
             );
-            Err(Error::schema(message).help("declare it, say, as \"timestamp[ms]\""))
+            let help = "declare it, say, as \"timestamp[ms]\"";
+            let numbers = ", and pass date_unit=\"s\" to tm.Json where its numbers count seconds";
+            let numbers = if other.is_numeric() { numbers } else { "" };
+            Err(Error::schema(message).help(format!("{help}{numbers}")))
         }
     }
 }

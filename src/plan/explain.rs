@@ -7,7 +7,7 @@ use std::fmt::Write;
 use arrow::datatypes::{FieldRef, Schema};
 
 use crate::error::Result;
-use crate::plan::{AggregateSpec, Checked, Emit, FunctionSchema, Named, Node, Operator, OutputId};
+use crate::plan::{AggregateSpec, Checked, Emit, FunctionSchema, Named, Node, Operator, OutputId, Seed};
 use crate::types::type_name;
 
 impl Checked {
@@ -47,6 +47,10 @@ impl Checked {
             Operator::WithColumns(named) => format!("with_columns {}", expressions(named)),
             Operator::Drop(names) => format!("drop {}", names.join(", ")),
             Operator::Explode(names) => format!("explode {}", names.join(", ")),
+            Operator::Sample(spec) => {
+                let own = if matches!(spec.seed, Seed::Own(_)) { ", its own" } else { "" };
+                format!("sample {} [seed {}{own}]", spec.fraction, spec.seed.value())
+            }
             Operator::Rename(names) => {
                 let pairs: Vec<String> = names.iter().map(|(old, new)| format!("{old} -> {new}")).collect();
                 format!("rename {}", pairs.join(", "))

@@ -9,14 +9,16 @@ mod dead_letters;
 mod event_time;
 mod explain;
 mod prune;
+mod sample;
 mod unknown;
 
-pub(crate) use aggregate::{AggregateCall, Aggregation, LATE_REASON};
+pub(crate) use aggregate::{AggregateCall, Aggregation, LATE_REASON, WINDOW_START};
 pub use aggregate::{AggregateSpec, Emit, WindowSpec};
 pub use check::Checked;
 pub(crate) use check::list_element;
 pub use dead_letters::DeadLetterHeaders;
 pub use event_time::ComputedTime;
+pub use sample::{SampleSpec, Seed};
 
 use std::fmt;
 use std::sync::Arc;
@@ -170,6 +172,8 @@ pub enum Operator {
     Rename(Vec<(String, String)>),
     /// One row for each element of these lists; one with a null where they are null or empty.
     Explode(Vec<String>),
+    /// A random part of the rows; made by [`Plan::add_sample`].
+    Sample(SampleSpec),
     /// The rows of all inputs, which have the same columns.
     Union,
     /// A user's function over the rows of each partition.
@@ -213,6 +217,7 @@ impl Operator {
             Self::Drop(_) => "drop",
             Self::Rename(_) => "rename",
             Self::Explode(_) => "explode",
+            Self::Sample(_) => "sample",
             Self::Union => "union",
             Self::MapBatches { label, .. } => label,
             Self::KeyBy(_) => "key_by",

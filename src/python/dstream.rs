@@ -172,6 +172,11 @@ impl Stream {
         self.next(py, Operator::Explode(names))
     }
 
+    fn sample(&self, py: Python<'_>, fraction: f64, seed: Option<i64>) -> PyResult<Self> {
+        let node = self.context.get().core()?.sample(self.node, fraction, seed, call_site(py)?)?;
+        Ok(Self { context: self.context.clone_ref(py), node })
+    }
+
     fn drop(&self, py: Python<'_>, names: Vec<String>) -> PyResult<Self> {
         self.next(py, Operator::Drop(names))
     }

@@ -175,7 +175,7 @@ fn show(py: Python<'_>, name: &str, found: &Inferred) -> PyResult<()> {
             "tidemill: the columns of {name:?}, told from {} records; paste them to keep them:",
             found.records
         ),
-        format!("    format=tm.Json({})", found.literal()),
+        format!("    format={}", found.format()),
     ];
     lines.extend(found.left_out.iter().map(|(name, why)| format!("    # left out: {name:?}: {why}")));
     let lines = lines.join("\n") + "\n";

@@ -1,11 +1,14 @@
 //! What every sink must do, as checks that any implementation can be put through.
 //!
 //! It deliberately knows no sink: a [`Fixture`] makes sinks that write to one place, and says what has arrived there.
-//! Rows carry their number in the column `row`, so that order, loss and repetition can be seen.
+//! Rows carry their number in the column `row`, so that order, loss and repetition can be seen, and a text that follows
+//! from it, so that rows which were mixed up can.
 
 pub mod transactional;
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -21,8 +24,8 @@ pub trait Fixture {
     /// A sink that writes to the place; not yet opened.
     fn sink(&mut self) -> Box<dyn Sink>;
 
-    /// The numbers of all rows that have arrived at the place so far, in order of arrival.
-    fn arrived(&mut self) -> Vec<i64>;
+    /// All rows that have arrived at the place so far, in order of arrival.
+    fn arrived(&mut self) -> Vec<Row>;
 
     /// A schema that the sink must refuse; none where it takes every one.
     fn refused(&self) -> Option<SchemaRef>;
@@ -49,6 +52,9 @@ pub enum Breakable {
     No,
 }
 
+/// A row of the suite, as it has arrived: its number and its text, which may be null.
+pub type Row = (i64, Option<String>);
+
 /// The columns of the suite's rows: `row` int64 and `text` string.
 pub fn schema() -> SchemaRef {
     let fields = vec![Field::new("row", DataType::Int64, false), Field::new("text", DataType::Utf8, true)];
@@ -56,7 +62,7 @@ pub fn schema() -> SchemaRef {
 }
 
 /// Batch `batch` with the rows numbered `rows`, in chunks of at most 1,000.
-pub fn delivery(batch: u64, rows: std::ops::Range<i64>) -> Delivery {
+pub fn delivery(batch: u64, rows: Range<i64>) -> Delivery {
     let numbers: Vec<i64> = rows.collect();
     let from = Offset(numbers.first().copied().unwrap_or(0));
     let until = Offset(numbers.last().map_or(from.0, |last| last + 1));
@@ -72,9 +78,17 @@ pub fn delivery(batch: u64, rows: std::ops::Range<i64>) -> Delivery {
 }
 
 fn chunk(numbers: &[i64]) -> Option<RecordBatch> {
-    let text: StringArray = numbers.iter().map(|row| (row % 3 != 0).then(|| format!("row {row}"))).collect();
+    let text: StringArray = numbers.iter().map(|row| text_of(*row)).collect();
     let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(numbers.to_vec())), Arc::new(text)];
     RecordBatch::try_new(schema(), columns).ok()
+}
+
+fn text_of(row: i64) -> Option<String> {
+    (row % 3 != 0).then(|| format!("row {row}"))
+}
+
+fn rows(numbers: Range<i64>) -> impl Iterator<Item = Row> {
+    numbers.map(|row| (row, text_of(row)))
 }
 
 /// Runs every check.
@@ -82,14 +96,33 @@ fn chunk(numbers: &[i64]) -> Option<RecordBatch> {
 /// # Panics
 /// Where the sink breaks the contract.
 pub fn check(fixture: &mut dyn Fixture) {
+    has_one_name(fixture);
     refuses_a_schema_before_any_delivery(fixture);
     tells_the_truth_when_its_opening_is_cancelled(fixture);
     delivers_whole_batches_in_order(fixture);
+    takes_rows_that_are_parts_of_others(fixture);
+    keeps_what_it_said_was_safe_when_nobody_closes_it(fixture);
+    works_on_whatever_thread_it_is(fixture);
     takes_a_batch_again(fixture);
     honours_its_word_on_empty_batches(fixture);
     says_so_when_a_delivery_fails(fixture);
+    says_so_when_the_place_is_broken_from_the_start(fixture);
     tells_the_truth_when_it_is_cancelled(fixture);
     closes_at_any_time(fixture);
+}
+
+/// A sink has a name before it is opened, and keeps it.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn has_one_name(fixture: &mut dyn Fixture) {
+    let mut sink = fixture.sink();
+    let name = sink.name().to_owned();
+    assert!(!name.is_empty(), "a sink without a name: errors could not say whose they are");
+    must(sink.open(&schema(), &Cancel::default()), "open");
+    assert_eq!(sink.name(), name, "the name after open");
+    must(sink.close(), "close");
+    assert_eq!(sink.name(), name, "the name after close");
 }
 
 /// A schema that the sink cannot take is refused by `open`, as a configuration error, with nothing written.
@@ -130,28 +163,81 @@ pub fn tells_the_truth_when_its_opening_is_cancelled(fixture: &mut dyn Fixture) 
 pub fn delivers_whole_batches_in_order(fixture: &mut dyn Fixture) {
     let mut expected = fixture.arrived();
     let mut sink = opened(fixture);
-    for (batch, rows) in [(1, 0..1), (2, 1..50), (3, 50..5_050), (4, 5_050..5_051)] {
-        must(sink.deliver(&delivery(batch, rows.clone())), "deliver");
-        expected.extend(rows);
+    for (batch, numbers) in [(1, 0..1), (2, 1..50), (3, 50..5_050), (4, 5_050..5_051)] {
+        must(sink.deliver(&delivery(batch, numbers.clone())), "deliver");
+        expected.extend(rows(numbers));
         same(&fixture.arrived(), &expected, "when deliver had returned");
     }
     must(sink.close(), "close");
     same(&fixture.arrived(), &expected, "after close");
 }
 
-/// The same batch may come again, to the same sink or to the next one: at least once.
+/// A chunk's columns may be parts of larger ones, and begin in the middle of a byte of those that say which values are
+/// null: what stands before and behind them is no row of the batch.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn takes_rows_that_are_parts_of_others(fixture: &mut dyn Fixture) {
+    let (mut expected, whole) = (fixture.arrived(), delivery(5, 6_000..7_500));
+    let parts = |chunk: &RecordBatch| [chunk.slice(3, 1), chunk.slice(13, 290), chunk.slice(499, 1)];
+    let batch = Delivery { rows: whole.rows.iter().flat_map(parts).collect(), ..whole };
+    let mut sink = opened(fixture);
+    must(sink.deliver(&batch), "deliver parts of chunks");
+    must(sink.close(), "close");
+    for chunk in [6_000, 7_000] {
+        expected.extend(rows(chunk + 3..chunk + 4));
+        expected.extend(rows(chunk + 13..chunk + 303));
+        expected.extend(rows(chunk + 499..chunk + 500));
+    }
+    same(&fixture.arrived(), &expected, "after parts of chunks");
+}
+
+/// Rows that were said to be safe are there though the sink is never closed, as in a crash, and the next one opens.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn keeps_what_it_said_was_safe_when_nobody_closes_it(fixture: &mut dyn Fixture) {
+    let mut expected = fixture.arrived();
+    let mut sink = opened(fixture);
+    must(sink.deliver(&delivery(6, 8_000..8_100)), "deliver");
+    drop(sink);
+    expected.extend(rows(8_000..8_100));
+    same(&fixture.arrived(), &expected, "when the sink was gone without being closed");
+    must(opened(fixture).close(), "close of the sink after it");
+}
+
+/// It may be opened on one thread, delivered to on another and closed on a third.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn works_on_whatever_thread_it_is(fixture: &mut dyn Fixture) {
+    let mut expected = fixture.arrived();
+    let mut sink = opened(fixture);
+    thread::scope(|scope| {
+        scope.spawn(|| must(sink.deliver(&delivery(7, 8_100..8_200)), "deliver")).join().ok()
+    });
+    thread::scope(|scope| scope.spawn(|| must(sink.close(), "close")).join().ok());
+    expected.extend(rows(8_100..8_200));
+    same(&fixture.arrived(), &expected, "when other threads had delivered and closed");
+}
+
+/// The same batch may come again, to the same sink or to the next one: at least once. Each of its rows is there then, and
+/// no more often than it came.
 ///
 /// # Panics
 /// Where the sink breaks the contract.
 pub fn takes_a_batch_again(fixture: &mut dyn Fixture) {
-    let batch = delivery(9, 9_000..9_010);
+    let (batch, before) = (delivery(9, 9_000..9_010), fixture.arrived().len());
     for _ in 0..2 {
         let mut sink = opened(fixture);
         must(sink.deliver(&batch), "deliver");
         must(sink.deliver(&batch), "deliver again");
         must(sink.close(), "close");
     }
-    has_all(&fixture.arrived(), 9_000..9_010);
+    let arrived = fixture.arrived();
+    has_all(&arrived, 9_000..9_010);
+    let more = arrived.len() - before;
+    assert!(more <= 40, "ten rows came four times, and {more} have arrived");
 }
 
 /// Batches without rows are offered only to a sink that wants them, and bring no row.
@@ -187,6 +273,27 @@ pub fn says_so_when_a_delivery_fails(fixture: &mut dyn Fixture) {
     must(again.deliver(&batch), "deliver after the place is back");
     has_all(&fixture.arrived(), 30_000..30_100);
     must(again.close(), "close");
+}
+
+/// Where nothing can be written from the start, either the opening says so or the first delivery does; the sink can be
+/// closed after that, and once the place is back, the next one delivers.
+///
+/// # Panics
+/// Where the sink breaks the contract.
+pub fn says_so_when_the_place_is_broken_from_the_start(fixture: &mut dyn Fixture) {
+    must(opened(fixture).close(), "close"); // the place is there
+    if fixture.set_broken(Broken::Yes) == Breakable::No {
+        return;
+    }
+    let (mut sink, batch) = (fixture.sink(), delivery(35, 35_000..35_100));
+    let outcome = sink.open(&schema(), &Cancel::default()).and_then(|()| sink.deliver(&batch));
+    assert!(outcome.is_err(), "open and deliver said that the rows were safe while the place refused them");
+    must(sink.close(), "close after the place was found broken");
+    fixture.set_broken(Broken::No);
+    let mut again = opened(fixture);
+    must(again.deliver(&batch), "deliver after the place is back");
+    must(again.close(), "close");
+    has_all(&fixture.arrived(), 35_000..35_100);
 }
 
 /// A delivery that is asked to give up says that the rows are safe only where they are, and fails in no other way; it
@@ -233,16 +340,16 @@ fn must(result: Result<()>, what: &str) {
     assert!(error.is_none(), "{what} failed: {error:?}");
 }
 
-fn same(found: &[i64], expected: &[i64], when: &str) {
-    let differs = found.iter().zip(expected).position(|(found, expected)| found != expected);
+fn same(found: &[Row], expected: &[Row], when: &str) {
+    let differs = found.iter().zip(expected).find(|(found, expected)| found != expected);
     let (rows, wanted) = (found.len(), expected.len());
     assert!(
         found == expected,
-        "{when}: {rows} rows, expected {wanted}; the first that differs is at {differs:?}"
+        "{when}: {rows} rows, expected {wanted}; the first that differs, and what was expected there: {differs:?}"
     );
 }
 
-fn has_all(found: &[i64], mut rows: std::ops::Range<i64>) {
-    let missing = rows.find(|row| !found.contains(row));
+fn has_all(found: &[Row], numbers: Range<i64>) {
+    let missing = rows(numbers).find(|row| !found.contains(row));
     assert!(missing.is_none(), "row {missing:?} has not arrived");
 }

@@ -16,7 +16,18 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tests.bench import columns, growth, imports, jobs, latency, machine, memory, rust, small_batches
+from tests.bench import (
+    columns,
+    growth,
+    imports,
+    jobs,
+    latency,
+    machine,
+    memory,
+    overload,
+    rust,
+    small_batches,
+)
 from tests.bench.figure import ROUNDS, Figure, table
 from tests.bench.peers import comparison
 from tests.bench.peers.sides import SIDES
@@ -31,6 +42,7 @@ PYTHON: dict[str, Bench] = {
     "columns": columns.figures,
     "jobs": jobs.figures,
     "memory": memory.figures,
+    "overload": overload.figures,
     "peers": comparison.figures,
     "latency": latency.figures,
     "growth": growth.figures,

@@ -29,8 +29,9 @@ use tidemill::error::{Error, ErrorKind};
 use tidemill::raw::{Bytes, Headers, RawChunk, RawColumns};
 use tidemill::time::{BatchTime, EventTime};
 
-use check::{Expectation, chunk, compare, documents, every_field, projection};
+use check::{Expectation, chunk, compare, compare_within, documents, every_field, projection};
 use documents::{Dice, payload};
+use model::{Row, row};
 
 /// The same bytes for the same seed.
 fn bytes_of(seed: u64, count: usize) -> Vec<u8> {
@@ -39,7 +40,7 @@ fn bytes_of(seed: u64, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// How many thousand hostile documents each format is given; another number where `TIDEMILL_DOCUMENTS` says so.
+/// How many thousand hostile documents each format is given: 100, or what `TIDEMILL_DOCUMENTS` says, in documents.
 fn thousands() -> u64 {
     let asked = std::env::var("TIDEMILL_DOCUMENTS");
     asked.map_or(100, |count| count.parse::<u64>().expect("TIDEMILL_DOCUMENTS is a number") / 1_000)
@@ -124,6 +125,50 @@ fn a_hundred_thousand_hostile_documents_are_counted_and_kept_exactly() {
     assert_eq!((counted.good.len(), counted.bad), (3, 7));
     assert_eq!(total.good.len() as u64 + total.bad + total.tombstones, thousands() * 1_000);
     assert!(total.good.len() > 10_000 && total.bad > 10_000 && total.tombstones > 1_000, "{}", total.bad);
+}
+
+#[test]
+fn a_hundred_thousand_hostile_flat_documents_are_counted_and_kept_exactly() {
+    let [mut good, mut bad, mut tombstones] = [0; 3];
+    for seed in 0..thousands() {
+        let bytes = bytes_of(seed + 1_000_000, 300_000);
+        let mut dice = Dice::new(&bytes);
+        let payloads: Vec<_> = (0..1_000).map(|_| payload(&mut dice)).collect();
+        let all = check::fields();
+        let read: Vec<Field> =
+            all.iter().skip(seed as usize % 3).step_by(1 + seed as usize % 4).cloned().collect();
+        let part = compare_within(&payloads, &all, &read);
+        good += part.good.len() as u64;
+        bad += part.bad;
+        tombstones += part.tombstones;
+    }
+    assert_eq!(good + bad + tombstones, thousands() * 1_000);
+    assert!(good > 10_000 && bad > 10_000 && tombstones > 1_000, "{good} {bad} {tombstones}");
+}
+
+#[test]
+fn a_hundred_thousand_hostile_payloads_are_kept_byte_for_byte_where_they_are_raw() {
+    let raw = |on_bad| DecodeSpec { format: Format::Raw, on_bad, ..spec(Vec::new()) };
+    let (mut kept, mut tombstones) = (0, 0);
+    for seed in 0..thousands() {
+        let bytes = bytes_of(seed, 300_000);
+        let mut dice = Dice::new(&bytes);
+        let payloads: Vec<_> = (0..1_000).map(|_| payload(&mut dice)).collect();
+        for on_bad in [OnBad::Fail, OnBad::Drop, OnBad::DeadLetter] {
+            let decoder = Decoder::new(raw(on_bad)).unwrap();
+            let mut decoder = decoder.with_dead_letters(&["value".to_owned()]).unwrap();
+            let decoded = decoder.decode(&chunk(&payloads), BatchTime(0)).unwrap();
+            let values = decoded.batch.column(0).as_binary::<i32>();
+            assert_eq!(values.null_count(), 0);
+            assert!(values.iter().eq(payloads.iter().flatten().map(|payload| Some(payload.as_slice()))));
+            assert_eq!((decoded.counts.records, decoded.counts.bad), (1_000, 0));
+            assert_eq!(decoded.counts.tombstones + values.len() as u64, 1_000);
+            assert!(decoded.dead.is_none());
+            (kept, tombstones) = (kept + values.len() as u64, tombstones + decoded.counts.tombstones);
+        }
+    }
+    assert_eq!(kept + tombstones, 3 * thousands() * 1_000);
+    assert!(tombstones > 1_000, "{tombstones}");
 }
 
 /// Ten documents of 10 MB, of which three are good.
@@ -240,6 +285,32 @@ fn of_a_key_that_comes_twice_the_last_one_counts_at_every_depth() {
     let counted = compare(&payloads, &every_field());
     assert_eq!((counted.good.len(), counted.bad), (2, 0));
     assert_eq!(counted.good[0], counted.good[1]);
+}
+
+/// A retry within a retry would double the work at each level, and this would not come to an end.
+#[test]
+fn keys_that_come_twice_at_every_depth_are_read_again_once_and_not_once_a_level() {
+    const LEVELS: usize = 60;
+    let map_of = |value: DataType| {
+        let entry = vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)];
+        DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry.into()), false)), false)
+    };
+    let deep = vec![Field::new("m", (0..LEVELS).fold(DataType::Int64, |inner, _| map_of(inner)), true)];
+    let within = |innermost: &str| {
+        let level = |inner: String, _| format!("{{\"a\":{inner},\"b\":null,\"b\":null}}");
+        format!("{{\"m\":{}}}", (0..LEVELS).fold(innermost.to_owned(), level))
+    };
+    let payloads = [within("7"), within("?"), within("\"x\"")].map(|text| Some(text.into_bytes()));
+    let chunk = chunk(&payloads);
+    for on_bad in [OnBad::Drop, OnBad::DeadLetter] {
+        let decoded = decode(DecodeSpec { on_bad, ..spec(deep.clone()) }, &chunk);
+        assert_eq!((decoded.batch.num_rows(), decoded.counts.bad), (1, 2));
+        let Row::Good(expected) = row(payloads[0].as_deref(), &deep) else { panic!("the model says bad") };
+        assert_eq!(check::cells(&decoded.batch), [expected]);
+    }
+    let lone = lines(&[&within("\"x\"")]);
+    let error = Decoder::new(spec(deep)).unwrap().decode(&lone, BatchTime(0)).unwrap_err().to_string();
+    assert!(error.contains(&format!("in column \"m{}\"", ".a".repeat(LEVELS))), "{error}");
 }
 
 #[test]

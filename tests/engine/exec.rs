@@ -27,16 +27,16 @@ use tidemill::sink::kafka::KafkaSinkSettings;
 use tidemill::time::{BatchId, BatchTime};
 
 /// Every operator is run on each of these: (executors, threads).
-const SETTINGS: [(usize, usize); 4] = [(1, 1), (1, 4), (3, 3), (3, 8)];
+pub(crate) const SETTINGS: [(usize, usize); 4] = [(1, 1), (1, 4), (3, 3), (3, 8)];
 
 /// A plan over sources whose records are `{"device", "site", "temp", "n"}`.
-struct Job {
-    plan: Plan,
-    sources: Vec<ScriptedSource>,
+pub(crate) struct Job {
+    pub(crate) plan: Plan,
+    pub(crate) sources: Vec<ScriptedSource>,
 }
 
 impl Job {
-    fn new(sources: usize) -> Self {
+    pub(crate) fn new(sources: usize) -> Self {
         let mut plan = Plan::default();
         let names: Vec<String> = (0..sources).map(|i| format!("readings-{i}")).collect();
         for name in &names {
@@ -46,20 +46,20 @@ impl Job {
         Self { plan, sources }
     }
 
-    fn source(&mut self, source: usize) -> NodeId {
+    pub(crate) fn source(&mut self, source: usize) -> NodeId {
         self.add(Operator::Source(SourceId(source)), &[])
     }
 
-    fn add(&mut self, operator: Operator, inputs: &[NodeId]) -> NodeId {
+    pub(crate) fn add(&mut self, operator: Operator, inputs: &[NodeId]) -> NodeId {
         let line = u32::try_from(self.plan.nodes.len() + 1).unwrap();
         self.plan.add(operator, inputs.to_vec(), Some(CallSite { file: "job.py".to_owned(), line }))
     }
 
-    fn output(&mut self, input: NodeId) {
+    pub(crate) fn output(&mut self, input: NodeId) {
         self.plan.add_output(input, None);
     }
 
-    fn engine(&self, executors: usize, threads: usize) -> LocalEngine {
+    pub(crate) fn engine(&self, executors: usize, threads: usize) -> LocalEngine {
         let settings = LocalSettings { executors, threads: Some(threads), ..LocalSettings::default() };
         self.engine_with(settings).unwrap()
     }
@@ -71,7 +71,7 @@ impl Job {
     }
 
     /// Puts `rows` records into the partitions of each source, in turn.
-    fn fill(&self, rows: i64) {
+    pub(crate) fn fill(&self, rows: i64) {
         for source in &self.sources {
             for n in 0..rows {
                 let payload = format!(
@@ -86,7 +86,7 @@ impl Job {
     }
 
     /// All records of each partition, cut into batches at every `step` offsets.
-    fn tasks(&self, step: i64) -> Vec<MapTask> {
+    pub(crate) fn tasks(&self, step: i64) -> Vec<MapTask> {
         let heads: Vec<Vec<_>> = self.sources.iter().map(|source| source.heads().unwrap()).collect();
         let end = heads.iter().flatten().map(|head| head.stable.0).max().unwrap();
         let cut = |from: i64| {
@@ -128,12 +128,12 @@ fn spec(name: &str) -> SourceSpec {
     }
 }
 
-fn run(engine: &LocalEngine, tasks: &[MapTask]) -> Result<Vec<Reduced>> {
+pub(crate) fn run(engine: &LocalEngine, tasks: &[MapTask]) -> Result<Vec<Reduced>> {
     tasks.iter().map(|task| engine.map(task).and_then(|mapped| engine.reduce(task, mapped, None))).collect()
 }
 
 /// The rows of every output as text, one line a row: equal texts, equal bits.
-fn text(results: &[Reduced]) -> String {
+pub(crate) fn text(results: &[Reduced]) -> String {
     let mut text = String::new();
     for (batch, result) in results.iter().enumerate() {
         for (output, rows) in &result.outputs {
@@ -145,7 +145,7 @@ fn text(results: &[Reduced]) -> String {
     text
 }
 
-fn lines(rows: &RecordBatch) -> Vec<String> {
+pub(crate) fn lines(rows: &RecordBatch) -> Vec<String> {
     let cell = |row: usize| {
         move |column: &Arc<dyn Array>| match column.data_type() {
             DataType::Float64 if column.is_valid(row) => {
@@ -160,7 +160,7 @@ fn lines(rows: &RecordBatch) -> Vec<String> {
 }
 
 /// Runs the job with every setting and checks that each gives the same bits; they are returned.
-fn same_everywhere(job: &Job, step: i64) -> String {
+pub(crate) fn same_everywhere(job: &Job, step: i64) -> String {
     let tasks = job.tasks(step);
     let texts =
         SETTINGS.map(|(executors, threads)| text(&run(&job.engine(executors, threads), &tasks).unwrap()));
@@ -170,19 +170,19 @@ fn same_everywhere(job: &Job, step: i64) -> String {
     texts[0].clone()
 }
 
-fn col(name: &str) -> Expression {
+pub(crate) fn col(name: &str) -> Expression {
     Expression::col(name)
 }
 
-fn named(name: &str, expression: Expression) -> Named {
+pub(crate) fn named(name: &str, expression: Expression) -> Named {
     Named { name: name.to_owned(), expression }
 }
 
-fn strings(names: &[&str]) -> Vec<String> {
+pub(crate) fn strings(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn detect(column: &str, prefix: &str) -> Operator {
+pub(crate) fn detect(column: &str, prefix: &str) -> Operator {
     let ewma = Ewma::default().warmup(3).unwrap();
     Operator::Detect(DetectSpec {
         columns: strings(&[column]),
@@ -285,7 +285,11 @@ impl BatchFunction for Recorder {
     }
 }
 
-fn map_batches(function: Arc<dyn BatchFunction>, schema: FunctionSchema, reads: Option<&[&str]>) -> Operator {
+pub(crate) fn map_batches(
+    function: Arc<dyn BatchFunction>,
+    schema: FunctionSchema,
+    reads: Option<&[&str]>,
+) -> Operator {
     Operator::MapBatches { function, schema, reads: reads.map(strings), label: "map_batches".to_owned() }
 }
 

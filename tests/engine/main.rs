@@ -18,6 +18,7 @@ mod driver_simulation;
 mod exec;
 mod expr;
 mod ingest;
+mod sample;
 mod sink;
 mod state;
 mod windows;

@@ -5,6 +5,7 @@ mod files;
 mod kafka;
 mod outputs;
 mod support;
+mod wrong;
 
 use std::io::Write;
 use std::sync::mpsc;
@@ -18,7 +19,7 @@ use tidemill::cancel::Cancel;
 use tidemill::error::Error;
 use tidemill::sink::callback::{CallbackSink, EmptyBatches};
 use tidemill::sink::channel::{Batches, Next, channel};
-use tidemill::sink::contract::{self, Breakable, Broken, Fixture, delivery};
+use tidemill::sink::contract::{self, Breakable, Broken, Fixture, Row, delivery};
 use tidemill::sink::pprint::PrintSink;
 use tidemill::sink::table::{Keep, Table, TableSink};
 use tidemill::sink::{Delivery, Sink};
@@ -27,16 +28,17 @@ use tidemill::time::BatchTime;
 /// Long enough that a test which waits so long has failed.
 const FOREVER: Duration = Duration::from_mins(1);
 
-fn numbers(delivery: &Delivery) -> Vec<i64> {
-    let rows =
-        delivery.rows.iter().flat_map(|rows| rows.column(0).as_primitive::<Int64Type>().values().to_vec());
-    rows.collect()
+/// The rows of a batch, by their columns `row` and `text`.
+fn rows_of(batch: &RecordBatch) -> Vec<Row> {
+    let texts = batch.column(1).as_string::<i32>().iter();
+    let numbers = batch.column(0).as_primitive::<Int64Type>().values().iter().copied();
+    numbers.zip(texts.map(|text| text.map(str::to_owned))).collect()
 }
 
 /// A place in memory, which fails on demand.
 #[derive(Clone, Default)]
 struct Place {
-    rows: Arc<Mutex<Vec<i64>>>,
+    rows: Arc<Mutex<Vec<Row>>>,
     broken: Arc<Mutex<Option<Error>>>,
 }
 
@@ -46,7 +48,7 @@ impl Place {
         if let Some(error) = broken {
             return Err(error);
         }
-        self.rows.lock().unwrap().extend(numbers(delivery));
+        self.rows.lock().unwrap().extend(delivery.rows.iter().flat_map(rows_of));
         Ok(())
     }
 
@@ -66,7 +68,7 @@ impl Fixture for Callback {
         Box::new(CallbackSink::from_fn("callback", self.empty, move |delivery| place.take(delivery)))
     }
 
-    fn arrived(&mut self) -> Vec<i64> {
+    fn arrived(&mut self) -> Vec<Row> {
         self.place.rows.lock().unwrap().clone()
     }
 
@@ -105,7 +107,7 @@ impl Fixture for Loop {
         Box::new(sink)
     }
 
-    fn arrived(&mut self) -> Vec<i64> {
+    fn arrived(&mut self) -> Vec<Row> {
         self.0.rows.lock().unwrap().clone()
     }
 
@@ -218,10 +220,12 @@ impl Fixture for Paper {
         Box::new(PrintSink::new(Box::new(self.clone()), usize::MAX))
     }
 
-    fn arrived(&mut self) -> Vec<i64> {
+    fn arrived(&mut self) -> Vec<Row> {
         let text = self.text();
-        let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok());
-        cells.collect()
+        let cells =
+            text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix('|')?.split_once('|'));
+        let shown = |text: &str| Some(text.trim().to_owned()).filter(|text| text != "null");
+        cells.filter_map(|(row, text)| Some((row.trim().parse().ok()?, shown(text)))).collect()
     }
 
     fn refused(&self) -> Option<SchemaRef> {
@@ -323,8 +327,8 @@ impl Fixture for InMemory {
         Box::new(TableSink::new("table", self.0.clone()))
     }
 
-    fn arrived(&mut self) -> Vec<i64> {
-        kept(&self.0)
+    fn arrived(&mut self) -> Vec<Row> {
+        self.0.snapshot().rows.iter().flat_map(rows_of).collect()
     }
 
     fn refused(&self) -> Option<SchemaRef> {

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -249,3 +250,92 @@ def test_a_crash_in_the_middle_of_a_file_leaves_none_and_the_next_start_sweeps_u
     (file,) = files(tmp_path)
     assert file.suffix == f".{format}"
     assert ds.dataset(file, format=format).count_rows() == 1_000
+
+
+def test_a_full_disk_fails_the_batch_and_a_start_with_room_writes_it(tmp_path: Path) -> None:
+    said = _on_a_small_disk(
+        tmp_path,
+        """
+        source = tm.testing.ScriptedSource()
+        source.push(0, [b'{"x": "%s"}' % os.urandom(500).hex().encode() for _ in range(500)])
+
+        def start(format):
+            ctx = tm.StreamingContext(trigger=tm.available_now())
+            stream = ctx.scripted(source, format=tm.Json({"x": "string"}))
+            stream.to_files(here / format, format=format)
+            ctx.run()
+
+        def files(format):
+            return list((here / format).iterdir())
+
+        for format in ("parquet", "csv", "json"):
+            filling = here / "filling"
+            filling.write_bytes(bytes(900_000))
+            try:
+                start(format)
+            except tm.SinkError as error:
+                print(f"{format}: {error}; left: {files(format)}")
+            filling.unlink()
+            start(format)
+            (file,) = files(format)
+            print(f"{format}: {len(read(file))} rows")
+            shutil.rmtree(here / format)
+        """,
+    )
+    for format_, (failed, written) in zip(("parquet", "csv", "json"), zip(said[::2], said[1::2], strict=True), strict=True):
+        for part in (f"{format_}: could not ", "No space left on device", "make room and start again", "batch 0"):
+            assert part in failed
+        assert failed.endswith("; left: []")
+        assert written == f"{format_}: 500 rows"
+
+
+def test_a_disk_that_cannot_be_written_fails_the_start(tmp_path: Path) -> None:
+    said = _on_a_small_disk(
+        tmp_path,
+        """
+        source = tm.testing.ScriptedSource()
+        source.push(0, [b"{}"])
+        (here / "there").mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", here], check=True)
+        for path in (here, here / "there", here / "new" / "below"):
+            ctx = tm.StreamingContext(trigger=tm.available_now())
+            ctx.scripted(source, format=tm.Json({"x": "string"})).to_files(path)
+            try:
+                ctx.run()
+            except tm.SinkError as error:
+                print(error)
+        print(ctx.progress)
+        """,
+    )
+    *told, progress = said
+    assert progress == "None", "no batch was begun"
+    assert len(told) == 3
+    for line, where in zip(told, ("write to ", "write to ", "create the directory "), strict=True):
+        assert f"could not {where}{tmp_path}" in line
+        for part in ("Read-only file system", "choose another directory", "to_files(", "<string>:"):
+            assert part in line
+
+
+def _on_a_small_disk(here: Path, job: str) -> list[str]:
+    """What a job prints, whose directory `here` is a disk of 1 MiB; skips where none may be mounted."""
+    alone = ["unshare", "--mount", "--map-root-user"]
+    mount = f"mount -t tmpfs -o size=1m tmpfs {shlex.quote(str(here))}"
+    try:
+        subprocess.run([*alone, "sh", "-c", mount], check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("a small disk needs unshare, of util-linux")
+    except subprocess.CalledProcessError as refused:
+        pytest.skip(f"no small disk may be mounted here: {refused.stderr.strip()}")
+    head = f"""
+        import os, shutil, subprocess
+        from pathlib import Path
+        import polars as pl
+        import tidemill as tm
+        here = Path({str(here)!r})
+        read = lambda path: getattr(pl, {{".json": "read_ndjson"}}.get(path.suffix, "read_" + path.suffix[1:]))(path)
+    """
+    script = textwrap.dedent(head) + textwrap.dedent(job)
+    command = f"{mount} && exec {shlex.quote(sys.executable)} -c {shlex.quote(script)}"
+    ended = subprocess.run([*alone, "sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout.splitlines()

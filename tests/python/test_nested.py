@@ -290,6 +290,18 @@ def test_without_a_schema_the_columns_are_told_from_the_records_and_shown(
     assert sum(batch.num_rows for batch in stream) == 2
 
 
+def test_event_times_with_fractions_are_told_and_keep_them(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = inferred([b'{"ts": 1763712000.000001}', b'{"ts": 1763712001}'], event_time="ts")
+    assert 'format=tm.Json({"ts": "timestamp[us]"}, date_unit="s")' in capsys.readouterr().err
+    micros = [value for batch in stream for value in batch["ts"].astype("int64").tolist()]
+    assert micros == [1_763_712_000_000_001, 1_763_712_001_000_000]
+
+
+def test_numbers_that_are_no_times_are_refused_as_the_event_time_with_what_to_declare() -> None:
+    with pytest.raises(tm.SchemaError, match=r'is float64; declare it, .*"timestamp\[ms\]", and pass date_unit="s"'):
+        _ = inferred([b'{"ts": 0.5}'], event_time="ts").schema
+
+
 def test_only_the_last_thousand_records_of_a_partition_are_looked_at(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -74,12 +74,27 @@ impl Nulls {
     }
 }
 
+/// How a value is read that may have others in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::decode) enum Care {
+    /// In one pass, which refuses a map with a key that comes twice.
+    Quick,
+    /// By a look at all keys of a map before its values, for what the quick way refuses.
+    Careful,
+}
+
 /// The values of one column so far.
 pub(in crate::decode) trait Column: Debug + Send {
     /// Appends the value that `rest` starts with, which is not `null`, and says how many bytes it takes. Appends
     /// nothing where it does not fit. No cursor is passed, but what fits registers: by way of memory it cost as much
     /// as the reading.
     fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit>;
+
+    /// As [`read`](Self::read), and takes what that refuses because a key comes twice somewhere within. What is nested
+    /// passes the care on, and never asks twice: a retry at each level would double the work with every one.
+    fn read_with(&mut self, rest: &[u8], _care: Care) -> Result<usize, Misfit> {
+        self.read(rest)
+    }
 
     /// Appends the value that `text`, the start of `rest`, stands for where no quotes tell text from numbers. What
     /// follows it in `rest` continues no number; it is there because looking at eight bytes needs eight. Lists and

@@ -13,6 +13,7 @@ use crate::decode::json::number::Number;
 use crate::decode::json::text::unescape;
 use crate::decode::json::timestamp::{Moment, parse_date};
 use crate::decode::json::walk;
+use crate::decode::schema::{date_unit, with_date_unit};
 use crate::decode::utf8;
 use crate::error::{Error, Result};
 use crate::types::type_name;
@@ -38,7 +39,7 @@ pub struct Inference {
 /// The columns that a sample has.
 #[derive(Clone, Debug)]
 pub struct Inferred {
-    /// Their names and types.
+    /// Their names and types; with the [`date_unit`] of numbers in the event time, where those have fractions.
     pub schema: Arc<Schema>,
     /// The names that are no columns, each with the reason.
     pub left_out: Vec<(String, String)>,
@@ -50,6 +51,23 @@ impl Inferred {
     /// The schema as Python has it: a dict of names and types, nested dicts and lists where there are structs.
     pub fn literal(&self) -> String {
         members_literal(self.schema.fields())
+    }
+
+    /// The format as Python has it, to be pasted.
+    ///
+    /// ```
+    /// use tidemill::decode::Inference;
+    /// let mut sample = Inference::default();
+    /// sample.add(br#"{"ts": 1763712000.25}"#);
+    /// let found = sample.columns(Some("ts"))?;
+    /// assert_eq!(found.format(), r#"tm.Json({"ts": "timestamp[us]"}, date_unit="s")"#);
+    /// # Ok::<(), tidemill::error::Error>(())
+    /// ```
+    pub fn format(&self) -> String {
+        match date_unit(&self.schema) {
+            Ok(Some(unit)) => format!("tm.Json({}, date_unit=\"{}\")", self.literal(), unit_name(unit)),
+            _ => format!("tm.Json({})", self.literal()),
+        }
     }
 }
 
@@ -95,7 +113,8 @@ enum Shape {
     Nothing,
     Bool,
     Whole(Whole),
-    Number,
+    /// Some with a fraction or an exponent; the largest.
+    Number(f64),
     Date,
     Moment(Precision, Zones),
     Text,
@@ -159,7 +178,7 @@ impl Shape {
         match self {
             Self::Nothing => "null",
             Self::Bool => "true or false",
-            Self::Whole(_) | Self::Number => "a number",
+            Self::Whole(_) | Self::Number(_) => "a number",
             Self::Date | Self::Moment(..) | Self::Text => "text",
             Self::List(_) => "an array",
             Self::Object(_) => "an object",
@@ -172,7 +191,10 @@ impl Shape {
         match (self, other) {
             (Nothing, shape) | (shape, Nothing) | (shape @ Mixed(_), _) | (_, shape @ Mixed(_)) => shape,
             (Whole(a), Whole(b)) => Whole(self::Whole { min: a.min.min(b.min), max: a.max.max(b.max) }),
-            (Whole(_) | Number, Whole(_) | Number) => Number,
+            (Whole(whole), Number(number)) | (Number(number), Whole(whole)) => {
+                Number(number.max(whole.max as f64))
+            }
+            (Number(a), Number(b)) => Number(a.max(b)),
             (Moment(fine, zones), Moment(other, others)) => Moment(fine.max(other), zones.max(others)),
             (Date, moment @ Moment(..)) | (moment @ Moment(..), Date) => moment,
             (Date | Moment(..), Text) | (Text, Date | Moment(..)) => Text,
@@ -190,7 +212,7 @@ impl Shape {
             Self::Mixed(why) => return Err(why.clone()),
             Self::Bool => DataType::Boolean,
             Self::Whole(whole) => whole.data_type(),
-            Self::Number => DataType::Float64,
+            Self::Number(_) => DataType::Float64,
             Self::Date => DataType::Date32,
             Self::Moment(precision, zones) => moment(*precision, *zones),
             Self::Text => DataType::Utf8,
@@ -217,21 +239,37 @@ impl Whole {
             DataType::Float64
         }
     }
+}
 
-    /// As a time since the epoch, in the unit that puts the largest into this century.
-    fn since_epoch(self) -> Option<TimeUnit> {
-        const SECOND_OF_2100: i128 = 4_102_444_800;
-        const SECOND_OF_2000: i128 = 946_684_800;
-        let units = [
-            (1, TimeUnit::Second),
-            (1_000, TimeUnit::Millisecond),
-            (1_000_000, TimeUnit::Microsecond),
-            (1_000_000_000, TimeUnit::Nanosecond),
-        ];
-        let fits = |(scale, _): &(i128, TimeUnit)| {
-            (SECOND_OF_2000 * scale..SECOND_OF_2100 * scale).contains(&self.max)
-        };
-        units.into_iter().find(fits).map(|(_, unit)| unit)
+/// The unit that puts so many of it since the epoch into this century.
+fn unit_of(largest: f64) -> Option<TimeUnit> {
+    const SECOND_OF_2000: f64 = 946_684_800.0;
+    const SECOND_OF_2100: f64 = 4_102_444_800.0;
+    let units = [
+        (1e0, TimeUnit::Second),
+        (1e3, TimeUnit::Millisecond),
+        (1e6, TimeUnit::Microsecond),
+        (1e9, TimeUnit::Nanosecond),
+    ];
+    let fits =
+        |(scale, _): &(f64, TimeUnit)| (SECOND_OF_2000 * scale..SECOND_OF_2100 * scale).contains(&largest);
+    units.into_iter().find(fits).map(|(_, unit)| unit)
+}
+
+fn unit_name(unit: TimeUnit) -> &'static str {
+    match unit {
+        TimeUnit::Second => "s",
+        TimeUnit::Millisecond => "ms",
+        TimeUnit::Microsecond => "us",
+        TimeUnit::Nanosecond => "ns",
+    }
+}
+
+/// A unit in which little is lost of fractions of `unit`: what clocks tell goes to the microsecond.
+fn finer(unit: TimeUnit) -> TimeUnit {
+    match unit {
+        TimeUnit::Second | TimeUnit::Millisecond => TimeUnit::Microsecond,
+        TimeUnit::Microsecond | TimeUnit::Nanosecond => TimeUnit::Nanosecond,
     }
 }
 
@@ -267,27 +305,43 @@ impl Inference {
         }
     }
 
-    /// The columns of all that was looked at. Whole numbers in the column `event_time` are read as the times since the
-    /// epoch that they seem to be.
+    /// The columns of all that was looked at. Numbers in the column `event_time` are read as the times since the epoch
+    /// that they seem to be, in a finer unit where they have fractions.
     pub fn columns(&self, event_time: Option<&str>) -> Result<Inferred> {
         if self.records == 0 {
             return Err(self.nothing());
         }
         let mut left_out = Vec::new();
         let mut fields = fields_of(&self.shape, "", &mut left_out);
-        if let Some(name) = event_time
-            && let Some((_, Shape::Whole(whole))) = self.shape.shapes.iter().find(|(known, _)| known == name)
-            && let Some(unit) = whole.since_epoch()
-        {
-            let field = fields.iter_mut().find(|field| field.name() == name);
-            if let Some(field) = field {
-                field.set_data_type(DataType::Timestamp(unit, None));
-            }
-        }
         if fields.is_empty() {
             return Err(self.nothing());
         }
-        Ok(Inferred { schema: Arc::new(Schema::new(fields)), left_out, records: self.records })
+        let time = event_time.and_then(|name| Some((name, self.time_since_epoch(name)?)));
+        if let Some((name, (unit, _))) = time
+            && let Some(field) = fields.iter_mut().find(|field| field.name() == name)
+        {
+            field.set_data_type(DataType::Timestamp(unit, None));
+        }
+        let schema = Schema::new(fields);
+        let schema = match time {
+            // No other timestamp is told by numbers, so that the unit means this one alone.
+            Some((_, (_, Some(numbers)))) => with_date_unit(&schema, unit_name(numbers))?,
+            _ => schema,
+        };
+        Ok(Inferred { schema: Arc::new(schema), left_out, records: self.records })
+    }
+
+    /// The unit of the times that the numbers called `name` are, and what they count, where they count another one.
+    fn time_since_epoch(&self, name: &str) -> Option<(TimeUnit, Option<TimeUnit>)> {
+        let (_, shape) = self.shape.shapes.iter().find(|(known, _)| known == name)?;
+        match shape {
+            Shape::Whole(whole) => Some((unit_of(whole.max as f64)?, None)),
+            Shape::Number(largest) => {
+                let unit = unit_of(*largest)?;
+                Some((finer(unit), Some(unit)))
+            }
+            _ => None,
+        }
     }
 
     fn nothing(&self) -> Error {
@@ -337,11 +391,13 @@ fn shape_of(input: &mut Cursor<'_>) -> Option<Shape> {
 fn number(input: &mut Cursor<'_>) -> Option<Shape> {
     let start = input.at();
     let number = Number::read(input).ok()?;
-    if input.since(start).iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
-        return Some(Shape::Number);
+    let text = std::str::from_utf8(input.since(start)).ok()?;
+    let float = || Some(Shape::Number(text.parse().ok()?));
+    if text.contains(['.', 'e', 'E']) {
+        return float();
     }
     let value = number.whole::<i64>().map(i128::from).or_else(|| number.whole::<u64>().map(i128::from));
-    Some(value.map_or(Shape::Number, |value| Shape::Whole(Whole { min: value, max: value })))
+    value.map_or_else(float, |value| Some(Shape::Whole(Whole { min: value, max: value })))
 }
 
 fn array(input: &mut Cursor<'_>) -> Option<Shape> {
@@ -494,6 +550,22 @@ mod tests {
             let record = format!("{{\"ts\": {number}, \"n\": {number}}}");
             let found = inferred(&[&record], Some("ts"));
             assert_eq!(found.literal(), format!("{{\"ts\": \"{expected}\", \"n\": \"int64\"}}"));
+        }
+    }
+
+    #[test]
+    fn fractions_in_the_event_time_are_kept_by_a_finer_unit() {
+        for (numbers, expected) in [
+            (["1763712000.25", "1763712001"], r#"tm.Json({"ts": "timestamp[us]"}, date_unit="s")"#),
+            (["1763712000", "1.76371200125e9"], r#"tm.Json({"ts": "timestamp[us]"}, date_unit="s")"#),
+            (["1763712000000.5", "1.0"], r#"tm.Json({"ts": "timestamp[us]"}, date_unit="ms")"#),
+            (["1763712000000000.5", "null"], r#"tm.Json({"ts": "timestamp[ns]"}, date_unit="us")"#),
+            (["0.5", "7"], r#"tm.Json({"ts": "float64"})"#),
+        ] {
+            let records = numbers.map(|number| format!("{{\"ts\": {number}}}"));
+            let found = inferred(&records.each_ref().map(String::as_str), Some("ts"));
+            assert_eq!(found.format(), expected, "{numbers:?}");
+            assert!(!inferred(&records.each_ref().map(String::as_str), None).format().contains("date_unit"));
         }
     }
 

@@ -23,7 +23,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, FieldRef, TimeUnit};
 
 use crate::decode::bad::{self, Bad, Expected};
-use crate::decode::json::columns::{Column, Misfit, Nulls};
+use crate::decode::json::columns::{Care, Column, Misfit, Nulls};
 use crate::decode::json::cursor::{Cursor, Escapes, RawString};
 use crate::decode::json::prediction::{Prediction, Progress, Target};
 use crate::decode::utf8::{self, Utf8};
@@ -285,7 +285,7 @@ impl Slot {
         record.misfits.retain(|misfit| misfit.0 != place);
     }
 
-    /// Reads a value that stands behind whitespace, or is null, or does not fit.
+    /// Reads a value that stands behind whitespace, or is null, or asks for care, or does not fit.
     #[inline(never)]
     fn unusual(&mut self, place: usize, input: &mut Cursor<'_>, record: &mut Record) -> Result<(), Expected> {
         input.whitespace();
@@ -295,7 +295,7 @@ impl Slot {
             self.null(place, start, record);
             return Ok(());
         }
-        if let Ok(bytes) = self.column.read(input.rest()) {
+        if let Ok(bytes) = self.column.read_with(input.rest(), Care::Careful) {
             input.skip(bytes);
             return Ok(());
         }

@@ -1,8 +1,10 @@
 //! Columns of lists, structs and maps: each holds the columns of what stands in it, to any depth that a schema names.
 //!
 //! A value fits as a whole or leaves nothing behind, and of a key that comes twice the last one counts, at every depth.
-//! It deliberately keeps no path while it reads: where a value does not fit is found by reading it once more, which only
-//! a record that is told pays for.
+//! Maps are read in one pass in which no key may come twice; where one does, the whole column's value is read once more,
+//! with a look at the keys of each map before its values: so hostile keys cost a walk a level, and no retry within a
+//! retry. It deliberately keeps no path while it reads: where a value does not fit is found by reading it once more,
+//! which only a record that is told pays for.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -13,7 +15,7 @@ use arrow::array::{ArrayRef, GenericListArray, MapArray, OffsetSizeTrait, Struct
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
-use crate::decode::json::columns::{Column, Misfit, NullRows, Nulls, Strings, new_column, timestamps};
+use crate::decode::json::columns::{Care, Column, Misfit, NullRows, Nulls, Strings, new_column, timestamps};
 use crate::decode::json::cursor::{Cursor, Escapes, RawString};
 use crate::decode::json::text::unescape;
 use crate::decode::json::walk;
@@ -133,8 +135,8 @@ impl Inner {
 
     /// Appends the value that starts here, which may be null. Where it does not fit, the cursor stays.
     #[inline]
-    fn read(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
-        match self.column.read(input.rest()) {
+    fn read(&mut self, input: &mut Cursor<'_>, care: Care) -> Result<(), Misfit> {
+        match self.column.read_with(input.rest(), care) {
             Ok(bytes) => input.skip(bytes),
             Err(Misfit) if self.nulls == Nulls::Allowed => {
                 input.literal("null")?;
@@ -157,7 +159,7 @@ impl Inner {
     /// Why the value that `rest` starts with does not fit; none where it does.
     fn fault(&mut self, rest: &[u8]) -> Option<Fault> {
         let rows = self.len();
-        let read = self.read(&mut Cursor::new(rest));
+        let read = self.read(&mut Cursor::new(rest), Care::Careful);
         self.column.truncate(rows);
         read.is_err().then(|| {
             let mut fault = self.column.fault(rest);
@@ -291,10 +293,10 @@ impl<O> Lists<O> {
         Ok(Self { field: Arc::clone(item), items, ends: Ends::default(), width: PhantomData })
     }
 
-    fn elements(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
+    fn elements(&mut self, input: &mut Cursor<'_>, care: Care) -> Result<(), Misfit> {
         let mut more = opens(input, b'[', b']')?;
         while more {
-            self.items.read(input)?;
+            self.items.read(input, care)?;
             more = follows(input, b']')?;
         }
         Ok(())
@@ -303,8 +305,12 @@ impl<O> Lists<O> {
 
 impl<O: OffsetSizeTrait> Column for Lists<O> {
     fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+        self.read_with(rest, Care::Quick)
+    }
+
+    fn read_with(&mut self, rest: &[u8], care: Care) -> Result<usize, Misfit> {
         let mut input = Cursor::new(rest);
-        if self.elements(&mut input).is_err() {
+        if self.elements(&mut input, care).is_err() {
             self.items.column.truncate(self.ends.last());
             return Err(Misfit);
         }
@@ -389,14 +395,14 @@ impl Structs {
         Ok(Self { fields, members, places, rows: 0, nulls, misfits: Vec::new(), above: within.above })
     }
 
-    fn object(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
+    fn object(&mut self, input: &mut Cursor<'_>, care: Care) -> Result<(), Misfit> {
         self.misfits.clear();
         let (mut more, mut next) = (opens(input, b'{', b'}')?, 0);
         while more {
             let key = key(input)?;
             match self.place_of(key, next) {
                 Some(place) => {
-                    self.member(place, input)?;
+                    self.member(place, input, care)?;
                     next = place + 1;
                 }
                 None => walk::below(input, self.above)?,
@@ -418,7 +424,7 @@ impl Structs {
     }
 
     /// Reads a member's value, in place of an earlier one of the same key.
-    fn member(&mut self, place: usize, input: &mut Cursor<'_>) -> Result<(), Misfit> {
+    fn member(&mut self, place: usize, input: &mut Cursor<'_>, care: Care) -> Result<(), Misfit> {
         let Some(member) = self.members.get_mut(place) else { return Err(Misfit) };
         if member.len() > self.rows {
             member.column.truncate(self.rows);
@@ -426,7 +432,7 @@ impl Structs {
         if !self.misfits.is_empty() {
             self.misfits.retain(|misfit| *misfit != place);
         }
-        if member.read(input).is_err() {
+        if member.read(input, care).is_err() {
             self.misfits.push(place);
             walk::below(input, self.above)?;
         }
@@ -445,8 +451,12 @@ impl Structs {
 
 impl Column for Structs {
     fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+        self.read_with(rest, Care::Quick)
+    }
+
+    fn read_with(&mut self, rest: &[u8], care: Care) -> Result<usize, Misfit> {
         let mut input = Cursor::new(rest);
-        if self.object(&mut input).is_err() {
+        if self.object(&mut input, care).is_err() {
             self.members.iter_mut().for_each(|member| member.column.truncate(self.rows));
             return Err(Misfit);
         }
@@ -538,31 +548,29 @@ impl Maps {
         self.values.column.truncate(end);
     }
 
-    fn object(&mut self, input: &mut Cursor<'_>) -> Result<(), Misfit> {
+    /// Reads an object whose keys all differ.
+    fn object(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+        let input = &mut Cursor::new(rest);
         let mut more = opens(input, b'{', b'}')?;
         while more {
             let bytes = self.keys.read(input.rest())?;
             input.skip(bytes);
             colon(input)?;
-            self.values.read(input)?;
+            self.values.read(input, Care::Quick)?;
             more = follows(input, b'}')?;
         }
-        if all_differ(self.keys.texts_from(self.ends.last())) { Ok(()) } else { Err(Misfit) }
+        if all_differ(self.keys.texts_from(self.ends.last())) { Ok(input.at()) } else { Err(Misfit) }
     }
 
-    /// Reads an object of which keys may come twice, or values not fit: a key stands where it came first, with the last
-    /// value that it has.
+    /// Reads an object of which keys may come twice: a key stands where it came first, with the last value that it has,
+    /// and no other is looked at.
     #[inline(never)]
-    fn unusual(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
+    fn last_of_each(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
         let (found, end) = members(rest, self.above)?;
-        let all = found.len();
-        let last = last_values(found)?;
-        if last.len() == all {
-            return Err(Misfit); // a value does not fit, and no later one counts in its place
-        }
-        for (key, at) in last {
+        for (key, at) in last_values(found)? {
             self.keys.text(&key, &key)?;
-            self.values.read(&mut Cursor::new(rest.get(at..).unwrap_or_default()))?;
+            let value = rest.get(at..).unwrap_or_default();
+            self.values.read(&mut Cursor::new(value), Care::Careful)?;
         }
         Ok(end)
     }
@@ -599,17 +607,18 @@ fn all_differ<'a>(mut texts: impl ExactSizeIterator<Item = &'a [u8]> + Clone) ->
 
 impl Column for Maps {
     fn read(&mut self, rest: &[u8]) -> Result<usize, Misfit> {
-        let mut input = Cursor::new(rest);
-        let mut bytes = self.object(&mut input).map(|()| input.at());
-        if bytes.is_err() && rest.first() == Some(&b'{') {
-            self.forget();
-            bytes = self.unusual(rest);
+        self.read_with(rest, Care::Quick)
+    }
+
+    fn read_with(&mut self, rest: &[u8], care: Care) -> Result<usize, Misfit> {
+        let bytes = match care {
+            Care::Quick => self.object(rest),
+            Care::Careful => self.last_of_each(rest),
+        };
+        match bytes {
+            Ok(_) => self.ends.push(self.values.len()),
+            Err(Misfit) => self.forget(),
         }
-        if bytes.is_err() {
-            self.forget();
-            return Err(Misfit);
-        }
-        self.ends.push(self.values.len());
         bytes
     }
 

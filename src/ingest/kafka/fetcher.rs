@@ -3,6 +3,7 @@
 //! It deliberately decides nothing about ranges that are not its own: what is lost of them is told, and who plans goes by
 //! what is there.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub(super) struct KafkaFetcher {
 
 impl Fetcher for KafkaFetcher {
     fn fetch(&mut self, ranges: &[OffsetRange], cancel: &Cancel, sink: &mut ChunkSink<'_>) -> Result<()> {
+        self.share_anew()?;
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.settle(ranges).map_err(|error| self.shared.explain(&error, "partitions cannot be fetched"))?;
         lanes.begin(ranges);
@@ -54,6 +56,25 @@ impl Fetcher for KafkaFetcher {
 }
 
 impl KafkaFetcher {
+    /// Holds less of each partition from here on, where there are more of them than its client counts with: by a new
+    /// client, since one never changes its settings. What was read ahead is read again.
+    fn share_anew(&mut self) -> Result<()> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.shared.count.load(Ordering::Relaxed);
+        let Some(share) = lanes.share().among(partitions) else { return Ok(()) };
+        let client = self.shared.fetching_client(share, &self.signal)?;
+        lanes.anew(Arc::clone(&client), share);
+        self.client = client;
+        log::info!(
+            target: "tidemill::ingest::kafka",
+            "{}: {partitions} partitions are read by now; what is read ahead of each is cut to {} KiB, so that all of \
+             it still fits in max_memory",
+            self.shared.settings.name,
+            share.look_ahead() / 1_024
+        );
+        Ok(())
+    }
+
     fn records_came(&self, silence: &mut Silence, ranges: &[OffsetRange]) {
         let Some(News::Over(lasted)) = silence.something_came(|| self.shared.clock.elapsed()) else { return };
         let (name, seconds) = (&self.shared.settings.name, lasted.as_secs());

@@ -333,6 +333,16 @@ impl Lanes {
         Self { by_partition: HashMap::new(), batch: Batch::new(TAKE), columns, share, signal, client }
     }
 
+    /// What it may hold of each partition.
+    pub(super) fn share(&self) -> Share {
+        self.share
+    }
+
+    /// The same through another client, with another share: what was taken and not given is taken again.
+    pub(super) fn anew(&mut self, client: Arc<Client>, share: Share) {
+        *self = Self::new(client, Arc::clone(&self.signal), self.columns, share);
+    }
+
     /// Fetches what `ranges` name: each partition from its `from`, no other.
     pub(super) fn settle(&mut self, ranges: &[OffsetRange]) -> Result<(), rdkafka::error::KafkaError> {
         let stay = |lane: &Lane| ranges.iter().any(|range| range.at == lane.at && lane.stands_at(range.from));

@@ -17,7 +17,7 @@ mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use std::thread::Builder;
 use std::time::Duration;
@@ -257,6 +257,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     wakers: Arc<Wakers>,
     known: Mutex<Known>, // asked by the planner's thread, and by an ingest thread that explains a loss
+    count: AtomicUsize, // of the partitions read, for ingest threads, which must not wait for whoever asks the cluster
     names: Mutex<Vec<String>>, // the topics read, which a pattern adds to; apart from the rest: an error asks for them
     losses: Mutex<Vec<Loss>>,  // found by the ingest threads, taken by whoever counts
     lanes: Mutex<Vec<Weak<Mutex<Lanes>>>>, // those of the living fetchers: looked at by the planner's thread
@@ -353,6 +354,7 @@ impl KafkaSource {
             clock,
             wakers: Arc::default(),
             known: Mutex::default(),
+            count: AtomicUsize::new(0),
             losses: Mutex::default(),
             lanes: Mutex::default(),
             unanswered: AtomicBool::new(false),
@@ -398,20 +400,7 @@ impl Source for KafkaSource {
     }
 
     fn fetcher(&self, columns: RawColumns, budget: usize) -> Result<Box<dyn Fetcher>> {
-        let partitions = self.shared.partitions(&self.shared.known()).len();
-        let share = Share::of(budget, partitions);
-        let (config, cut) = self.shared.settings.fetcher_client(share);
-        self.shared.settings_cut.call_once(|| self.shared.tell_of(&cut, partitions));
-        let signal = Arc::new(Signal::new(Arc::clone(&self.shared.wakers)));
-        let client = Client::with_signal(&config, self.shared.tokens.as_ref(), &signal);
-        let client = Arc::new(client.map_err(|error| self.shared.explain(&error, "no client can be made"))?);
-        let lanes = Lanes::new(Arc::clone(&client), Arc::clone(&signal), columns, share);
-        let lanes = Arc::new(Mutex::new(lanes));
-        let mut all = self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|lanes| lanes.strong_count() > 0);
-        all.push(Arc::downgrade(&lanes));
-        self.shared.clock.subscribe(signal.waker());
-        Ok(Box::new(KafkaFetcher { lanes, signal, client, shared: Arc::clone(&self.shared) }))
+        Ok(Box::new(self.shared.fetcher(columns, budget)?))
     }
 
     /// Waits for the answer: once it has returned, no commit is under way that a sudden stop could lose.
@@ -453,6 +442,27 @@ impl Drop for Shared {
 }
 
 impl Shared {
+    fn fetcher(self: &Arc<Self>, columns: RawColumns, budget: usize) -> Result<KafkaFetcher> {
+        let share = Share::of(budget, self.count.load(Ordering::Relaxed));
+        let signal = Arc::new(Signal::new(Arc::clone(&self.wakers)));
+        let client = self.fetching_client(share, &signal)?;
+        let lanes = Lanes::new(Arc::clone(&client), Arc::clone(&signal), columns, share);
+        let lanes = Arc::new(Mutex::new(lanes));
+        let mut all = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|lanes| lanes.strong_count() > 0);
+        all.push(Arc::downgrade(&lanes));
+        self.clock.subscribe(signal.waker());
+        Ok(KafkaFetcher { lanes, signal, client, shared: Arc::clone(self) })
+    }
+
+    /// A client that holds no more than `share` of each partition.
+    fn fetching_client(&self, share: Share, signal: &Arc<Signal>) -> Result<Arc<Client>> {
+        let (config, cut) = self.settings.fetcher_client(share);
+        self.settings_cut.call_once(|| self.tell_of(&cut, share.partitions()));
+        let client = Client::with_signal(&config, self.tokens.as_ref(), signal);
+        client.map(Arc::new).map_err(|error| self.explain(&error, "no client can be made"))
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -650,6 +660,7 @@ impl Shared {
             if matches!(known.ids, Ids::Told) { self.describe() } else { self.describe_without_ids() };
         known.topics = described.map_err(|error| self.explain(&error, "the topics cannot be described"))?;
         known.topics_at = self.clock.elapsed();
+        self.count.store(self.partitions(known).len(), Ordering::Relaxed);
         if self.skips() { Ok(()) } else { self.all_exist(known) }
     }
 
@@ -910,7 +921,48 @@ fn is_missing(error: &KafkaError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
     use super::*;
+    use crate::offset::OffsetRange;
+    use crate::raw::RawChunk;
+    use crate::time::{BatchTime, ManualClock};
+
+    #[test]
+    fn a_source_that_grows_cuts_its_memory_up_anew_and_gives_each_record_once() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t-0", 1, 1).unwrap();
+        let servers = cluster.bootstrap_servers();
+        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
+        for number in 0..20 {
+            producer.send(BaseRecord::<(), [u8]>::to("t-0").payload(&[number])).unwrap();
+        }
+        producer.flush(PATIENCE).unwrap();
+        let topics = Topics::Pattern(TopicPattern::new("t-.*").unwrap());
+        let clock = Arc::new(ManualClock::new(BatchTime(0)));
+        let settings = KafkaSettings { topics, ..KafkaSettings::new(&servers, "t") };
+        let source = KafkaSource::connect(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        let mut fetcher = source.shared.fetcher(RawColumns::default(), 50 << 20).unwrap();
+        let mut given = Vec::new();
+        let mut fetch = |fetcher: &mut KafkaFetcher, from, until| {
+            let range = OffsetRange::new(TopicPartition::new("t-0", 0), Offset(from), Offset(until));
+            let mut take = |chunk: RawChunk| {
+                given.extend(chunk.payloads.iter().flatten().flatten().copied());
+                Ok(())
+            };
+            fetcher.fetch(&[range], &Cancel::default(), &mut take).unwrap();
+            let share = fetcher.lanes.lock().unwrap().share();
+            (share.partitions(), share.look_ahead() >> 20)
+        };
+        assert_eq!(fetch(&mut fetcher, 0, 7), (1, 10));
+        cluster.create_topic("t-1", 4, 1).unwrap();
+        clock.advance(TOPICS_AGE);
+        assert_eq!(source.heads().unwrap().len(), 5);
+        assert_eq!(fetch(&mut fetcher, 7, 12), (8, 1));
+        assert_eq!(fetch(&mut fetcher, 12, 20), (8, 1));
+        assert_eq!(given, (0..20).collect::<Vec<_>>());
+    }
 
     #[test]
     fn only_a_cluster_that_says_that_it_has_no_ids_is_not_asked_again() {

@@ -24,10 +24,15 @@ const QUEUED: usize = 20_000;
 /// The bytes of which a partition may hold five times as many.
 ///
 /// librdkafka fills its queue up to one, and exceeds it by one fetch, of another. A lane looks ahead up to one, and
-/// what it takes last is at most all that the queue holds, of two more; the queue then fills anew. A partition that
-/// came later is not counted: the lanes of one source share its partitions, and each counts all of them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Share(usize);
+/// what it takes last is at most all that the queue holds, of two more; the queue then fills anew. The lanes of one
+/// source share its partitions, and each counts all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    bytes: usize,
+    budget: usize,
+    /// So many partitions are counted with.
+    partitions: usize,
+}
 
 /// A setting by which a client's memory is decided.
 struct Setting {
@@ -47,12 +52,26 @@ pub(super) struct Cut {
 impl Share {
     /// That of each of `partitions` in `budget` bytes; what a queue needs to work at all is not denied.
     pub(super) fn of(budget: usize, partitions: usize) -> Self {
-        Self((budget / (5 * partitions.max(1))).clamp(64 * KIB, KIB * KIB * KIB))
+        let bytes = (budget / (5 * partitions.max(1))).clamp(64 * KIB, KIB * KIB * KIB);
+        Self { bytes, budget, partitions }
+    }
+
+    /// What is left for each of so many partitions, where they are more than are counted with and get less for it. It
+    /// counts with yet more of them: a client has its settings for life, and topics that match a pattern may come one
+    /// after the other.
+    pub(super) fn among(self, partitions: usize) -> Option<Self> {
+        let grown = Self::of(self.budget, partitions.next_power_of_two());
+        (partitions > self.partitions && grown.bytes < self.bytes).then_some(grown)
+    }
+
+    /// How many partitions it counts with.
+    pub(super) fn partitions(self) -> usize {
+        self.partitions
     }
 
     /// The bytes that a look ahead may hold of a partition.
     pub(super) fn look_ahead(self) -> usize {
-        self.0
+        self.bytes
     }
 
     /// Sets in `config` what decides how much its client holds: what `user` has set where that is less, and what the
@@ -62,14 +81,14 @@ impl Share {
     }
 
     fn settings(self) -> [Setting; 3] {
-        let messages = self.0 / MESSAGE_OVERHEAD;
+        let (messages, kibibytes) = (self.bytes / MESSAGE_OVERHEAD, self.bytes / KIB);
         [
-            Setting { names: &["queued.max.messages.kbytes"], default: self.0 / KIB, most: self.0 / KIB },
+            Setting { names: &["queued.max.messages.kbytes"], default: kibibytes, most: kibibytes },
             Setting { names: &["queued.min.messages"], default: QUEUED.min(messages), most: messages },
             Setting {
                 names: &["fetch.message.max.bytes", "max.partition.fetch.bytes"],
-                default: FETCH.min(self.0),
-                most: self.0,
+                default: FETCH.min(self.bytes),
+                most: self.bytes,
             },
         ]
     }
@@ -139,6 +158,17 @@ mod tests {
     fn what_is_no_number_is_left_for_librdkafka_to_refuse() {
         let (config, cut) = limited(&[("queued.max.messages.kbytes", "plenty")]);
         assert_eq!((config.get("queued.max.messages.kbytes"), cut), (Some("plenty"), vec![]));
+    }
+
+    #[test]
+    fn more_partitions_get_less_each_and_more_of_them_are_counted_with() {
+        let share = Share::of(80 * MIB, 4);
+        assert_eq!((share.among(4), share.among(1)), (None, None));
+        let grown = share.among(5).unwrap();
+        assert_eq!((grown.partitions(), grown.look_ahead()), (8, 2 * MIB));
+        assert_eq!(grown.among(8), None);
+        assert_eq!(grown.among(9), Some(Share::of(80 * MIB, 16)));
+        assert_eq!(Share::of(0, 1).among(100), None, "there is nothing to take away");
     }
 
     #[test]

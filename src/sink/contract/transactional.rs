@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{Fixture, delivery, must, same, schema};
+use super::{Fixture, delivery, must, rows, same, schema};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::sink::marker::{Epoch, Marker, Owner};
@@ -135,11 +135,11 @@ pub fn tells_outputs_apart_and_nothing_else(fixture: &mut dyn Fixture) {
 pub fn shows_a_batch_once_it_is_published_and_not_before(fixture: &mut dyn Fixture) {
     let mut expected = fixture.arrived();
     let (mut driver, _) = Driver::new(fixture, 3);
-    for (batch, rows) in [(1, 0..1), (2, 1..50), (4, 50..5_050), (5, 5_050..5_051)] {
-        let prepared = driver.prepare(&delivery(batch, rows.clone()));
+    for (batch, numbers) in [(1, 0..1), (2, 1..50), (4, 50..5_050), (5, 5_050..5_051)] {
+        let prepared = driver.prepare(&delivery(batch, numbers.clone()));
         same(&fixture.arrived(), &expected, "when a batch was prepared");
         must(driver.publish(&prepared), "publish");
-        expected.extend(rows);
+        expected.extend(rows(numbers));
         same(&fixture.arrived(), &expected, "when publish had returned");
     }
     driver.close();
@@ -164,7 +164,7 @@ pub fn remembers_what_was_published_last(fixture: &mut dyn Fixture) {
     let marker = next.init().unwrap_or_else(|error| fail(&format!("a second init failed: {error}")));
     assert_eq!(marker, Some(last), "the marker after a second init of the same sink");
     next.close();
-    expected.extend(30..40);
+    expected.extend(rows(30..40));
     same(&fixture.arrived(), &expected, "after a batch of the next driver");
 }
 
@@ -227,12 +227,12 @@ pub fn lets_one_of_two_drivers_publish(fixture: &mut dyn Fixture, first: First) 
         drivers.reverse();
     }
     let mut winner = None;
-    for (driver, batch, rows) in drivers {
+    for (driver, batch, numbers) in drivers {
         match driver.publish(batch) {
             Ok(()) => {
                 assert_eq!(winner, None, "both drivers have published batch {}", base + 1);
                 winner = Some(*batch.marker());
-                expected.extend(rows);
+                expected.extend(rows(numbers));
             }
             Err(error) => is_over(driver, batch, &error),
         }
@@ -272,7 +272,7 @@ pub fn tells_the_truth_when_a_publishing_is_given_up(fixture: &mut dyn Fixture) 
     assert!(is_there || marker == Some(last), "the marker is of another batch: {marker:?}");
     assert!(is_there || published.is_err(), "a batch that publish has told to be there is not");
     if is_there {
-        expected.extend(10..5_010);
+        expected.extend(rows(10..5_010));
     }
     driver.close();
     same(&fixture.arrived(), &expected, "after a publishing that was given up");

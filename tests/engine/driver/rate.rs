@@ -77,6 +77,7 @@ struct Worked {
     next: u64,
     said: Vec<Command>,       // by the machine, and not done yet
     limits: Vec<Option<f64>>, // what was told of each batch
+    delays: Vec<Duration>,    // from its plan to its end
 }
 
 impl Worked {
@@ -85,7 +86,7 @@ impl Worked {
         let mut hand = Hand::limited(limits, Bound::Earliest, trigger, None);
         let said = hand.begin();
         hand.records = records;
-        Self { hand, next: 0, said, limits: Vec::new() }
+        Self { hand, next: 0, said, limits: Vec::new(), delays: Vec::new() }
     }
 
     /// The records of the next batches, each of which takes what `rate` records a second take.
@@ -126,10 +127,12 @@ impl Worked {
             self.said.extend(self.hand.tell(input));
         }
         let told = self.said.iter().find_map(|command| match command {
-            Command::Emit(Event::Completed(progress)) => Some(progress.rate_limit),
+            Command::Emit(Event::Completed(progress)) => Some((progress.rate_limit, progress.total_delay)),
             _ => None,
         });
-        self.limits.push(told.expect("the batch is done"));
+        let (limit, delay) = told.expect("the batch is done");
+        self.limits.push(limit);
+        self.delays.push(delay);
     }
 }
 
@@ -152,6 +155,30 @@ fn batches_of_a_stream_that_cannot_keep_up_come_to_take_their_interval_and_follo
     stream.hand.records += 500;
     assert_eq!(stream.batches(1, 20_000), [2_500], "what was left, and all that is there");
     assert_eq!(stream.limits.last(), Some(&None), "it keeps up again");
+    let seconds: Vec<f64> = stream.delays.iter().map(Duration::as_secs_f64).collect();
+    let first = [5.0, 1.0, 1.0, 1.0]; // as long as the interval from the second batch on
+    assert_eq!(seconds, [&first[..], &[0.1, 1.0, 1.0, 1.0, 1.0, 0.125]].concat());
+}
+
+#[test]
+fn a_stream_that_reads_ten_times_faster_than_it_works_settles_at_its_interval_however_long_it_lasts() {
+    const RATE: u64 = 1_000; // of 10 times as many that come
+    let mut stream = Worked::new(interval(1_000), Some(BackPressure::default()), 20_000);
+    let mut largest = 0;
+    for _ in 0..200 {
+        let records = stream.batch(RATE);
+        stream.hand.records += 10_000;
+        largest = largest.max(records);
+    }
+    assert_eq!(largest, 10_000, "what is tried of a partition that nothing is known of");
+    let second = Duration::from_secs(1);
+    assert_eq!(
+        stream.delays.split_off(1),
+        vec![second; 199],
+        "and never more, though it falls behind for ever"
+    );
+    assert_eq!(stream.limits, vec![Some(1_000.0); 200]);
+    assert_eq!(stream.batches(3, 10 * RATE), [1_000, 10_000, 10_000], "what got faster is followed at once");
 }
 
 #[test]

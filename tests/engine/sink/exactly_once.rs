@@ -14,7 +14,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tidemill::cancel::Cancel;
 use tidemill::error::{Error, Result};
 use tidemill::offset::{Offset, TopicPartition};
-use tidemill::sink::contract::{self, Breakable, Broken, Fixture, delivery, schema};
+use tidemill::sink::contract::{self, Breakable, Broken, Fixture, Row, delivery, schema};
 use tidemill::sink::encode::{HeaderSpec, KeySpec, OutputFormat};
 use tidemill::sink::kafka::{KafkaSink, KafkaSinkSettings};
 use tidemill::sink::marker::{Epoch, Marker, Owner};
@@ -34,8 +34,8 @@ impl Fixture for Topic {
         Box::new(KafkaSink::new(KafkaSinkSettings::new(self.kafka.cluster(&[]), self.name.clone())))
     }
 
-    fn arrived(&mut self) -> Vec<i64> {
-        rows(&self.kafka.read_committed(&self.name))
+    fn arrived(&mut self) -> Vec<Row> {
+        self.kafka.read_committed(&self.name).iter().map(row).collect()
     }
 
     fn refused(&self) -> Option<SchemaRef> {
@@ -50,12 +50,13 @@ impl Fixture for Topic {
     }
 }
 
+fn row(got: &Got) -> Row {
+    let value: serde_json::Value = serde_json::from_str(got.value.as_deref().unwrap()).unwrap();
+    (value["row"].as_i64().unwrap(), value["text"].as_str().map(str::to_owned))
+}
+
 fn rows(records: &[Got]) -> Vec<i64> {
-    let row = |got: &Got| {
-        let value: serde_json::Value = serde_json::from_str(got.value.as_deref().unwrap()).unwrap();
-        value["row"].as_i64().unwrap()
-    };
-    records.iter().map(row).collect()
+    records.iter().map(|got| row(got).0).collect()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, IntervalUnit, Schema, SchemaR
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tidemill::cancel::Cancel;
 use tidemill::error::ErrorKind;
-use tidemill::sink::contract::{self, Breakable, Broken, Fixture, delivery};
+use tidemill::sink::contract::{self, Breakable, Broken, Fixture, Row, delivery};
 use tidemill::sink::files::{FileFormat, FileSink, FileSinkSettings, read_output};
 use tidemill::sink::marker::{Epoch, Marker, Owner};
 use tidemill::sink::outputs::{Outputs, PreparedBatch};
@@ -39,10 +39,14 @@ impl Place {
         sink
     }
 
+    /// The files that manifests name.
+    fn published_files(&self) -> Vec<PathBuf> {
+        read_output(self.path()).unwrap_or_default().into_iter().flat_map(|output| output.paths).collect()
+    }
+
     /// The column `row` of what manifests name.
     pub(super) fn published(&self) -> Vec<i64> {
-        let outputs = read_output(self.path()).unwrap_or_default();
-        outputs.iter().flat_map(|output| &output.paths).flat_map(|path| rows_of(path)).collect()
+        numbers_of(&self.published_files())
     }
 
     /// What is in the directory, hidden files too, by name.
@@ -64,14 +68,33 @@ fn files_below(path: &Path) -> Vec<PathBuf> {
     paths.into_iter().flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
-/// The column `row` of a file.
-fn rows_of(path: &Path) -> Vec<i64> {
+/// The rows of a file.
+fn rows_of(path: &Path) -> Vec<Row> {
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("parquet") => parquet_rows(path).iter().flat_map(numbers).collect(),
-        Some("json") => lines(path).iter().map(|line| number(&line["{\"row\":".len()..])).collect(),
-        Some("csv") => lines(path).iter().skip(1).map(|line| number(line)).collect(),
+        Some("parquet") => parquet_rows(path).iter().flat_map(super::rows_of).collect(),
+        Some("json") => lines(path).iter().map(|line| of_json(line)).collect(),
+        Some("csv") => lines(path).iter().skip(1).map(|line| of_csv(line)).collect(),
         _ => panic!("{} is no finished file", path.display()),
     }
+}
+
+fn of_json(line: &str) -> Row {
+    let row: serde_json::Value = serde_json::from_str(line).unwrap();
+    (row["row"].as_i64().unwrap(), row["text"].as_str().map(str::to_owned))
+}
+
+fn of_csv(line: &str) -> Row {
+    let (row, text) = line.split_once(',').unwrap();
+    (row.parse().unwrap(), Some(text.to_owned()).filter(|text| !text.is_empty()))
+}
+
+/// The numbers of the rows of all files, in order of the files; the texts may be names of directories.
+fn numbers_of(files: &[PathBuf]) -> Vec<i64> {
+    let numbers_in = |path: &PathBuf| match path.extension() {
+        Some(extension) if extension == "parquet" => parquet_rows(path).iter().flat_map(numbers).collect(),
+        _ => rows_of(path).into_iter().map(|(row, _)| row).collect::<Vec<_>>(),
+    };
+    files.iter().flat_map(numbers_in).collect()
 }
 
 fn parquet_rows(path: &Path) -> Vec<RecordBatch> {
@@ -88,16 +111,12 @@ fn lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
 }
 
-fn number(text: &str) -> i64 {
-    text.split(',').next().unwrap().parse().unwrap()
-}
-
 impl Fixture for Place {
     fn sink(&mut self) -> Box<dyn Sink> {
         Box::new(FileSink::new(self.settings.clone()))
     }
 
-    fn arrived(&mut self) -> Vec<i64> {
+    fn arrived(&mut self) -> Vec<Row> {
         self.files().iter().flat_map(|path| rows_of(path)).collect()
     }
 
@@ -145,7 +164,7 @@ fn a_batch_that_comes_again_replaces_its_files_and_no_other_batch_does() {
     // The same number and time, as after a restart within a tick, but other records.
     sink.deliver(&delivery(1, 10..20)).unwrap();
     sink.deliver(&Delivery { time: BatchTime(5), ..delivery(1, 20..30) }).unwrap();
-    let mut rows: Vec<i64> = place.files().iter().flat_map(|path| rows_of(path)).collect();
+    let mut rows = numbers_of(&place.files());
     rows.sort_unstable();
     assert_eq!(rows, (0..30).collect::<Vec<_>>());
 }
@@ -158,7 +177,7 @@ fn a_large_batch_is_cut_into_files_of_the_size_that_was_asked_for() {
         place.opened().deliver(&delivery(1, 0..20_000)).unwrap();
         let files = place.files();
         assert!(files.len() > 2, "{format}: {} files", files.len());
-        assert_eq!(place.arrived(), (0..20_000).collect::<Vec<_>>());
+        assert_eq!(numbers_of(&files), (0..20_000).collect::<Vec<_>>());
     }
 }
 
@@ -225,8 +244,9 @@ fn rows_are_in_the_directory_of_their_values_and_the_column_is_not_in_the_file()
     let mut found: Vec<(String, Vec<i64>)> = Vec::new();
     for path in place.files() {
         let directory = path.parent().unwrap().strip_prefix(place.path()).unwrap();
-        assert_eq!(parquet_rows(&path)[0].num_columns(), 1);
-        found.push((directory.to_str().unwrap().to_owned(), rows_of(&path)));
+        let rows = parquet_rows(&path);
+        assert_eq!(rows[0].num_columns(), 1);
+        found.push((directory.to_str().unwrap().to_owned(), rows.iter().flat_map(numbers).collect()));
     }
     let expected = [
         ("text=__HIVE_DEFAULT_PARTITION__", vec![0, 3, 6]),
@@ -246,8 +266,8 @@ impl Fixture for Once {
         self.0.sink()
     }
 
-    fn arrived(&mut self) -> Vec<i64> {
-        let rows = self.0.published();
+    fn arrived(&mut self) -> Vec<Row> {
+        let rows: Vec<Row> = self.0.published_files().iter().flat_map(|path| rows_of(path)).collect();
         assert_eq!(rows.len(), self.0.visible().len(), "the directory as it is shows other rows");
         rows
     }
@@ -264,8 +284,8 @@ impl Fixture for Once {
 impl Place {
     /// The column `row` of all files that whoever looks at the directory takes for output.
     fn visible(&self) -> Vec<i64> {
-        let is_output = |path: &&PathBuf| !path.starts_with(self.path().join("_tidemill"));
-        self.files().iter().filter(is_output).flat_map(|path| rows_of(path)).collect()
+        let is_output = |path: &PathBuf| !path.starts_with(self.path().join("_tidemill"));
+        numbers_of(&self.files().into_iter().filter(is_output).collect::<Vec<_>>())
     }
 
     fn drafts(&self) -> usize {

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tidemill::cancel::Cancel;
 use tidemill::kafka::Cluster;
-use tidemill::sink::contract::{self, Breakable, Broken, Fixture, delivery, schema};
+use tidemill::sink::contract::{self, Breakable, Broken, Fixture, Row, delivery, schema};
 use tidemill::sink::encode::{HeaderSpec, KeySpec, OutputFormat};
 use tidemill::sink::kafka::{KafkaSink, KafkaSinkSettings, Partitioner, RecordTime};
 use tidemill::sink::{Delivery, Sink};
@@ -38,9 +38,11 @@ impl Fixture for Topic {
         Box::new(KafkaSink::new(KafkaSinkSettings { time: self.time, ..settings }))
     }
 
-    fn arrived(&mut self) -> Vec<i64> {
-        let records = self.kafka.read(&self.name);
-        records.iter().map(|got| json(got)["row"].as_i64().unwrap()).collect()
+    fn arrived(&mut self) -> Vec<Row> {
+        let records = self.kafka.read(&self.name).into_iter();
+        let row =
+            |row: serde_json::Value| (row["row"].as_i64().unwrap(), row["text"].as_str().map(str::to_owned));
+        records.map(|got| row(json(&got))).collect()
     }
 
     fn refused(&self) -> Option<SchemaRef> {

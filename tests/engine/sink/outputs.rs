@@ -8,7 +8,7 @@ use tidemill::error::{ErrorKind, Result};
 use tidemill::kafka::Cluster;
 use tidemill::sink::Sink;
 use tidemill::sink::callback::{CallbackSink, EmptyBatches};
-use tidemill::sink::contract::{self, Breakable, Broken, Fixture, delivery, schema};
+use tidemill::sink::contract::{self, Breakable, Broken, Fixture, Row, delivery, schema};
 use tidemill::sink::files::{FileFormat, FileSink, FileSinkSettings};
 use tidemill::sink::kafka::{KafkaSink, KafkaSinkSettings};
 use tidemill::sink::marker::{Epoch, Marker, Owner};
@@ -23,8 +23,8 @@ impl Fixture for Memory {
         Box::new(ScriptedSink::new(&self.0))
     }
 
-    fn arrived(&mut self) -> Vec<i64> {
-        self.0.rows()
+    fn arrived(&mut self) -> Vec<Row> {
+        self.0.committed().iter().flat_map(|one| &one.rows).flat_map(super::rows_of).collect()
     }
 
     fn refused(&self) -> Option<SchemaRef> {

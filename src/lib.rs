@@ -47,7 +47,7 @@
 //!
 //! # Modules, bottom to top
 //!
-//! Words (leaves, no I/O): [`error`], [`types`], [`time`], [`cancel`], [`offset`], [`raw`], [`event`].
+//! Words (leaves, no I/O): [`error`], [`types`], [`time`], [`cancel`], [`offset`], [`raw`], [`event`], [`wire`].
 //! Meaning (pure functions over Arrow): [`aggregate`], [`expr`], [`decode`], [`state`], [`detect`], [`plan`].
 //! Edges (I/O): [`kafka`], and over it [`ingest`] and [`sink`], which never meet; and [`checkpoint`], the replicated log,
 //! which knows bytes and places and neither sources, sinks nor what state means.
@@ -63,6 +63,7 @@ pub mod offset;
 pub mod raw;
 pub mod time;
 pub mod types;
+pub mod wire;
 
 pub mod aggregate;
 pub mod decode;

@@ -209,14 +209,14 @@ impl OperatorSpec {
     fn check_kept(&self) -> Result<()> {
         let Some(form) = &self.form else { return Ok(()) };
         let columns = form.unstorable();
-        if let [first, ..] = &self.unkept[..] {
+        if !self.unkept.is_empty() {
             let message = format!(
                 "{} cannot be checkpointed yet: the state is another library's and may change with it",
                 self.unkept.join(", ")
             );
-            return Err(Error::config(message).help(format!(
-                "cast the column of {first} to float64 if it is not, use another aggregate, or leave checkpoint= out"
-            )));
+            return Err(Error::config(message).help(
+                "use another aggregate, such as approx_quantile over float64, or leave checkpoint= out",
+            ));
         }
         if columns.is_empty() {
             return Ok(());

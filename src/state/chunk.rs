@@ -236,6 +236,10 @@ impl Heading {
     }
 }
 
+fn is_aligned(place: usize) -> bool {
+    place.is_multiple_of(ALIGNMENT)
+}
+
 fn aligned(length: usize) -> usize {
     length.next_multiple_of(ALIGNMENT)
 }
@@ -528,7 +532,7 @@ fn read_entry(from: &mut Reader<'_>) -> Result<Entry> {
     let far = |_| from.wrong("a place within a chunk was expected");
     let start = usize::try_from(at).map_err(far)?;
     let end = start.saturating_add(usize::try_from(length).map_err(far)?);
-    if groups.is_empty() || !end.is_multiple_of(ALIGNMENT) {
+    if groups.is_empty() || !is_aligned(end) {
         return Err(
             from.wrong(format!("groups and an aligned end were expected, found {groups:?} and {end}"))
         );
@@ -605,22 +609,48 @@ impl<'a, N: Iterator<Item = &'a FieldNode>, B: Iterator<Item = &'a arrow::ipc::B
 
     fn values(&mut self, data_type: &DataType, length: usize) -> Result<()> {
         match data_type {
-            DataType::Utf8 | DataType::Binary | DataType::LargeUtf8 | DataType::LargeBinary => {
-                self.buffer()?;
-                self.buffer().map(drop)
+            DataType::Utf8 | DataType::Binary => self.offsets(length, size_of::<i32>())?,
+            DataType::LargeUtf8 | DataType::LargeBinary => self.offsets(length, size_of::<i64>())?,
+            DataType::List(item) | DataType::Map(item, _) => {
+                self.offsets(length, size_of::<i32>())?;
+                return self.column(item, None);
             }
-            DataType::List(item) | DataType::LargeList(item) | DataType::Map(item, _) => {
-                self.buffer()?;
-                self.column(item, None)
+            DataType::LargeList(item) => {
+                self.offsets(length, size_of::<i64>())?;
+                return self.column(item, None);
             }
             DataType::FixedSizeList(item, size) => {
                 let size = usize::try_from(*size).ok();
                 let items = size.and_then(|size| size.checked_mul(length));
-                self.column(item, Some(items.ok_or_else(|| damaged("lists are longer than a chunk"))?))
+                return self
+                    .column(item, Some(items.ok_or_else(|| damaged("lists are longer than a chunk"))?));
             }
-            DataType::Struct(fields) => fields.iter().try_for_each(|field| self.column(field, Some(length))),
-            _ => self.buffer().map(drop),
+            DataType::Struct(fields) => {
+                return fields.iter().try_for_each(|field| self.column(field, Some(length)));
+            }
+            other => {
+                let width = other.primitive_width();
+                return self.numbers(length, width);
+            }
         }
+        self.buffer().map(drop)
+    }
+
+    /// Where each value begins, and where the last ends. Arrow asserts that the buffer is whole numbers.
+    fn offsets(&mut self, length: usize, size: usize) -> Result<()> {
+        self.numbers(length.saturating_add(1), Some(size))
+    }
+
+    /// So many numbers of so many bytes, where these are known.
+    fn numbers(&mut self, count: usize, size: Option<usize>) -> Result<()> {
+        let found = self.buffer()?;
+        let is_whole = size.is_none_or(|size| {
+            found.is_multiple_of(size) && count.checked_mul(size).is_some_and(|least| found >= least)
+        });
+        if is_whole {
+            return Ok(());
+        }
+        Err(damaged(format!("{count} numbers of {size:?} bytes were expected, found {found} bytes")))
     }
 
     /// The length of the next buffer, which lies within the body.
@@ -629,7 +659,7 @@ impl<'a, N: Iterator<Item = &'a FieldNode>, B: Iterator<Item = &'a arrow::ipc::B
         let (start, length) = (usize::try_from(buffer.offset()).ok(), usize::try_from(buffer.length()).ok());
         let end = start.zip(length).and_then(|(start, length)| start.checked_add(length));
         match (end, length) {
-            (Some(end), Some(length)) if end <= self.body => Ok(length),
+            (Some(end), Some(length)) if end <= self.body && start.is_some_and(is_aligned) => Ok(length),
             _ => Err(damaged(format!("a buffer within {} bytes was expected, found {buffer:?}", self.body))),
         }
     }

@@ -52,8 +52,8 @@ impl Followed {
     }
 
     fn batch(&mut self, time: i64, standings: &[(Place, Standing)], times: &[(Place, EventTime)]) -> String {
-        let due = self.idleness.due(standings);
         let silence = self.idleness.plan(BatchTime(time), standings);
+        let due = self.idleness.due(standings); // before the first plan after a start, one is due at once
         let value = self.watermark.advance(&silence, times.iter().map(|(place, time)| (place, *time)));
         let told: BTreeSet<&Place> = times.iter().map(|(place, _)| place).collect();
         let warning = self.laggard.look(&self.watermark, &silence, &told);
@@ -216,7 +216,6 @@ fn a_machine_goes_on_with_the_next_batch_from_where_each_partition_was_read_to()
         _ => None,
     });
     assert_eq!(watermark, Some(memory.watermark));
-    // What the plan was recorded for is asked for again only by a test that forgot it.
     let later = remembered_from_mapped(&mut next, 2);
     assert_eq!((later.totals.batches, later.totals.counts.records), (3, 9));
 }

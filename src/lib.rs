@@ -48,7 +48,7 @@
 //! # Modules, bottom to top
 //!
 //! Words (leaves, no I/O): [`error`], [`types`], [`time`], [`cancel`], [`offset`], [`provenance`], [`raw`],
-//! [`event`].
+//! [`event`], [`wire`].
 //! Meaning (pure functions over Arrow): [`aggregate`], [`expr`], [`decode`], [`state`], [`detect`], [`plan`].
 //! Edges (I/O): [`kafka`], and over it [`ingest`] and [`sink`], which never meet; and [`checkpoint`], the replicated log,
 //! which knows bytes and places and neither sources, sinks nor what state means.
@@ -65,6 +65,7 @@ pub mod provenance;
 pub mod raw;
 pub mod time;
 pub mod types;
+pub mod wire;
 
 pub mod aggregate;
 pub mod decode;

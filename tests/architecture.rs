@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What every module may use: leaves without I/O.
-const WORDS: &[&str] = &["error", "types", "csv", "time", "cancel", "offset", "provenance", "raw", "event"];
+const WORDS: &[&str] =
+    &["error", "types", "csv", "time", "cancel", "offset", "provenance", "raw", "event", "wire"];
 /// Pure functions over Arrow; they know words only, and not each other.
 const MEANING: &[&str] = &["aggregate", "expr", "decode", "state", "detect"];
 /// What to do, and how: an executor's ingest threads own their fetchers, and nothing else of `exec` meets I/O.
@@ -26,6 +27,7 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("provenance", &[&["offset"]]),
     ("raw", &[&["error", "time", "offset"]]),
     ("event", &[&["error", "time", "offset", "raw"]]),
+    ("wire", &[&["error"]]),
     ("aggregate", &[WORDS]),
     ("expr", &[WORDS]),
     ("decode", &[WORDS]),

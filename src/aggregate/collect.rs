@@ -89,6 +89,10 @@ impl Function for Collect {
         true
     }
 
+    fn form(&self) -> Option<&'static str> {
+        self.lists.form()
+    }
+
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         Ok(Box::new(Collected { values: self.lists.column()?, inner: None }))
     }
@@ -111,6 +115,10 @@ impl Function for Computed {
 
     fn keeps_values(&self) -> bool {
         true
+    }
+
+    fn form(&self) -> Option<&'static str> {
+        self.lists.form()
     }
 
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
@@ -139,6 +147,13 @@ impl Lists {
 
     fn state_fields(&self) -> Vec<Field> {
         vec![Field::new("values", self.data_type(), false)]
+    }
+
+    fn form(&self) -> Option<&'static str> {
+        Some(match self.keep {
+            Keep::All => "values 1",
+            Keep::Distinct => "distinct values 1",
+        })
     }
 
     fn column(&self) -> Result<Values> {

@@ -30,6 +30,10 @@ impl Function for Count {
         vec![Field::new("count", DataType::Int64, false)]
     }
 
+    fn form(&self) -> Option<&'static str> {
+        Some("count 1")
+    }
+
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         Ok(Box::new(Counts::default()))
     }

@@ -33,22 +33,25 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Faithful,
+    /// And that it means what its columns say, so that it may outlive the process: no version of DataFusion could have
+    /// another. This is its name and version.
+    Pinned(&'static str),
     /// Good for the partials of one batch.
     OfABatch,
 }
 
 /// The functions, each with the name that DataFusion knows it by.
 const FUNCTIONS: &[(&str, &str, State)] = &[
-    ("any_value", "any_value", State::Faithful),
+    ("any_value", "any_value", State::Pinned("any value 1")),
     ("approx_median", "approx_median", State::Faithful),
     ("approx_percentile_cont", "approx_percentile_cont", State::Faithful),
     ("approx_percentile_cont_with_weight", "approx_percentile_cont_with_weight", State::Faithful),
     ("approx_quantile", "approx_percentile_cont", State::Faithful),
-    ("bit_and", "bit_and", State::Faithful),
-    ("bit_or", "bit_or", State::Faithful),
-    ("bit_xor", "bit_xor", State::Faithful),
-    ("bool_and", "bool_and", State::Faithful),
-    ("bool_or", "bool_or", State::Faithful),
+    ("bit_and", "bit_and", State::Pinned("bits 1")),
+    ("bit_or", "bit_or", State::Pinned("bits 1")),
+    ("bit_xor", "bit_xor", State::Pinned("bits 1")),
+    ("bool_and", "bool_and", State::Pinned("truth 1")),
+    ("bool_or", "bool_or", State::Pinned("truth 1")),
     ("median", "median", State::Faithful),
     ("nth_value", "nth_value", State::OfABatch),
     ("percentile_cont", "percentile_cont", State::Faithful),
@@ -72,13 +75,14 @@ pub(super) fn function(call: &Call<'_>) -> Result<Arc<dyn Function>> {
 pub(super) fn merged(call: &Call<'_>) -> Result<Arc<dyn Function>> {
     let found = FUNCTIONS.iter().find(|(name, ..)| *name == call.name);
     let (_, inner, state) = found.ok_or_else(|| unknown(call.name))?;
-    if call.scope == Scope::Window && *state != State::Faithful {
+    if call.scope == Scope::Window && *state == State::OfABatch {
         return Err(not_windowed(call.name));
     }
     let all = all_default_aggregate_functions();
     let function = all.into_iter().find(|function| function.name() == *inner);
     let function = function.ok_or_else(|| unknown(call.name))?;
-    let bound = Bound::new(call, &taken(call)?, function).map_err(|error| misfit(call, error))?;
+    let mut bound = Bound::new(call, &taken(call)?, function).map_err(|error| misfit(call, error))?;
+    bound.form = if let State::Pinned(form) = state { Some(form) } else { None };
     let own = if QUANTILES.contains(inner) { quantile::function(&bound.field, call.literals) } else { None };
     Ok(own.unwrap_or_else(|| Arc::new(bound)))
 }
@@ -119,7 +123,7 @@ fn one_digit_more(data_type: &DataType) -> Option<DataType> {
 }
 
 fn not_windowed(name: &str) -> Error {
-    let windowed = FUNCTIONS.iter().filter(|(_, _, state)| *state == State::Faithful).map(|(name, ..)| *name);
+    let windowed = FUNCTIONS.iter().filter(|(_, _, state)| *state != State::OfABatch).map(|(name, ..)| *name);
     let own = crate::aggregate::OWN.iter().flat_map(|(_, names)| names.iter().copied());
     let mut windowed: Vec<&str> = own.chain(windowed).collect();
     windowed.sort_unstable();
@@ -162,6 +166,7 @@ struct Bound {
     columns: Vec<DataType>,
     literals: Vec<ScalarValue>,
     state: Vec<Field>,
+    form: Option<&'static str>,
     /// The result of nothing, in one row: it may be null or not, and that of a group without rows differs at times.
     of_nothing: ArrayRef,
 }
@@ -184,7 +189,7 @@ impl Bound {
         let state = state.iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
         let field = Field::new(call.name, result_type(expression.field().data_type()), true);
         let arguments = call.arguments.iter().map(|field| field.data_type().clone()).collect();
-        Ok(Self { field, expression, arguments, columns, literals, state, of_nothing })
+        Ok(Self { field, expression, arguments, columns, literals, state, form: None, of_nothing })
     }
 }
 
@@ -245,6 +250,10 @@ impl Function for Bound {
 
     fn state_fields(&self) -> Vec<Field> {
         self.state.clone()
+    }
+
+    fn form(&self) -> Option<&'static str> {
+        self.form
     }
 
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {

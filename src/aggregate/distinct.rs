@@ -67,6 +67,10 @@ impl Function for Distinct {
         ]
     }
 
+    fn form(&self) -> Option<&'static str> {
+        Some("hashes 1")
+    }
+
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         Ok(Box::new(Distincts { values: self.values.clone(), slots: Sketches::new() }))
     }

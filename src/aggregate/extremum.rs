@@ -45,6 +45,10 @@ impl Function for Extremum {
         vec![self.field.clone()]
     }
 
+    fn form(&self) -> Option<&'static str> {
+        Some("extremum 1")
+    }
+
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         let data_type = self.field.data_type();
         let fixed = physical!(data_type, T => match self.wanted {

@@ -49,6 +49,10 @@ impl Function for Mean {
         vec![Field::new("count", DataType::Int64, false), Field::new("sum", sum, false)]
     }
 
+    fn form(&self) -> Option<&'static str> {
+        Some("mean 1")
+    }
+
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         Ok(match self.values {
             DataType::Float64 => Box::new(Means::<Float64Type, f64>::new(&self.values)),

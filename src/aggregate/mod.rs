@@ -115,6 +115,10 @@ trait Function: fmt::Debug + Send + Sync {
     /// The columns of its state.
     fn state_fields(&self) -> Vec<Field>;
 
+    /// The name and version of its state, where that is our own. Whoever changes what a state means raises the version:
+    /// golden files of each are among the tests.
+    fn form(&self) -> Option<&'static str>;
+
     /// States of no slot yet.
     fn accumulator(&self) -> Result<Box<dyn Accumulator>>;
 
@@ -219,6 +223,20 @@ impl Aggregate {
             Some(function) => Self { function, ..self },
             None => self,
         }
+    }
+
+    /// The name and version of its state, where it may be kept beyond the process; none where its state is another
+    /// library's, and may change with that.
+    ///
+    /// ```
+    /// use arrow::datatypes::{DataType, Field};
+    /// use tidemill::aggregate::{Aggregate, Scope};
+    /// let field = Field::new("t", DataType::Float64, true);
+    /// let mean = Aggregate::new("mean", &[field], &[], false, Scope::Window).unwrap();
+    /// assert_eq!(mean.form(), Some("mean 1"));
+    /// ```
+    pub fn form(&self) -> Option<&'static str> {
+        self.function.form()
     }
 
     /// States of no slot yet.

@@ -71,6 +71,10 @@ impl Function for Moments {
         ]
     }
 
+    fn form(&self) -> Option<&'static str> {
+        Some("moments 1")
+    }
+
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         Ok(Box::new(MomentColumn { measure: self.measure, moments: Vec::new() }))
     }

@@ -79,6 +79,10 @@ impl Function for OfPairs {
         std::iter::once(count).chain(["x", "y", "xx", "yy", "xy"].map(moment)).collect()
     }
 
+    fn form(&self) -> Option<&'static str> {
+        Some("pairs 1")
+    }
+
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         Ok(Box::new(PairColumn { function: self.clone(), slots: Vec::new() }))
     }

@@ -51,6 +51,10 @@ impl Function for Position {
         vec![self.field.clone(), Field::new("order", DataType::Int64, true)]
     }
 
+    fn form(&self) -> Option<&'static str> {
+        Some("position 1")
+    }
+
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         Ok(Box::new(Positions {
             data_type: self.field.data_type().clone(),

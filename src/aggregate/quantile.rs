@@ -63,6 +63,10 @@ impl Function for Quantile {
         vec![list("means"), list("weights"), number("min"), number("max"), list("waiting"), nans]
     }
 
+    fn form(&self) -> Option<&'static str> {
+        Some("t-digest 1")
+    }
+
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         Ok(Box::new(Quantiles { function: self.clone(), slots: Sketches::new() }))
     }

@@ -63,6 +63,10 @@ impl Function for Sum {
         vec![Field::new("sum", summed_in(self.0.data_type()), true)]
     }
 
+    fn form(&self) -> Option<&'static str> {
+        Some("sum 1")
+    }
+
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         let data_type = self.0.data_type().clone();
         Ok(match data_type {

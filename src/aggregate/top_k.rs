@@ -54,6 +54,10 @@ impl Function for TopK {
         vec![Field::new("values", self.field.data_type().clone(), true)]
     }
 
+    fn form(&self) -> Option<&'static str> {
+        Some("top k 1")
+    }
+
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         let (item, k) = (&self.item, self.k);
         let fixed = physical!(item.data_type(), T => {

@@ -24,6 +24,12 @@ pub trait Calibrate: Send {
         0
     }
 
+    /// What it keeps of the keys in these slots, numbered by their places here.
+    #[must_use]
+    fn copied(&self, slots: &[u32]) -> Self
+    where
+        Self: Sized;
+
     /// Puts the probability of each score into `out`, which is emptied first; NaN where the score is.
     fn p_values(&mut self, slots: &[u32], scores: &[f64], out: &mut Vec<f64>);
 }
@@ -60,6 +66,10 @@ impl NormalTail {
 }
 
 impl Calibrate for NormalTail {
+    fn copied(&self, _: &[u32]) -> Self {
+        *self
+    }
+
     fn p_values(&mut self, _: &[u32], scores: &[f64], out: &mut Vec<f64>) {
         out.clear();
         out.extend(scores.iter().map(|z| self.p_value(*z)));

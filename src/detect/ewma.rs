@@ -238,6 +238,11 @@ impl Score for EwmaScore {
     fn bytes(&self) -> usize {
         self.keys.capacity() * size_of::<Moments>()
     }
+
+    fn copied(&self, slots: &[u32]) -> Self {
+        let moments = |slot: &u32| self.keys.get(*slot as usize).copied().unwrap_or_default();
+        Self { settings: self.settings, keys: slots.iter().map(moments).collect() }
+    }
 }
 
 fn moments(states: &RecordBatch) -> Result<Vec<Moments>> {

@@ -108,6 +108,12 @@ impl Loud {
         }
     }
 
+    /// The windows in these slots, numbered by their places here.
+    pub(super) fn copied(&self, slots: &[u32]) -> Self {
+        let window = |slot: &u32| self.windows.get(*slot as usize).copied().unwrap_or(Window::EMPTY);
+        Self { windows: slots.iter().map(window).collect(), ..Self::new(self.quiet) }
+    }
+
     /// The bytes that the windows occupy.
     pub fn bytes(&self) -> usize {
         self.windows.capacity() * size_of::<Window>()

@@ -18,6 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, Float64Array, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::error::{Error, Result, nearest};
@@ -77,6 +78,28 @@ pub trait States: Send {
 
     /// The bytes that the states occupy, unused capacity included.
     fn bytes(&self) -> usize;
+
+    /// The states in these slots as they are now, in this order: to be written down while these here learn on. It is
+    /// called between two batches, and should copy and no more.
+    fn copied(&self, slots: &[u32]) -> Result<Box<dyn CopiedStates>> {
+        Ok(Box::new(self.to_arrow()?.rows(slots)?))
+    }
+}
+
+/// States that were copied.
+pub trait CopiedStates: Send {
+    /// Those at these places, in this order, as [`States::to_arrow`] gives states.
+    fn rows(&self, places: &[u32]) -> Result<RecordBatch>;
+}
+
+impl CopiedStates for RecordBatch {
+    fn rows(&self, places: &[u32]) -> Result<RecordBatch> {
+        // Without columns there is nothing to take, and no row either.
+        if self.num_columns() == 0 {
+            return Ok(self.clone());
+        }
+        Ok(take_record_batch(self, &UInt32Array::from(places.to_vec()))?)
+    }
 }
 
 /// What a detector says of each row.

@@ -13,12 +13,13 @@ use arrow::datatypes::{DataType, Field, Schema};
 use crate::detect::calibrate::Calibrate;
 use crate::detect::loud::Loud;
 use crate::detect::scale::believable;
-use crate::detect::{Scores, States};
+use crate::detect::{CopiedStates, Scores, States};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::type_name;
 
 const DETECTOR: &str = "tidemill.detector";
-const STATE_VERSION: &str = "tidemill.state_version";
+/// The name under which the schema of states says in which version they are.
+pub const STATE_VERSION: &str = "tidemill.state_version";
 const QUIET: &str = "tidemill.quiet";
 
 /// Raw scores of rows, as a detector's own stage gives them.
@@ -49,6 +50,12 @@ pub trait Score: Send {
 
     /// The bytes that the states occupy, unused capacity included.
     fn bytes(&self) -> usize;
+
+    /// The states in these slots, numbered by their places here. A plain copy: batches wait for it.
+    #[must_use]
+    fn copied(&self, slots: &[u32]) -> Self
+    where
+        Self: Sized;
 }
 
 /// A detector's states, and the stages through which its rows go.
@@ -62,6 +69,29 @@ pub struct Pipeline<S, C> {
 }
 
 impl<S: Score, C: Calibrate> Pipeline<S, C> {
+    fn of_slots(&self, slots: &[u32]) -> Self {
+        let (score, calibrate) = (self.score.copied(slots), self.calibrate.copied(slots));
+        Self::new(score, calibrate, self.loud.copied(slots), self.threshold)
+    }
+
+    fn columns(&self) -> Result<RecordBatch> {
+        let mut columns = self.score.columns()?;
+        columns.extend(self.calibrate.columns()?);
+        columns.extend(self.loud.columns()?);
+        let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
+        let (detector, version) = self.score.detector();
+        let quiet = self.loud.quiet();
+        let metadata = [
+            (DETECTOR, detector.to_owned()),
+            (STATE_VERSION, version.to_string()),
+            (QUIET, quiet.to_string()),
+        ];
+        let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
+        let rows = RecordBatchOptions::new().with_row_count(Some(self.score.keys()));
+        Ok(RecordBatch::try_new_with_options(schema, arrays, &rows)?)
+    }
+
     /// The stages of a detector, with what they have learnt.
     pub fn new(score: S, calibrate: C, loud: Loud, threshold: f64) -> Self {
         Self { score, calibrate, loud, threshold, scaled: Vec::new() }
@@ -80,7 +110,7 @@ impl<S: Score, C: Calibrate> Pipeline<S, C> {
     }
 }
 
-impl<S: Score, C: Calibrate> States for Pipeline<S, C> {
+impl<S: Score + 'static, C: Calibrate + 'static> States for Pipeline<S, C> {
     fn len(&self) -> usize {
         self.score.keys()
     }
@@ -98,25 +128,22 @@ impl<S: Score, C: Calibrate> States for Pipeline<S, C> {
     }
 
     fn to_arrow(&self) -> Result<RecordBatch> {
-        let mut columns = self.score.columns()?;
-        columns.extend(self.calibrate.columns()?);
-        columns.extend(self.loud.columns()?);
-        let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
-        let (detector, version) = self.score.detector();
-        let quiet = self.loud.quiet();
-        let metadata = [
-            (DETECTOR, detector.to_owned()),
-            (STATE_VERSION, version.to_string()),
-            (QUIET, quiet.to_string()),
-        ];
-        let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
-        let rows = RecordBatchOptions::new().with_row_count(Some(self.len()));
-        Ok(RecordBatch::try_new_with_options(schema, arrays, &rows)?)
+        self.columns()
     }
 
     fn bytes(&self) -> usize {
         self.score.bytes() + self.calibrate.bytes() + self.loud.bytes()
+    }
+
+    fn copied(&self, slots: &[u32]) -> Result<Box<dyn CopiedStates>> {
+        Ok(Box::new(self.of_slots(slots)))
+    }
+}
+
+/// Rows are gathered as they lie in memory, one key after the other, before they are taken apart into columns.
+impl<S: Score, C: Calibrate> CopiedStates for Pipeline<S, C> {
+    fn rows(&self, places: &[u32]) -> Result<RecordBatch> {
+        self.of_slots(places).columns()
     }
 }
 

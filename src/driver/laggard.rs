@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::driver::memory::Memory;
 use crate::driver::watermark::{Place, Silence, Watermark};
 use crate::error::Error;
 use crate::offset::TopicPartition;
@@ -34,6 +35,16 @@ struct Distance {
 }
 
 impl Laggard {
+    /// Goes on from what was remembered.
+    pub fn resumed(memory: &Memory) -> Self {
+        Self { suspect: memory.suspect.clone(), told: memory.told.clone() }
+    }
+
+    /// Has `memory` take in what it knows.
+    pub fn remember(&self, memory: &mut Memory) {
+        (memory.suspect, memory.told) = (self.suspect.clone(), self.told.clone());
+    }
+
     /// Takes in the batch that `watermark` was just advanced by, with the partitions that told a time in it.
     pub fn look(
         &mut self,

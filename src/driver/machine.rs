@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::log::{Entry, EntryKind};
+use crate::driver::memory::Memory;
 use crate::driver::pipeline::{Fate, OpenWindows, Pipeline};
 use crate::driver::planning::{Draft, Pace, Planner, SourceRule, check_there, restart};
 use crate::driver::rate::RateLimit;
@@ -258,15 +259,28 @@ impl Settings {
                 move |purpose| move |bound: Bound| Question { source: SourceId(source), purpose, bound };
             let starting = std::iter::once(settings.starting.clone()).map(question(Purpose::Starting));
             let endings = settings.ending.clone().into_iter().chain(available.clone());
-            // Asked after the start and of the log itself: heads may be older than a position that is right.
-            let limit = settings.starting.is_remembered().then_some(Bound::Latest);
-            let skips = settings.on_loss == OnLoss::Skip;
-            let beginning = limit.as_ref().filter(|_| skips).map(|_| Bound::Earliest);
-            let beginning = beginning.into_iter().map(question(Purpose::Beginning));
-            let limit = limit.into_iter().map(question(Purpose::Limit)).chain(beginning);
-            starting.chain(endings.map(question(Purpose::Ending))).chain(limit).collect::<Vec<_>>()
+            starting.chain(endings.map(question(Purpose::Ending))).collect::<Vec<_>>()
         };
-        self.sources.iter().enumerate().flat_map(of_source).collect()
+        let mut questions: Vec<Question> = Vec::new();
+        for source in self.sources.iter().enumerate() {
+            questions.extend(of_source(source));
+            let remembered = source.1.starting.is_remembered();
+            questions.extend(self.limits_of(|id| remembered && id.0 == source.0));
+        }
+        questions
+    }
+
+    /// What has to be asked of sources that start at offsets which were known before: after the start and of the log
+    /// itself, since heads may be older than a position that is right.
+    fn limits_of(&self, which: impl Fn(SourceId) -> bool) -> Vec<Question> {
+        let of_source = |(source, settings): (usize, &SourceSettings)| {
+            let question = move |purpose, bound| Question { source: SourceId(source), purpose, bound };
+            let beginning =
+                (settings.on_loss == OnLoss::Skip).then(|| question(Purpose::Beginning, Bound::Earliest));
+            std::iter::once(question(Purpose::Limit, Bound::Latest)).chain(beginning).collect::<Vec<_>>()
+        };
+        let chosen = self.sources.iter().enumerate().filter(|(source, _)| which(SourceId(*source)));
+        chosen.flat_map(of_source).collect()
     }
 }
 
@@ -297,8 +311,9 @@ pub struct Machine {
     failing_since: Option<Duration>, // since when the bounds cannot be had
     opening: bool,
     started: bool,
-    at_once: bool, // it was asked to stop so
-    lost: u64,     // offsets, which no batch has counted yet
+    at_once: bool,        // it was asked to stop so
+    lost: u64,            // offsets, which no batch has counted yet
+    past: Option<Memory>, // what it goes on from
     next: BatchId,
     wake: Option<BatchTime>,
     commands: Vec<Command>,
@@ -326,11 +341,53 @@ impl Machine {
             started: false,
             at_once: false,
             lost: 0,
+            past: None,
             next: BatchId(0),
             wake: None,
             commands: Vec::new(),
             settings,
         }
+    }
+
+    /// A machine that has not begun, and goes on after the batch that `memory` is of: with the same watermark, the next
+    /// number, a later time, and from where each partition was read to. Sources that were not there before start where
+    /// their settings say, and so do none of a source's new partitions, which are read from their beginning.
+    pub fn resumed(settings: Settings, now: BatchTime, memory: &Memory) -> Self {
+        let names: Vec<String> = settings.sources.iter().map(|source| source.name.clone()).collect();
+        let memory = memory.of_sources(&names);
+        let (steady, set_back_by) = Steady::resumed(settings.patience(), now, memory.time);
+        let (pace, rules) = (settings.pace(), settings.event_times());
+        let mut questions = settings.questions();
+        questions.retain(|question| question.purpose != Purpose::Starting || !memory.knows(question.source));
+        let asked: Vec<Question> = questions.clone();
+        let is_asked =
+            |source| asked.iter().any(|other| other.source == source && other.purpose == Purpose::Limit);
+        questions.extend(settings.limits_of(|source| memory.knows(source) && !is_asked(source)));
+        let warnings = set_back_by.map(|back| Command::Emit(Event::Warning(set_back(back))));
+        Self {
+            questions,
+            schedule: Schedule::resumed(settings.trigger, steady.of_day(now), memory.time),
+            steady,
+            idleness: Idleness::resumed(rules.clone(), pace.longest, &memory),
+            pipeline: Pipeline::resumed(rules, pace.first, &memory),
+            next: memory.batch.next(),
+            past: Some(memory),
+            commands: warnings.into_iter().collect(),
+            ..Self::new(settings, now)
+        }
+    }
+
+    /// The same, noting from here on what a stream would need to go on after each batch.
+    #[must_use]
+    pub fn remembering(mut self) -> Self {
+        self.pipeline.remember();
+        self
+    }
+
+    /// What is to be remembered as of a batch that has been reduced and not been completed, where that is noted.
+    pub fn memory(&self, batch: BatchId) -> Option<Memory> {
+        let sources = self.settings.sources.iter().map(|source| source.name.clone()).collect();
+        self.pipeline.memory(batch).map(|memory| Memory { sources, ..memory })
     }
 
     /// Takes in what happened at `moment` and says what to do about it.
@@ -386,7 +443,11 @@ impl Machine {
             let of = |wanted| {
                 asked.iter().filter(move |(purpose, _)| *purpose == wanted).map(|(_, answer)| *answer)
             };
-            let Some(mut starting) = of(Purpose::Starting).next().cloned() else { continue };
+            let past = self.past.as_ref().filter(|past| past.knows(source));
+            let remembered = past.map(|past| past.positions(source));
+            let Some(mut starting) = remembered.or_else(|| of(Purpose::Starting).next().cloned()) else {
+                continue;
+            };
             let ending = of(Purpose::Ending).cloned().reduce(|a, b| earlier(&a, &b));
             let (limit, beginning) = (of(Purpose::Limit).next(), of(Purpose::Beginning).next());
             let losses = match (limit, beginning) {
@@ -396,6 +457,9 @@ impl Machine {
             };
             self.planner.follow(source, &starting, ending.as_ref());
             begun.push((source, starting));
+            if let Some(past) = &self.past {
+                self.planner.recall(source, past);
+            }
             self.settle(
                 source,
                 losses.map_err(|error| error.at(format!("source {}", self.source_name(source)))),
@@ -641,6 +705,11 @@ impl Machine {
         self.commands.push(Command::Record(Entry::Plan { batch, time, ranges: ranges.clone(), at_end }));
         let windows = if self.planner.has_ended() { self.settings.at_end } else { OpenWindows::Stay };
         self.pipeline.push(moment, batch, time, ranges, silence, windows);
+        let (planner, idleness) = (&self.planner, &self.idleness);
+        self.pipeline.planned(batch, |memory| {
+            planner.remember(memory);
+            idleness.remember(memory);
+        });
         self.pipeline.lost(batch, std::mem::take(&mut self.lost));
     }
 

@@ -11,6 +11,7 @@ pub mod laggard;
 mod listeners;
 pub mod log;
 pub mod machine;
+pub mod memory;
 mod pipeline;
 pub mod planning;
 mod rate;

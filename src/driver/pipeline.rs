@@ -11,6 +11,7 @@ use crate::driver::Trigger;
 use crate::driver::laggard::Laggard;
 use crate::driver::log::{Entry, EntryKind};
 use crate::driver::machine::{Command, Moment};
+use crate::driver::memory::Memory;
 use crate::driver::planning::Planner;
 use crate::driver::timing::Timing;
 use crate::driver::watermark::{EventTimeRule, Place, Silence, Watermark};
@@ -87,6 +88,8 @@ struct Flight {
     counts: Counts,
     state: StateSize,
     timing: Timing,
+    /// What is remembered as of it, where anything is.
+    memory: Option<Box<Memory>>,
 }
 
 /// A batch that every sink has and the log has committed.
@@ -109,6 +112,15 @@ pub(crate) struct Pipeline {
     open_windows: u64,           // after the last batch reduced
     totals: Totals,              // of all batches completed
     first: Duration,
+    remembers: Remembers,
+}
+
+/// Whether it is noted what a stream would need to go on elsewhere: that costs a few copies a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Remembers {
+    #[default]
+    Nothing,
+    EachBatch,
 }
 
 impl Pipeline {
@@ -123,7 +135,35 @@ impl Pipeline {
             open_windows: 0,
             totals: Totals::default(),
             first,
+            remembers: Remembers::default(),
         }
+    }
+
+    /// Nothing in flight, after the batch that `memory` is of.
+    pub(crate) fn resumed(rules: Vec<Option<EventTimeRule>>, first: Duration, memory: &Memory) -> Self {
+        Self {
+            watermark: Watermark::resumed(rules.clone(), memory),
+            laggard: Laggard::resumed(memory),
+            previous: Some(memory.time),
+            open_windows: memory.open_windows,
+            totals: memory.totals,
+            ..Self::new(rules, first)
+        }
+    }
+
+    /// From here on, what a stream would need to go on after each batch is noted.
+    pub(crate) fn remember(&mut self) {
+        self.remembers = Remembers::EachBatch;
+    }
+
+    /// What is to be remembered as of a batch that has been reduced, where that is noted.
+    pub(crate) fn memory(&self, batch: BatchId) -> Option<Memory> {
+        let flight = self.flights.iter().find(|flight| flight.task.batch == batch)?;
+        let memory = flight.memory.as_deref().filter(|_| flight.step >= Step::Reduced)?;
+        let mut totals = self.totals;
+        let before = self.flights.iter().take_while(|other| other.task.batch <= batch);
+        before.for_each(|flight| totals += flight.counts);
+        Some(Memory { totals, open_windows: flight.state.windows, ..memory.clone() })
     }
 
     /// Whether no batch is in flight.
@@ -164,7 +204,22 @@ impl Pipeline {
             counts: Counts::default(),
             state: StateSize::default(),
             timing: Timing::planned(moment.elapsed),
+            memory: None,
         });
+    }
+
+    /// Notes what is known once a batch has been planned, where anything is remembered.
+    pub(crate) fn planned(&mut self, batch: BatchId, known: impl FnOnce(&mut Memory)) {
+        let flight = self.flights.iter_mut().find(|flight| flight.task.batch == batch);
+        let Some(flight) = flight.filter(|_| self.remembers == Remembers::EachBatch) else { return };
+        let mut memory = Memory { batch, time: flight.task.time, ..Memory::default() };
+        known(&mut memory);
+        for (source, ranges) in &flight.task.ranges {
+            for range in ranges {
+                memory.place(&(*source, range.at.clone())).position = Some(range.until);
+            }
+        }
+        flight.memory = Some(Box::new(memory));
     }
 
     /// Counts offsets that were found lost when the batch was planned.
@@ -205,7 +260,12 @@ impl Pipeline {
         flight.counts += counts;
         flight.timing.mapped(moment.elapsed);
         let told = largest.iter().map(|(place, _)| place).collect();
-        self.laggard.look(&self.watermark, &flight.silence, &told)
+        let warning = self.laggard.look(&self.watermark, &flight.silence, &told);
+        if let Some(memory) = flight.memory.as_deref_mut() {
+            self.watermark.remember(memory);
+            self.laggard.remember(memory);
+        }
+        warning
     }
 
     /// A batch has been reduced.

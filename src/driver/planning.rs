@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::driver::Limits;
+use crate::driver::memory::Memory;
 use crate::driver::share::{Claim, share};
 use crate::driver::watermark::{Place, Standing};
 use crate::error::{Error, Result};
@@ -98,13 +99,14 @@ struct Followed {
     position: Offset,
     ending: Option<Offset>,
     head: Option<Head>,
-    sizes: VecDeque<u64>, // mean bytes a record, of the batches that brought any
-    allowance: f64,       // records that the rate allows, as of the plan before
+    topic_id: Option<[u8; 16]>, // that was remembered, until there is a head
+    sizes: VecDeque<u64>,       // mean bytes a record, of the batches that brought any
+    allowance: f64,             // records that the rate allows, as of the plan before
 }
 
 impl Followed {
     fn starting(position: Offset, ending: Option<Offset>) -> Self {
-        Self { position, ending, head: None, sizes: VecDeque::new(), allowance: 0.0 }
+        Self { position, ending, head: None, topic_id: None, sizes: VecDeque::new(), allowance: 0.0 }
     }
 
     /// Where reading has to stop for now.
@@ -161,6 +163,26 @@ impl Planner {
         for (at, position) in starting {
             let ending = ending.map(|ending| offset_of(ending, at).unwrap_or(*position));
             self.followed.insert((source, at.clone()), Followed::starting(*position, ending));
+        }
+    }
+
+    /// What was remembered of the partitions of `source`, which are followed already: of which topics they are, and how large
+    /// their records.
+    pub fn recall(&mut self, source: SourceId, memory: &Memory) {
+        for (place, known) in memory.places.iter().filter(|((of, _), _)| *of == source) {
+            let Some(followed) = self.followed.get_mut(place) else { continue };
+            followed.topic_id = known.topic_id;
+            let newest = known.sizes.len().saturating_sub(SIZE_HISTORY);
+            followed.sizes = known.sizes.iter().skip(newest).copied().collect();
+        }
+    }
+
+    /// Has `memory` take in what it knows beside the positions, which are those of a batch.
+    pub fn remember(&self, memory: &mut Memory) {
+        for (place, followed) in &self.followed {
+            let known = memory.place(place);
+            known.topic_id = followed.head.as_ref().map_or(followed.topic_id, |head| head.topic_id);
+            known.sizes = followed.sizes.iter().copied().collect();
         }
     }
 
@@ -375,7 +397,7 @@ impl Gone {
             return None;
         }
         let before = followed.head.as_ref();
-        let id = before.and_then(|before| before.topic_id);
+        let id = before.map_or(followed.topic_id, |before| before.topic_id);
         if id.is_some_and(|before| head.topic_id.is_some_and(|now| now != before)) {
             return Some(Self(LossCause::Recreated));
         }

@@ -51,6 +51,12 @@ impl Schedule {
         Self { trigger, tick, batch: None, heads: None, answered: false, woken: false, retry: None }
     }
 
+    /// A schedule that begins at `now` and goes on after the batch at `last`: no later batch has its time, or an earlier one.
+    pub fn resumed(trigger: Trigger, now: BatchTime, last: BatchTime) -> Self {
+        let fresh = Self::new(trigger, now);
+        Self { tick: fresh.tick.max(last), batch: Some(last), ..fresh }
+    }
+
     /// The time of the batch that is due at `now`; none when it is too early. A tick missed is skipped: the batch
     /// has the time of the last tick there was.
     pub fn due(&self, now: BatchTime) -> Option<BatchTime> {

@@ -26,6 +26,22 @@ impl Steady {
         Self { step: patience.max(SHORTEST_STEP), ahead: Duration::ZERO, last: None }
     }
 
+    /// The time of a stream that has been at `reached`: where the time of day, `now`, is behind that by more than a step,
+    /// it goes on from there. Says by how much, if so.
+    pub(crate) fn resumed(
+        patience: Duration,
+        now: BatchTime,
+        reached: BatchTime,
+    ) -> (Self, Option<Duration>) {
+        let mut steady = Self::new(patience);
+        let back = reached.since(now);
+        if back > steady.step {
+            steady.ahead = back;
+        }
+        let told = (back > steady.step).then_some(back);
+        (steady, told)
+    }
+
     /// Looks at the clocks; says by how much the time of day was set back since the last look, if it was.
     pub(crate) fn look(&mut self, moment: Moment) -> Option<Duration> {
         let expected = self.expected(moment);
@@ -96,6 +112,22 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_forward_is_followed() {
         assert_eq!(times(&[(100, 0), (3_700, 1)]), [100, 3_700]);
+    }
+
+    #[test]
+    fn a_stream_that_goes_on_where_the_clock_is_behind_goes_on_from_where_it_was() {
+        let patience = Duration::from_secs(2);
+        let (steady, told) = Steady::resumed(patience, BatchTime(1_000), BatchTime(3_601_000));
+        assert_eq!(
+            (steady.of_day(BatchTime(1_500)), told),
+            (BatchTime(3_601_500), Some(Duration::from_hours(1)))
+        );
+        let (steady, told) = Steady::resumed(patience, BatchTime(1_000), BatchTime(2_500));
+        assert_eq!(
+            (steady.of_day(BatchTime(1_500)), told),
+            (BatchTime(1_500), None),
+            "a small step is waited out"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::driver::memory::Memory;
 use crate::offset::TopicPartition;
 use crate::plan::SourceId;
 use crate::time::{BatchTime, EventTime, Interval};
@@ -71,8 +72,10 @@ pub struct Idleness {
 
 /// How silent one partition has been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Silent {
+pub enum Silent {
+    /// So long, up to the last plan.
     For(Duration),
+    /// It has reached its `ending`.
     Forever,
 }
 
@@ -80,6 +83,19 @@ impl Idleness {
     /// Follows sources with these rules, in the order of their numbers; none where a source has no event time.
     pub fn new(rules: Vec<Option<EventTimeRule>>, longest_step: Duration) -> Self {
         Self { rules, longest_step, last: None, silent: BTreeMap::new() }
+    }
+
+    /// Goes on from what was remembered; the time in between does not count.
+    pub fn resumed(rules: Vec<Option<EventTimeRule>>, longest_step: Duration, memory: &Memory) -> Self {
+        let silent = memory.places.iter().filter_map(|(place, known)| Some((place.clone(), known.silent?)));
+        Self { silent: silent.collect(), ..Self::new(rules, longest_step) }
+    }
+
+    /// Has `memory` take in what it knows.
+    pub fn remember(&self, memory: &mut Memory) {
+        for (place, silent) in &self.silent {
+            memory.place(place).silent = Some(*silent);
+        }
     }
 
     /// Takes in the next plan. The first after a start counts no time.
@@ -176,6 +192,27 @@ impl Watermark {
     /// No W yet, over sources with these rules.
     pub fn new(rules: Vec<Option<EventTimeRule>>) -> Self {
         Self { rules, largest: BTreeMap::new(), untold: BTreeMap::new(), value: None, holder: None }
+    }
+
+    /// Goes on from what was remembered.
+    pub fn resumed(rules: Vec<Option<EventTimeRule>>, memory: &Memory) -> Self {
+        let mut resumed = Self { value: memory.watermark, ..Self::new(rules) };
+        for (place, known) in &memory.places {
+            resumed.largest.extend(known.largest.map(|time| (place.clone(), time)));
+            resumed.untold.extend(known.untold.map(|untold| (place.clone(), untold)));
+        }
+        resumed
+    }
+
+    /// Has `memory` take in what it knows.
+    pub fn remember(&self, memory: &mut Memory) {
+        memory.watermark = self.value;
+        for (place, time) in &self.largest {
+            memory.place(place).largest = Some(*time);
+        }
+        for (place, untold) in &self.untold {
+            memory.place(place).untold = Some(*untold);
+        }
     }
 
     /// W as it stands.

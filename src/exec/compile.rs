@@ -3,7 +3,7 @@
 //! Each step is bound to exactly the columns that are left after pruning. It deliberately runs nothing, and finds no
 //! mistake that the check of the plan did not find.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -13,7 +13,8 @@ use crate::detect::DetectSpec;
 use crate::error::{Error, Result};
 use crate::exec::aggregate::calls::Calls;
 use crate::exec::aggregate::place::Placer;
-use crate::exec::aggregate::{AggregateStep, StateSchemas, WindowStep};
+use crate::exec::aggregate::{AggregateStep, StateSchemas, WindowStep, state_form};
+use crate::exec::detect;
 use crate::exec::explode::{Explosion, Place};
 use crate::exec::program::{
     Column, DeadProgram, Exchange, FunctionShape, FunctionStep, Moves, OperatorKind, OperatorSpec, Port,
@@ -26,6 +27,7 @@ use crate::plan::{
     Operator, OutputId, SampleSpec, SourceId, WINDOW_START, WindowSpec,
 };
 use crate::provenance::{Descent, Draw};
+use crate::state::form::StateForm;
 use crate::state::key::KeyEncoder;
 use crate::state::values::KeyDecoder;
 
@@ -51,6 +53,8 @@ struct Compiler<'a> {
     /// The columns of each operator that somebody reads, and last where its rows come from, where a sample asks.
     pruned: Vec<SchemaRef>,
     origins: Vec<Origin>,
+    /// Of each operator with state.
+    names: BTreeMap<NodeId, String>,
     /// Whose rows each port takes.
     wires: HashMap<usize, Vec<Port>>,
     /// Whose dead letters each port takes.
@@ -69,7 +73,8 @@ impl<'a> Compiler<'a> {
         let pruned = pruned
             .map(|(place, schema)| if traced.contains(&NodeId(place)) { tracing(&schema) } else { schema })
             .collect();
-        Ok(Self { checked, pruned, origins, wires, dead_wires, program })
+        let names = checked.state_names()?;
+        Ok(Self { checked, pruned, origins, names, wires, dead_wires, program })
     }
 
     /// Makes the steps of every operator in order, then wires them.
@@ -361,20 +366,32 @@ impl<'a> Compiler<'a> {
             .chain(spec.output_fields().into_iter().map(Arc::new))
             .collect::<Vec<_>>();
         let kept = indices(&Schema::new(fields), self.columns(id)?)?;
-        let operator = self.add_operator(id, OperatorKind::Detect(spec.clone(), source));
+        let form = Some(detect::state_form(spec, &encoder.text())?);
+        let operator = self.add_operator(id, OperatorKind::Detect(spec.clone(), source), form, Vec::new())?;
         self.step(id, input, StepKind::Keyed(operator, encoder, kept))
     }
 
-    fn add_operator(&mut self, node: NodeId, kind: OperatorKind) -> usize {
-        self.program.operators.push(OperatorSpec { node, kind });
-        self.program.operators.len() - 1
+    fn add_operator(
+        &mut self,
+        node: NodeId,
+        kind: OperatorKind,
+        form: Option<StateForm>,
+        unkept: Vec<String>,
+    ) -> Result<usize> {
+        let lost = || Error::internal("an operator with state has no name");
+        let name = self.names.get(&node).cloned().ok_or_else(lost)?;
+        self.program.operators.push(OperatorSpec { node, kind, name, form, unkept });
+        Ok(self.program.operators.len() - 1)
     }
 
     /// An exchange of partials, and the projection that makes the columns the user named of the calls' results.
     fn aggregate(&mut self, id: NodeId, input: NodeId, spec: &AggregateSpec, origin: Origin) -> Result<Made> {
         let bound = self.checked.aggregation(input, spec)?;
         let step = Arc::new(self.aggregate_step(input, spec, &bound)?);
-        let operator = self.add_operator(id, OperatorKind::Aggregate(Arc::clone(&step)));
+        let unkept = bound.calls.iter().filter(|call| call.aggregate.form().is_none());
+        let unkept = unkept.map(|call| call.text.clone()).collect();
+        let form = step.form.clone();
+        let operator = self.add_operator(id, OperatorKind::Aggregate(Arc::clone(&step)), form, unkept)?;
         let exchange = self.add_exchange(id, input, Moves::Partials(Arc::clone(&step), operator), origin);
         let columns = self.result_columns(id, spec, &bound.results, &step.output)?;
         let project = self.push_step(id, StepKind::Project(columns))?;
@@ -405,7 +422,10 @@ impl<'a> Compiler<'a> {
         let on = window.as_ref().map(|window| window.placer.on);
         let calls = Calls::bind(&bound.calls, source, on)?;
         let (schemas, output) = (StateSchemas::of(&calls), Arc::clone(&bound.output));
-        Ok(AggregateStep { encoder, decoder: KeyDecoder::new(keys), window, calls, schemas, output })
+        let form = spec.window.as_ref().zip(window.as_ref()).map(|(spec, step)| {
+            state_form(spec, &step.data_type, &encoder.text(), &bound.calls, &schemas.states)
+        });
+        Ok(AggregateStep { encoder, decoder: KeyDecoder::new(keys), window, calls, schemas, output, form })
     }
 
     fn window_step(&self, input: NodeId, spec: &WindowSpec) -> Result<WindowStep> {

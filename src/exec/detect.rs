@@ -9,14 +9,20 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UI
 use arrow::compute;
 use arrow::datatypes::{DataType, Float64Type, Schema, SchemaRef};
 
+use crate::detect::pipeline::STATE_VERSION;
 use crate::detect::{DetectSpec, Scores, States};
 use crate::error::{Error, Result};
 use crate::exec::StateSize;
-use crate::exec::keyed::KeyedOperator;
+use crate::exec::capture::Copied;
+use crate::exec::keyed::{KeyedOperator, no_snapshot};
 use crate::exec::unscored::Unscored;
+use crate::state::chunk::Kind;
+use crate::state::form::{Layout, StateForm};
 use crate::state::key::Keys;
+use crate::state::rows::Rows;
 use crate::state::snapshot::{restore, snapshot};
 use crate::state::table::KeyTable;
+use crate::state::touched::Touched;
 
 /// The operator of one shard.
 pub struct DetectOperator {
@@ -26,6 +32,8 @@ pub struct DetectOperator {
     table: KeyTable,
     states: Box<dyn States>,
     unscored: Unscored,
+    /// The keys that came since the last capture; none before the first.
+    touched: Option<Touched>,
     slots: Vec<u32>, // of the rows at hand; kept from batch to batch for its memory
 }
 
@@ -39,7 +47,7 @@ impl DetectOperator {
         let states = spec.detector.start(spec.columns.len(), spec.accepted())?;
         let schema = output_schema(input, &spec);
         let (table, unscored) = (KeyTable::default(), Unscored::default());
-        Ok(Self { spec, inputs, schema, table, states, unscored, slots: Vec::new() })
+        Ok(Self { spec, inputs, schema, table, states, unscored, touched: None, slots: Vec::new() })
     }
 
     /// The schema of its output: the input's columns, and those that it adds.
@@ -82,6 +90,9 @@ impl KeyedOperator for DetectOperator {
             self.unscored.count(values);
         }
         self.table.slots(keys, &mut self.slots)?;
+        if let Some(touched) = &mut self.touched {
+            touched.mark(&self.slots);
+        }
         let scores = self.states.update(&self.slots, &features)?;
         self.output(rows, scores)
     }
@@ -102,9 +113,38 @@ impl KeyedOperator for DetectOperator {
     fn restore(&mut self, snapshot: &RecordBatch) -> Result<()> {
         let (table, states) = restore(snapshot)?;
         let states = self.spec.detector.restore(self.spec.columns.len(), self.spec.accepted(), &states)?;
-        (self.table, self.states) = (table, states);
+        (self.table, self.states, self.touched) = (table, states, None);
         Ok(())
     }
+
+    fn capture(&mut self, kind: Kind) -> Result<Copied> {
+        let slots = match (kind, &mut self.touched) {
+            (Kind::Delta, Some(touched)) => touched.take(),
+            (Kind::Delta, None) => return Err(no_snapshot()),
+            (Kind::Snapshot, touched) => {
+                *touched = Some(Touched::default());
+                self.table.all_slots()
+            }
+        };
+        Ok(Copied::Keys(self.table.copied(&slots)?, self.states.copied(&slots)?))
+    }
+
+    fn load(&mut self, form: &StateForm, rows: &Rows) -> Result<()> {
+        let (table, states) = rows.to_table(form)?;
+        let states = self.spec.detector.restore(self.spec.columns.len(), self.spec.accepted(), &states)?;
+        (self.table, self.states, self.touched) = (table, states, Some(Touched::default()));
+        Ok(())
+    }
+}
+
+/// What the state of `spec` is, over keys of the text `keys`.
+pub(crate) fn state_form(spec: &DetectSpec, keys: &str) -> Result<StateForm> {
+    let states = spec.detector.start(spec.columns.len(), spec.accepted())?.to_arrow()?.schema();
+    let version = states.metadata().get(STATE_VERSION).map_or("0", String::as_str);
+    let detector = format!("{} {version}", spec.detector.name());
+    let of = spec.columns.join(", ");
+    let aspects = [("operator", "detect"), ("keys", keys), ("of", &of), ("detector", &detector)];
+    Ok(StateForm::new(Layout::Keys, states, aspects))
 }
 
 fn output_schema(input: &SchemaRef, spec: &DetectSpec) -> SchemaRef {

@@ -15,11 +15,14 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Counts;
 use crate::exec::budget::Budget;
+use crate::exec::capture::{Capture, Copied};
 use crate::exec::exchange::Split;
 use crate::exec::lane::{Lane, Work, Yield};
 use crate::exec::mailbox::{Mailbox, Waiting, bytes_of};
+use crate::exec::manifest::Manifest;
 use crate::exec::pipeline::{Operators, Run};
 use crate::exec::program::{FunctionStep, Program};
+use crate::exec::resume::Archive;
 use crate::exec::room::Room;
 use crate::exec::shard::{EXCHANGE, Memory, Shard, Shards};
 use crate::exec::{
@@ -29,6 +32,8 @@ use crate::exec::{
 use crate::ingest::deal;
 use crate::offset::{OffsetRange, TopicPartition};
 use crate::plan::SourceId;
+use crate::state::chunk::Kind;
+use crate::state::group::KeyGroup;
 use crate::time::{BatchId, EventTime};
 
 /// What an exchange hands over: for each exchange, the rows of each slot.
@@ -220,6 +225,29 @@ impl LocalExecutor {
         Err(Error::new(ErrorKind::Fenced, message))
     }
 
+    /// Has `shards` instead of whatever it had.
+    fn take_over(&self, epoch: Epoch, shards: Shards) {
+        let mut owned = lock(&self.owned);
+        *owned = shards;
+        self.epoch.store(epoch.0, Ordering::Release);
+        lock(&self.batches).clear();
+    }
+
+    /// The key groups of `shards`, which follow each other.
+    fn groups(&self, shards: &Shards) -> Range<KeyGroup> {
+        let groups = |shard: &usize| KeyGroup::of_shard(*shard, self.shards);
+        match (shards.keys().next(), shards.keys().next_back()) {
+            (Some(first), Some(last)) => groups(first).start..groups(last).end,
+            _ => KeyGroup(0)..KeyGroup(0),
+        }
+    }
+
+    /// What the operator at `place` remembers in each shard, in their order.
+    fn copied(&self, place: usize, kind: Kind, shards: &mut Shards) -> Result<Vec<Copied>> {
+        let mut owned: Vec<&mut Shard> = shards.values_mut().collect();
+        self.pool.install(|| owned.par_iter_mut().map(|shard| shard.capture(place, kind)).collect())
+    }
+
     /// The shards of `epoch`.
     fn owned(&self, epoch: Epoch) -> Result<MutexGuard<'_, Shards>> {
         let shards = lock(&self.owned);
@@ -235,11 +263,7 @@ impl Executor for LocalExecutor {
             let shard = Shard::load(&self.program, number, state.get(&number).map(Vec::as_slice))?;
             Ok((number, shard))
         };
-        let shards = shards.map(load).collect::<Result<Shards>>()?;
-        let mut owned = lock(&self.owned);
-        *owned = shards;
-        self.epoch.store(epoch.0, Ordering::Release);
-        lock(&self.batches).clear();
+        self.take_over(epoch, shards.map(load).collect::<Result<_>>()?);
         Ok(())
     }
 
@@ -298,6 +322,31 @@ impl Executor for LocalExecutor {
     fn snapshot(&self, epoch: Epoch) -> Result<ShardStates> {
         let shards = self.owned(epoch)?;
         shards.values().map(|shard| Ok((shard.number, shard.snapshot()?))).collect()
+    }
+
+    fn capture(&self, epoch: Epoch, manifest: &Manifest) -> Result<Vec<Capture>> {
+        let mut shards = self.owned(epoch)?;
+        let groups = self.groups(&shards);
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut captures = Vec::new();
+        for (place, operator) in self.program.operators.iter().enumerate() {
+            let Some(form) = &operator.form else { continue };
+            let kind = manifest.wants(&operator.name, form, &groups);
+            let copied = self.copied(place, kind, &mut shards);
+            let copied = copied.map_err(|error| self.program.locate(operator.node, error))?;
+            let (name, form) = (operator.name.clone(), form.clone());
+            captures.push(Capture { operator: name, form, kind, groups: groups.clone(), shards: copied });
+        }
+        captures.retain(|capture| !capture.is_empty());
+        Ok(captures)
+    }
+
+    fn resume(&self, epoch: Epoch, shards: Range<usize>, archive: Archive<'_>) -> Result<()> {
+        let shards = self.pool.install(|| archive.load(&self.program, shards))?;
+        self.take_over(epoch, shards);
+        Ok(())
     }
 }
 

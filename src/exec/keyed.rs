@@ -7,9 +7,13 @@ use arrow::array::RecordBatch;
 
 use crate::error::{Error, Result};
 use crate::exec::aggregate::operator::AggregateOperator;
+use crate::exec::capture::Copied;
 use crate::exec::unscored::Unscored;
 use crate::exec::{OperatorState, StateSize};
+use crate::state::chunk::Kind;
+use crate::state::form::StateForm;
 use crate::state::key::Keys;
+use crate::state::rows::Rows;
 
 /// An operator with state per key, over the keys of one shard.
 pub trait KeyedOperator: Send {
@@ -29,6 +33,18 @@ pub trait KeyedOperator: Send {
 
     /// Replaces all state by that of a snapshot; after an error it is as it was.
     fn restore(&mut self, snapshot: &RecordBatch) -> Result<()>;
+
+    /// A copy of all state, or of what has changed since the last copy; changes are noted from the first on.
+    fn capture(&mut self, kind: Kind) -> Result<Copied>;
+
+    /// Replaces all state by `rows`, which are of the form `form`; changes are noted from here on. After an error it is as
+    /// it was.
+    fn load(&mut self, form: &StateForm, rows: &Rows) -> Result<()>;
+}
+
+/// A delta without a snapshot before it would be one since nobody knows when.
+pub(crate) fn no_snapshot() -> Error {
+    Error::internal("a delta of a state was asked for of which no snapshot was taken")
 }
 
 /// An operator of a shard, by the way in which it is called.
@@ -74,6 +90,22 @@ impl ShardOperator {
         match self {
             Self::Keyed(operator) => operator.snapshot(),
             Self::Aggregate(operator) => operator.snapshot(),
+        }
+    }
+
+    /// A copy of all state, or of what has changed since the last copy.
+    pub(crate) fn capture(&mut self, kind: Kind) -> Result<Copied> {
+        match self {
+            Self::Keyed(operator) => operator.capture(kind),
+            Self::Aggregate(operator) => operator.capture(kind),
+        }
+    }
+
+    /// Replaces all state by `rows`.
+    pub(crate) fn load(&mut self, form: &StateForm, rows: &Rows) -> Result<()> {
+        match self {
+            Self::Keyed(operator) => operator.load(form, rows),
+            Self::Aggregate(operator) => operator.load(rows),
         }
     }
 

@@ -4,6 +4,7 @@
 //! machine: partitions are dealt to executors, shards are owned by them, and results are the same bits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::record_batch::RecordBatch;
@@ -14,9 +15,12 @@ use crate::decode::Doubts;
 use crate::error::{Error, Result, in_bytes, in_thousands};
 use crate::event::Counts;
 use crate::exec::budget::Budget;
+use crate::exec::capture::Capture;
 use crate::exec::executor::{LocalExecutor, Shared, Ticket};
 use crate::exec::lane::{Ingest, Lane};
-use crate::exec::program::{OperatorKind, Program, SourceProgram};
+use crate::exec::manifest::{Manifest, Matched, OnStateChange};
+use crate::exec::program::{OperatorKind, OperatorSpec, Program, SourceProgram};
+use crate::exec::resume::Archive;
 use crate::exec::room::Room;
 use crate::exec::{
     Engine, Epoch, Executor, MapTask, Mapped, OperatorState, Receipt, Reduced, ShardStates, Slot, StateSize,
@@ -25,6 +29,8 @@ use crate::exec::{
 use crate::ingest::{Source, deal};
 use crate::offset::OffsetRange;
 use crate::plan::{Checked, OutputId, SourceId};
+use crate::state::form::StateForm;
+use crate::state::group::KeyGroup;
 use crate::time::{BatchId, EventTime};
 
 /// How the work of one process is cut up.
@@ -96,6 +102,7 @@ pub struct LocalEngine {
     told: Mutex<BTreeSet<usize>>, // by the reduces, one after the other; the engine is shared with the maps
     max_state: u64,
     epoch: Epoch,
+    shards: usize,
 }
 
 impl Drop for LocalEngine {
@@ -126,17 +133,23 @@ impl LocalEngine {
         let executors = (0..count).map(|_| parts.executor()).collect::<Result<Vec<_>>>()?;
         let Parts { program, shared, doubts, .. } = parts;
         let sources = sources.to_vec();
-        let (told, max_state) = (Mutex::default(), settings.max_state);
-        let engine = Self { executors, program, sources, shared, doubts, told, max_state, epoch: Epoch(1) };
-        engine.load(settings.shards, &ShardStates::new())?;
+        let (told, max_state, shards) = (Mutex::default(), settings.max_state, settings.shards);
+        let engine =
+            Self { executors, program, sources, shared, doubts, told, max_state, epoch: Epoch(1), shards };
+        engine.load(shards, &ShardStates::new())?;
         Ok(engine)
     }
 
-    /// Gives each executor its shards, evenly and in order.
+    /// The shards of each executor, evenly and in order.
+    fn owned(&self, place: usize, shards: usize) -> Range<usize> {
+        let count = self.executors.len().max(1);
+        place * shards / count..(place + 1) * shards / count
+    }
+
+    /// Gives each executor its shards.
     fn load(&self, shards: usize, state: &ShardStates) -> Result<()> {
-        let count = self.executors.len();
         for (place, executor) in self.executors.iter().enumerate() {
-            let owned = place * shards / count..(place + 1) * shards / count;
+            let owned = self.owned(place, shards);
             let own = state.iter().filter(|(shard, _)| owned.contains(shard)).cloned().collect();
             executor.load(self.epoch, owned, own)?;
         }
@@ -153,6 +166,25 @@ impl LocalEngine {
     /// Replaces all state by `state`, as a snapshot gave it.
     pub fn restore(&self, state: &ShardStates) -> Result<()> {
         self.load(state.len(), state)
+    }
+
+    /// The operators that remember something from batch to batch, by name, and what.
+    pub fn remembers(&self) -> Vec<(String, StateForm)> {
+        let form = |operator: &OperatorSpec| Some((operator.name.clone(), operator.form.clone()?));
+        self.program.operators.iter().filter_map(form).collect()
+    }
+
+    /// The key groups of each executor.
+    pub fn executor_groups(&self) -> Vec<Range<KeyGroup>> {
+        let groups = |owned: Range<usize>| {
+            let shard = |shard| KeyGroup::of_shard(shard, self.shards);
+            shard(owned.start).start..if owned.is_empty() {
+                shard(owned.start).start
+            } else {
+                shard(owned.end - 1).end
+            }
+        };
+        (0..self.executors.len()).map(|place| groups(self.owned(place, self.shards))).collect()
     }
 
     /// Each executor's part of the task.
@@ -327,6 +359,19 @@ impl Engine for LocalEngine {
 
     fn cancel(&self) {
         self.shared.cancel.cancel();
+    }
+
+    fn capture(&self, manifest: &Manifest) -> Result<Vec<Capture>> {
+        let captures = self.all(|_, executor| executor.capture(self.epoch, manifest))?;
+        Ok(captures.into_iter().flatten().collect())
+    }
+
+    fn resume(&self, archive: Archive<'_>, on_change: OnStateChange) -> Result<Matched> {
+        self.program.check_kept()?;
+        let matched = archive.manifest.matched(self.shards, &self.remembers(), on_change)?;
+        let archive = Archive { manifest: &matched.manifest, ..archive };
+        self.all(|place, executor| executor.resume(self.epoch, self.owned(place, self.shards), archive))?;
+        Ok(matched)
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod aggregate;
 mod budget;
+pub mod capture;
 mod compile;
 pub mod detect;
 mod exchange;
@@ -21,9 +22,11 @@ pub mod keyed;
 mod lane;
 pub mod local;
 mod mailbox;
+pub mod manifest;
 mod pipeline;
 mod program;
 mod provenance;
+pub mod resume;
 mod room;
 mod shard;
 pub mod unscored;
@@ -37,9 +40,13 @@ use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
 use crate::event::Counts;
+use crate::exec::capture::Capture;
+use crate::exec::manifest::{Manifest, Matched, OnStateChange};
+use crate::exec::program::Program;
+use crate::exec::resume::Archive;
 use crate::exec::unscored::Unscored;
 use crate::offset::{OffsetRange, TopicPartition};
-use crate::plan::{OutputId, SourceId};
+use crate::plan::{Checked, OutputId, SourceId};
 use crate::state::window::OpenWindows;
 use crate::time::{BatchId, BatchTime, EventTime};
 
@@ -159,6 +166,29 @@ pub trait Engine: Send + Sync + fmt::Debug {
 
     /// Asks the running map, and any after it, to give up; it then returns an error soon. A reduce goes on.
     fn cancel(&self);
+
+    /// Copies what is remembered after the last reduce, and before the next: of each operator and executor all, or what
+    /// changed since it was copied last, as `manifest` wants it. What has not changed is left out. Once it has been called,
+    /// every copy has to be kept, or the next has to be of all.
+    fn capture(&self, manifest: &Manifest) -> Result<Vec<Capture>> {
+        Err(remembers_nothing(manifest))
+    }
+
+    /// Takes back what is kept, before the first batch, held against the operators that there are now.
+    fn resume(&self, archive: Archive<'_>, on_change: OnStateChange) -> Result<Matched> {
+        let _ = on_change;
+        Err(remembers_nothing(archive.manifest))
+    }
+}
+
+fn remembers_nothing(manifest: &Manifest) -> Error {
+    let shards = manifest.shards();
+    Error::internal(format!("state in {shards} shards was asked of an engine that remembers nothing"))
+}
+
+/// An error unless all that the operators of a plan remember can be kept: it names each that cannot, and what to do.
+pub fn check_kept(checked: &Checked) -> Result<()> {
+    Program::compile(checked)?.check_kept()
 }
 
 /// A driver's term of office: what an executor loaded for an earlier one is void.
@@ -214,6 +244,13 @@ pub trait Executor: Send + Sync + fmt::Debug {
 
     /// The state of each shard that it owns.
     fn snapshot(&self, epoch: Epoch) -> Result<ShardStates>;
+
+    /// Copies of what each operator remembers, by name: all, or what changed, as `wants` says for the key groups that it
+    /// owns.
+    fn capture(&self, epoch: Epoch, manifest: &Manifest) -> Result<Vec<Capture>>;
+
+    /// Takes over `shards` with the state that is kept; whatever it held before is dropped.
+    fn resume(&self, epoch: Epoch, shards: Range<usize>, archive: Archive<'_>) -> Result<()>;
 }
 
 /// What one executor has of a finished batch.

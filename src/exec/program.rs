@@ -21,6 +21,7 @@ use crate::exec::keyed::ShardOperator;
 use crate::exec::provenance::{Lineage, Sampler};
 use crate::expr::{Bound, Predicate};
 use crate::plan::{BatchFunction, NodeId, OutputId, Plan, SourceId};
+use crate::state::form::StateForm;
 use crate::state::key::KeyEncoder;
 
 /// Where the rows of a step go next.
@@ -182,6 +183,12 @@ pub(crate) struct RowExchange {
 pub(crate) struct OperatorSpec {
     pub(crate) node: NodeId,
     pub(crate) kind: OperatorKind,
+    /// By which its state is found again.
+    pub(crate) name: String,
+    /// What its state is; none where it remembers nothing from batch to batch.
+    pub(crate) form: Option<StateForm>,
+    /// Of what it remembers, what cannot be written down.
+    pub(crate) unkept: Vec<String>,
 }
 
 /// What it is made of.
@@ -203,6 +210,29 @@ impl OperatorSpec {
             }
         })
     }
+
+    /// An error where it remembers what cannot be written down, saying which.
+    fn check_kept(&self) -> Result<()> {
+        let Some(form) = &self.form else { return Ok(()) };
+        let columns = form.unstorable();
+        if !self.unkept.is_empty() {
+            let message = format!(
+                "{} cannot be checkpointed yet: the state is another library's and may change with it",
+                self.unkept.join(", ")
+            );
+            return Err(Error::config(message).help(
+                "use another aggregate, such as approx_quantile over float64, or leave checkpoint= out",
+            ));
+        }
+        if columns.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "state of these columns cannot be checkpointed yet: {}; dictionaries, views, runs and unions are not written down",
+            columns.join(", ")
+        );
+        Err(Error::config(message).help("cast the column to its plain type before, or leave checkpoint= out"))
+    }
 }
 
 impl TimedProgram {
@@ -220,6 +250,17 @@ impl TimedProgram {
 }
 
 impl Program {
+    /// An error that names every operator that remembers what cannot be written down.
+    pub(crate) fn check_kept(&self) -> Result<()> {
+        let mistake = |operator: &OperatorSpec| {
+            operator.check_kept().err().map(|error| self.locate(operator.node, error))
+        };
+        match Error::of_all(self.operators.iter().filter_map(mistake).collect()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
     /// No step yet.
     pub(crate) fn new(plan: Plan) -> Self {
         let (sources, steps, functions) = (Vec::new(), Vec::new(), Vec::new());

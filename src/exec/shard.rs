@@ -12,6 +12,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::exec::aggregate::operator::AggregateOperator;
 use crate::exec::budget::Budget;
+use crate::exec::capture::Copied;
 use crate::exec::exchange::{Split, gather};
 use crate::exec::keyed::ShardOperator;
 use crate::exec::mailbox::Mailbox;
@@ -19,6 +20,7 @@ use crate::exec::pipeline::{Operators, Rows, Run};
 use crate::exec::program::{Exchange, Moves, OperatorSpec, Program};
 use crate::exec::room::Room;
 use crate::exec::{BatchContext, OperatorState, Slot};
+use crate::state::chunk::Kind;
 
 /// The stateful operators of one shard.
 pub(crate) struct Shard {
@@ -94,6 +96,12 @@ impl Shard {
     /// A snapshot of each operator.
     pub(crate) fn snapshot(&self) -> Result<Vec<RecordBatch>> {
         self.operators.iter().map(ShardOperator::snapshot).collect()
+    }
+
+    /// A copy of what the operator at `place` remembers, or of what of it changed.
+    pub(crate) fn capture(&mut self, place: usize, kind: Kind) -> Result<Copied> {
+        let lost = || Error::internal("an operator is missing from its shard");
+        self.operators.get_mut(place).ok_or_else(lost)?.capture(kind)
     }
 
     /// Adds the size of each operator's state to its place in `sums`.

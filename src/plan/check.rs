@@ -151,6 +151,7 @@ impl Plan {
         for node in &self.nodes {
             streams.push(self.check_node(node, &streams, &mut mistakes));
         }
+        mistakes.extend(self.name_mistakes());
         if mistakes.is_empty() && self.outputs.is_empty() {
             mistakes.push(no_output());
         }

@@ -8,6 +8,7 @@ mod check;
 mod dead_letters;
 mod event_time;
 mod explain;
+mod names;
 mod prune;
 mod sample;
 mod unknown;
@@ -238,6 +239,8 @@ pub struct Node {
     pub inputs: Vec<NodeId>,
     /// The line that made it.
     pub site: Option<CallSite>,
+    /// The name that the user gave it; none where its place is to name it.
+    pub name: Option<String>,
 }
 
 /// A graph of operators, in the order in which the script made them.
@@ -286,8 +289,15 @@ impl Plan {
 
     /// Adds an operator over the rows of `inputs`, which must have been added before.
     pub fn add(&mut self, operator: Operator, inputs: Vec<NodeId>, site: Option<CallSite>) -> NodeId {
-        self.nodes.push(Node { operator, inputs, site });
+        self.nodes.push(Node { operator, inputs, site, name: None });
         NodeId(self.nodes.len() - 1)
+    }
+
+    /// Gives an operator the name by which its state is found again; [`Checked::state_names`] says all of them.
+    pub fn name(&mut self, node: NodeId, name: impl Into<String>) {
+        if let Some(node) = self.nodes.get_mut(node.0) {
+            node.name = Some(name.into());
+        }
     }
 
     /// Adds an output that takes any rows, for those of `input`.

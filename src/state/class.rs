@@ -2,6 +2,8 @@
 //!
 //! It deliberately knows nothing of how a value is written; that is [`canonical`](crate::state::canonical).
 
+use std::fmt;
+
 use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, FieldRef};
 
@@ -76,6 +78,30 @@ impl Class {
             }
             None => Err(OTHER),
         }
+    }
+}
+
+impl fmt::Display for Class {
+    /// In words that never change: state is found again by them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Null => "null",
+            Self::Boolean => "boolean",
+            Self::Integer => "integer",
+            Self::Float => "float",
+            Self::Decimal => "decimal",
+            Self::Text => "text",
+            Self::Binary => "binary",
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::Timestamp => "timestamp",
+            Self::Duration => "duration",
+            Self::List(item) => return write!(f, "list<{item}>"),
+            Self::Struct(fields) => {
+                let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
+                return write!(f, "struct<{}>", fields.join(", "));
+            }
+        })
     }
 }
 

@@ -96,6 +96,21 @@ impl KeyEncoder {
         Self { columns: Vec::new() }
     }
 
+    /// The columns and what is alike in them, as `device text, site integer`: keys of the same text have the same bytes.
+    ///
+    /// ```
+    /// use arrow::datatypes::{DataType, Field, Schema};
+    /// use tidemill::state::key::KeyEncoder;
+    /// let fields = [("device", DataType::Utf8View), ("site", DataType::Int16)];
+    /// let schema = Schema::new(fields.map(|(name, kind)| Field::new(name, kind, true)).to_vec());
+    /// assert_eq!(KeyEncoder::new(&schema, &["device", "site"])?.text(), "device text, site integer");
+    /// # Ok::<(), tidemill::error::Error>(())
+    /// ```
+    pub fn text(&self) -> String {
+        let column = |column: &KeyColumn| format!("{} {}", column.name, column.class);
+        self.columns.iter().map(column).collect::<Vec<_>>().join(", ")
+    }
+
     /// The keys of the rows of `batch`.
     pub fn encode(&self, batch: &RecordBatch) -> Result<Keys> {
         let values = self.columns.iter().map(|column| column.values(batch)).collect::<Result<Vec<_>>>()?;

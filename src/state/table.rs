@@ -3,7 +3,8 @@
 //! Slots are numbered 0, 1, 2, … in the order in which keys first came; a slot is never given up. This file
 //! deliberately holds no state: the columns are the operator's, with one row a slot.
 
-use arrow::array::BinaryArray;
+use arrow::array::{BinaryArray, UInt64Array};
+use arrow::buffer::OffsetBuffer;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
 
@@ -258,13 +259,8 @@ impl<T: Tag> KeyTable<T> {
         slots.iter_mut().zip(order).for_each(|(slot, (_, sorted))| *slot = sorted);
     }
 
-    /// The group, and as much of the key's beginning as fits behind it.
     fn rank(&self, slot: u32) -> u64 {
-        const GROUP_BITS: u32 = KeyGroup::COUNT.ilog2();
-        let group = self.hash(slot).map_or(0, |hash| u64::from(KeyGroup::of(hash).0));
-        let mut beginning = [0; 8];
-        beginning.iter_mut().zip(self.key(slot).unwrap_or_default()).for_each(|(to, from)| *to = *from);
-        group << (u64::BITS - GROUP_BITS) | u64::from_be_bytes(beginning) >> GROUP_BITS
+        rank_of(self.hash(slot).unwrap_or_default(), self.key(slot).unwrap_or_default())
     }
 
     /// The keys in these slots, with their hashes, for another table.
@@ -275,12 +271,76 @@ impl<T: Tag> KeyTable<T> {
 
     /// The keys in these slots, in this order.
     pub(super) fn keys(&self, slots: &[u32]) -> Result<BinaryArray> {
-        if i32::try_from(self.arena.len()).is_err() {
-            let message =
-                format!("the keys of one snapshot were expected to fit 2 GiB, found {} B", self.arena.len());
+        let lengths =
+            slots.iter().filter_map(|slot| self.entries.get(*slot as usize)).map(|entry| entry.length);
+        let bytes: usize = lengths.map(|length| length as usize).sum();
+        if i32::try_from(bytes).is_err() {
+            let message = format!("the keys of one snapshot were expected to fit 2 GiB, found {bytes} B");
             return Err(Error::memory_limit(message).help("use more shards or shorter keys"));
         }
-        Ok(slots.iter().map(|slot| self.key(*slot)).collect())
+        let (mut offsets, mut values) = (Vec::with_capacity(slots.len() + 1), Vec::with_capacity(bytes));
+        offsets.push(0);
+        for slot in slots {
+            values.extend_from_slice(self.key(*slot).unwrap_or_default());
+            offsets.push(i32::try_from(values.len()).unwrap_or(i32::MAX));
+        }
+        Ok(BinaryArray::try_new(OffsetBuffer::new(offsets.into()), values.into(), None)?)
+    }
+
+    /// The keys in these slots and their hashes, as they are now.
+    pub fn copied(&self, slots: &[u32]) -> Result<CopiedKeys> {
+        let hash = |slot: &u32| self.hash(*slot).unwrap_or_default();
+        let hashes: Vec<u64> = slots.iter().map(hash).collect();
+        Ok(CopiedKeys { keys: self.keys(slots)?, hashes: hashes.into() })
+    }
+}
+
+impl KeyTable {
+    /// The table of these keys, none of which comes twice, in slots 0, 1, 2, …
+    pub(super) fn of_distinct(keys: &BinaryArray, hashes: &[u64]) -> Result<Self> {
+        let mut table = Self {
+            index: HashTable::with_capacity(hashes.len()),
+            entries: Vec::with_capacity(hashes.len()),
+            arena: Vec::with_capacity(keys.value_data().len()),
+        };
+        for (row, hash) in hashes.iter().enumerate() {
+            let key = keys.value(row);
+            let (slot, length) = (next_slot(table.entries.len())?, length_of(key)?);
+            table.entries.push(Entry { hash: *hash, start: table.arena.len(), length, tag: () });
+            table.arena.extend_from_slice(key);
+            let Self { index, entries, .. } = &mut table;
+            let spread = |slot: &u32| entries.get(*slot as usize).map_or(0, |entry| entry.hash);
+            index.insert_unique(*hash, slot, spread);
+        }
+        Ok(table)
+    }
+}
+
+/// Keys that were copied out of a table, to be put in order while the table goes on.
+#[derive(Clone, Debug)]
+pub struct CopiedKeys {
+    pub(super) keys: BinaryArray,
+    pub(super) hashes: UInt64Array,
+}
+
+impl CopiedKeys {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+
+    /// Their places by key group, and within a group by the bytes of the key.
+    pub fn order(&self) -> Vec<u32> {
+        let key = |place: u32| self.keys.value(place as usize);
+        let ranked = |(place, hash): (u32, &u64)| (rank_of(*hash, key(place)), place);
+        let mut order: Vec<(u64, u32)> = (0..).zip(self.hashes.values()).map(ranked).collect();
+        order.sort_unstable_by(|(a, left), (b, right)| a.cmp(b).then_with(|| key(*left).cmp(key(*right))));
+        order.into_iter().map(|(_, place)| place).collect()
     }
 }
 
@@ -289,6 +349,14 @@ impl<T: Copy> Entry<T> {
     fn key(self, arena: &[u8]) -> &[u8] {
         arena.get(self.start..self.start + self.length as usize).unwrap_or_default()
     }
+}
+
+/// The group, and as much of the key's beginning as fits behind it.
+fn rank_of(hash: u64, key: &[u8]) -> u64 {
+    const GROUP_BITS: u32 = KeyGroup::COUNT.ilog2();
+    let mut beginning = [0; 8];
+    beginning.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+    u64::from(KeyGroup::of(hash).0) << (u64::BITS - GROUP_BITS) | u64::from_be_bytes(beginning) >> GROUP_BITS
 }
 
 fn text(key: Option<&str>) -> &[u8] {

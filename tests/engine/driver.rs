@@ -3,6 +3,7 @@
 mod fakes;
 mod hand;
 mod laggard;
+mod memory;
 mod planning;
 mod rate;
 mod running;

@@ -8,6 +8,7 @@
 
 mod aggregate;
 mod broker;
+mod capture;
 mod checkpoint;
 mod dead_letters;
 mod decode;

@@ -24,9 +24,11 @@ use crate::error::Result;
 use crate::exec::aggregate::calls::Calls;
 use crate::exec::aggregate::pane::Accumulators;
 use crate::exec::aggregate::place::Placer;
-use crate::plan::Emit;
+use crate::plan::{AggregateCall, Emit, WindowSpec};
+use crate::state::form::{Layout, StateForm};
 use crate::state::key::KeyEncoder;
 use crate::state::values::KeyDecoder;
+use crate::types::type_name;
 
 /// The name under which the schema of states says in which form they are.
 const STATE_KEY: &str = "tidemill.aggregate_state";
@@ -44,6 +46,8 @@ pub(crate) struct AggregateStep {
     pub(crate) schemas: StateSchemas,
     /// Window, keys and the result of each call.
     pub(crate) output: SchemaRef,
+    /// What is remembered from batch to batch: of windows alone.
+    pub(crate) form: Option<StateForm>,
 }
 
 /// The windows of an aggregation.
@@ -60,6 +64,26 @@ impl AggregateStep {
     pub(crate) fn accumulators(&self) -> Result<Accumulators> {
         Accumulators::new(&self.calls)
     }
+}
+
+/// What the state of `spec` is: the pane that a row belongs to means something in these windows alone, and a state in this
+/// call.
+pub(crate) fn state_form(
+    window: &WindowSpec,
+    on: &DataType,
+    keys: &str,
+    calls: &[AggregateCall],
+    states: &SchemaRef,
+) -> StateForm {
+    let own = |name: &str, value: String| (name.to_owned(), value);
+    let window = format!("{} on {} {}", window.shape, window.on, type_name(on));
+    let mut aspects =
+        vec![own("operator", "agg".to_owned()), own("keys", keys.to_owned()), own("window", window)];
+    let call = |(number, call): (usize, &AggregateCall)| {
+        (number.to_string(), format!("{} as {}", call.text, call.aggregate.form().unwrap_or("none")))
+    };
+    aspects.extend(calls.iter().enumerate().map(call));
+    StateForm::new(Layout::Panes, Arc::clone(states), aspects)
 }
 
 /// The columns of the states of all calls, in order; and those of a partial, which are the pane and then the states.

@@ -20,12 +20,17 @@ use crate::exec::aggregate::emission::Emission;
 use crate::exec::aggregate::pane::Pane;
 use crate::exec::aggregate::partial::WHOLE_BATCH;
 use crate::exec::aggregate::sliding::{Material, Parts, Wanted};
+use crate::exec::capture::Copied;
+use crate::exec::keyed::no_snapshot;
 use crate::exec::room::Room;
 use crate::exec::{BatchContext, OperatorState};
 use crate::plan::Emit;
+use crate::state::chunk::Kind;
 use crate::state::key::Keys;
 use crate::state::pane;
+use crate::state::rows::Rows;
 use crate::state::table::KeyTable;
+use crate::state::touched::TouchedPanes;
 use crate::state::window::{OpenWindows, PaneNumber, Windows};
 
 /// Windows of few rows leave together, in batches of about so many rows.
@@ -42,6 +47,8 @@ pub(crate) struct AggregateOperator {
     open: OpenWindows,
     /// What this batch changed, where changes are emitted.
     touched: BTreeMap<PaneNumber, KeyTable>,
+    /// What came and went since the last capture; none before the first.
+    captured: Option<TouchedPanes>,
     leaving: Leaving,
     slots: Vec<u32>, // of the keys at hand; kept for its memory
 }
@@ -88,6 +95,7 @@ impl AggregateOperator {
             held: Held::default(),
             open: OpenWindows::default(),
             touched: BTreeMap::new(),
+            captured: None,
             leaving: Leaving::default(),
             slots: Vec::new(),
         }
@@ -114,13 +122,17 @@ impl AggregateOperator {
         room: &Room,
     ) -> Result<()> {
         let before = self.panes.get(&number).map(Held::from);
-        if before.is_none() {
+        let is_new = before.is_none();
+        if is_new {
             self.panes.insert(number, Pane::new(&self.step)?);
             self.has_come(number);
         }
         let before = before.unwrap_or_default();
         let Some(pane) = self.panes.get_mut(&number) else { return Ok(()) };
         pane.merge(keys, states, &mut self.slots)?;
+        if let Some(captured) = &mut self.captured {
+            captured.mark(number, &self.slots, is_new);
+        }
         let now = Held::from(&*pane);
         self.held.change(before, now);
         room.count(before.bytes as u64, now.bytes as u64);
@@ -232,6 +244,9 @@ impl AggregateOperator {
 
     fn take_pane(&mut self, number: PaneNumber, room: &Room) -> Option<Pane> {
         let pane = self.panes.remove(&number)?;
+        if let Some(captured) = &mut self.captured {
+            captured.drop_pane(number);
+        }
         let held = Held::from(&pane);
         self.held.change(held, Held::default());
         room.count(held.bytes as u64, 0);
@@ -272,20 +287,52 @@ impl AggregateOperator {
     pub(crate) fn restore(&mut self, snapshot: &RecordBatch) -> Result<()> {
         pane::expect_states(snapshot, &self.step.schemas.states)?;
         let load = |(number, (table, state)): (PaneNumber, pane::Pane)| {
-            let mut states = self.step.accumulators()?;
-            states.grow(table.len());
-            states.merge(&table.all_slots(), state.columns())?;
-            Ok((number, Pane { table, states }))
+            Ok((number, Pane::restored(&self.step, table, state.columns())?))
         };
-        let panes: Vec<(PaneNumber, Pane)> =
-            pane::restore(snapshot)?.into_iter().map(load).collect::<Result<_>>()?;
+        let panes = pane::restore(snapshot)?.into_iter().map(load).collect::<Result<_>>()?;
+        self.become_of(panes);
+        Ok(())
+    }
+
+    /// A copy of all state, or of what has changed since the last copy; changes are noted from the first on.
+    pub(crate) fn capture(&mut self, kind: Kind) -> Result<Copied> {
+        let (slots, dropped) = match (kind, &mut self.captured) {
+            (Kind::Delta, Some(captured)) => captured.take(),
+            (Kind::Delta, None) => return Err(no_snapshot()),
+            (Kind::Snapshot, captured) => {
+                *captured = Some(TouchedPanes::default());
+                (
+                    self.panes.iter().map(|(number, pane)| (*number, pane.table.all_slots())).collect(),
+                    Vec::new(),
+                )
+            }
+        };
+        let lost = || Error::internal("a pane was touched that is not there");
+        let copied = |(number, slots): (PaneNumber, Vec<u32>)| {
+            let pane = self.panes.get(&number).ok_or_else(lost)?;
+            Ok((number, pane.table.copied(&slots)?, pane.states.states(&slots)?))
+        };
+        Ok(Copied::Panes(slots.into_iter().map(copied).collect::<Result<_>>()?, dropped))
+    }
+
+    /// Replaces all state by `rows`; changes are noted from here on. After an error it is as it was.
+    pub(crate) fn load(&mut self, rows: &Rows) -> Result<()> {
+        let load = |(number, table, states): (PaneNumber, KeyTable, Vec<ArrayRef>)| {
+            Ok((number, Pane::restored(&self.step, table, &states)?))
+        };
+        let panes = rows.to_panes()?.into_iter().map(load).collect::<Result<_>>()?;
+        self.become_of(panes);
+        self.captured = Some(TouchedPanes::default());
+        Ok(())
+    }
+
+    fn become_of(&mut self, panes: Vec<(PaneNumber, Pane)>) {
         *self = Self::new(Arc::clone(&self.step));
         for (number, pane) in panes {
             self.held.change(Held::default(), Held::from(&pane));
             self.has_come(number);
             self.panes.insert(number, pane);
         }
-        Ok(())
     }
 }
 

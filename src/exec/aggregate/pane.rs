@@ -129,6 +129,14 @@ impl Pane {
         Ok(pane)
     }
 
+    /// The keys of `table`, whose states these are, one row a slot.
+    pub(super) fn restored(step: &AggregateStep, table: KeyTable, states: &[ArrayRef]) -> Result<Self> {
+        let mut pane = Self { table, states: step.accumulators()? };
+        pane.states.grow(pane.table.len());
+        pane.states.merge(&pane.table.all_slots(), states)?;
+        Ok(pane)
+    }
+
     /// Merges states, one row a key; `slots` are then those of the keys.
     pub(super) fn merge(&mut self, keys: &Keys, states: &[ArrayRef], slots: &mut Vec<u32>) -> Result<()> {
         self.table.slots(keys, slots)?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidemill::driver::log::{Entry, EntryKind};
 use tidemill::driver::machine::{Command, EmptyBatches, Input, Machine, Moment, Settings, SourceSettings};
+use tidemill::driver::memory::Memory;
 use tidemill::driver::watermark::EventTimeRule;
 use tidemill::driver::{Limits, OpenWindows, Trigger};
 use tidemill::event::Counts;
@@ -25,6 +26,16 @@ pub(crate) struct Hand {
 fn source(starting: Bound, event_time: Option<EventTimeRule>) -> SourceSettings {
     let (name, on_loss) = ("readings".to_owned(), OnLoss::Fail);
     SourceSettings { name, starting, ending: None, event_time, max_rate: None, on_loss }
+}
+
+fn settings(source: SourceSettings, limits: Limits, trigger: Trigger) -> Settings {
+    Settings {
+        sources: vec![source],
+        trigger,
+        limits,
+        empty: EmptyBatches::WhenDue,
+        at_end: OpenWindows::Stay,
+    }
 }
 
 impl Hand {
@@ -54,24 +65,38 @@ impl Hand {
     }
 
     fn reading(source: SourceSettings, limits: Limits, trigger: Trigger) -> Self {
-        let settings = Settings {
-            sources: vec![source],
-            trigger,
-            limits,
-            empty: EmptyBatches::WhenDue,
-            at_end: OpenWindows::Stay,
-        };
-        let mut hand = Self {
-            machine: Machine::new(settings, BatchTime(10)),
-            now: 10,
-            set_back: 0,
-            wakes: None,
-            records: 0,
-            earliest: 0,
-        };
-        hand.tell(Input::Start);
+        Self::of(Machine::new(settings(source, limits, trigger), BatchTime(10)), 10).0
+    }
+
+    /// One that notes what it would need to go on elsewhere.
+    pub(crate) fn remembering(trigger: Trigger, event_time: Option<EventTimeRule>) -> Self {
+        let limits = Limits { max_records: 100, max_memory: 1 << 30, back_pressure: None };
+        let settings = settings(source(Bound::Latest, event_time), limits, trigger);
+        Self::of(Machine::new(settings, BatchTime(10)).remembering(), 10).0
+    }
+
+    /// One that goes on from a memory, at `now`, with what it said as it began.
+    pub(crate) fn resumed(
+        memory: &Memory,
+        trigger: Trigger,
+        event_time: Option<EventTimeRule>,
+        now: i64,
+    ) -> (Self, Vec<Command>) {
+        let limits = Limits { max_records: 100, max_memory: 1 << 30, back_pressure: None };
+        let settings = settings(source(Bound::Latest, event_time), limits, trigger);
+        Self::of(Machine::resumed(settings, BatchTime(now), memory).remembering(), now)
+    }
+
+    fn of(machine: Machine, now: i64) -> (Self, Vec<Command>) {
+        let mut hand = Self { machine, now, set_back: 0, wakes: None, records: 0, earliest: 0 };
+        let began = hand.tell(Input::Start);
         hand.tell(Input::Opened);
-        hand
+        (hand, began)
+    }
+
+    /// What is to be remembered as of a batch.
+    pub(crate) fn memory(&self, batch: u64) -> Option<Memory> {
+        self.machine.memory(BatchId(batch))
     }
 
     pub(crate) fn begin(&mut self) -> Vec<Command> {

@@ -435,8 +435,8 @@ class StreamingContext:
         events.
 
         It is read at each event, and so may change while the job runs. Listeners are called on a thread of their own,
-        one after the other: a slow one holds no batch, and misses events where it is too slow. What one raises is
-        logged.
+        one after the other: a slow one holds no batch, misses events where it is too slow, and is not waited for at the
+        end for more than two seconds. What one raises is logged.
 
         >>> import tidemill as tm
         >>> source = tm.testing.ScriptedSource()

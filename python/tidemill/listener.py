@@ -181,8 +181,8 @@ def _seconds(begin: datetime | None, end: datetime | None) -> float | None:
 class StreamingListener:
     """Spark Streaming's listener: a method for each of its nine events, by Python's names; override what you need.
 
-    Append an instance to ``ctx.listeners``. A slow one holds no batch (it misses the events of some batches where it is
-    too slow), and what one raises is logged and goes no further.
+    Append an instance to ``ctx.listeners``. A slow one holds neither a batch nor the end (it misses the events of some
+    batches where it is too slow), and what one raises is logged and goes no further.
 
     >>> import tidemill as tm
     >>> class Delays(tm.StreamingListener):

@@ -27,6 +27,7 @@ impl Listeners {
             let queue = Arc::new(Queue::default());
             queues.push(Arc::clone(&queue));
             threads.spawn("tidemill-events", move || hear(listener, &queue))?;
+            threads.calls_listener();
         }
         Ok(Self { queues })
     }

@@ -63,6 +63,9 @@ pub(crate) type ReduceWork = (Arc<MapTask>, Mapped, Option<EventTime>);
 /// has asked the stream to end.
 const ASKING_PATIENCE: Duration = Duration::from_millis(250);
 
+/// How long it waits for a listener to hear what has happened: what a slow one has still to hear may take minutes.
+const HEARING_PATIENCE: Duration = Duration::from_secs(2);
+
 /// For whom a thread may be waiting when the stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waits {
@@ -70,6 +73,19 @@ enum Waits {
     ForWork,
     /// For the answer of a source, which may never come and cannot be called off.
     ForSource,
+    /// For a listener, whose time is its own.
+    ForListener,
+}
+
+impl Waits {
+    /// How long the end waits for such a thread; none where it waits until the thread has ended.
+    fn patience(self) -> Option<Duration> {
+        match self {
+            Self::ForWork => None,
+            Self::ForSource => Some(ASKING_PATIENCE),
+            Self::ForListener => Some(HEARING_PATIENCE),
+        }
+    }
 }
 
 struct Thread {
@@ -96,8 +112,17 @@ impl Threads {
 
     /// Marks the thread that was started last as one that asks sources.
     fn asks_sources(&mut self) {
+        self.last_waits(Waits::ForSource);
+    }
+
+    /// Marks the thread that was started last as one that calls a listener.
+    pub(crate) fn calls_listener(&mut self) {
+        self.last_waits(Waits::ForListener);
+    }
+
+    fn last_waits(&mut self, waits: Waits) {
         if let Some(thread) = self.0.last_mut() {
-            thread.waits = Waits::ForSource;
+            thread.waits = waits;
         }
     }
 
@@ -106,14 +131,19 @@ impl Threads {
         self.0.iter().map(|thread| thread.handle.thread().id()).collect()
     }
 
-    /// Waits for all of them; each ends once whoever feeds it is gone. One that still waits for a source after a
-    /// little while is left behind: it ends by itself when the source has answered, and nobody hears the answer.
+    /// Waits for all of them; each ends once whoever feeds it is gone. One that still waits for a source, or a listener,
+    /// after a little while is left behind: it ends by itself when the source has answered, and nobody hears the answer, or
+    /// when the listener has heard everything.
     pub(crate) fn join(self) {
         for Thread { waits, handle, ended } in self.0 {
-            let ends = || ended.recv_timeout(ASKING_PATIENCE) == Err(RecvTimeoutError::Disconnected);
-            if waits == Waits::ForWork || ends() {
+            let ends = |patience| ended.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
+            if waits.patience().is_none_or(ends) {
                 // Every panic inside was caught and answered.
                 drop(handle.join());
+            } else if waits == Waits::ForListener {
+                log::warn!(
+                    "a listener is slow: the stream has ended, and what it has still to hear is not waited for"
+                );
             }
         }
     }

@@ -101,7 +101,10 @@ fn syntax_error(text: &str, error: DataFusionError) -> Error {
 
 fn plan_error(text: &str, error: DataFusionError) -> Error {
     Error::config(format!("the SQL expression {text:?} has a part that is not offered here"))
-        .help("expressions take operators, CASE, CAST and functions of one row")
+        .help(
+            "expressions take operators, CASE, CAST and functions of one row; what lies inside of a column is read in \
+             Python, say col(\"at\")[\"lat\"]",
+        )
         .caused_by(error)
 }
 
@@ -161,7 +164,13 @@ impl<'a> Survey<'a> {
     fn dotted(&mut self, parts: &[ast::Ident]) {
         let name: Vec<&str> = parts.iter().map(|part| part.value.as_str()).collect();
         let name = name.join(".");
-        self.refuse(&name, &format!("a column whose name has a dot is written in double quotes: \"{name}\""));
+        self.refuse(
+            &name,
+            &format!(
+                "a column whose name has a dot is written in double quotes, \"{name}\"; what lies inside of a column is \
+                 read in Python, say col(\"at\")[\"lat\"]"
+            ),
+        );
     }
 
     fn call(&mut self, call: &ast::Function) {

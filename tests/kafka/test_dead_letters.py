@@ -54,6 +54,19 @@ def test_dead_letters_reach_their_topic_as_they_were_and_say_where_from(
     assert dict(found[b""].headers() or [])["tidemill.offset"] == b"4"
 
 
+def test_a_dead_letter_may_be_as_large_as_its_topic_takes(kafka: Clients, make_topic: MakeTopic) -> None:
+    large = 3 << 20
+    source, bad = (make_topic(max_message_bytes=str(large)) for _ in range(2))
+    values = [b"x" * 999_900, b"y" * (large // 2), b'{"t": 1}']
+    Clients(kafka.bootstrap_servers, message_max_bytes=large).produce(source, values)
+    ctx = tm.StreamingContext(trigger=tm.available_now())
+    servers, letters = kafka.bootstrap_servers, tm.DeadLetters(topic=bad)
+    ctx.kafka(source, bootstrap_servers=servers, format=tm.Json(SCHEMA), on_bad=letters).to_table("good")
+    ctx.run()
+    assert ctx.table("good")["t"].tolist() == [1.0]
+    assert [message.value() for message in kafka.consume(bad)] == values[:2]
+
+
 def test_the_stream_has_the_keys_headers_and_timestamps_of_the_records(
     kafka: Clients, make_topic: MakeTopic
 ) -> None:

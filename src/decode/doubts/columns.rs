@@ -120,8 +120,8 @@ impl Columns {
     fn hint(&self, name: &str, missing: &[&str], keys: &Keys) -> Option<String> {
         if let Some((object, inner)) = keys.path(name) {
             return Some(format!(
-                "{inner:?} lies inside of {object:?}, and a column is a key of the record itself: write it flat, or read the \
-                 records with tm.Raw() and take it out in map_batches"
+                "{inner:?} lies inside of {object:?}: declare it there, {{{object:?}: {{{inner:?}: …}}}}, and read it as \
+                 col({object:?})[{inner:?}]"
             ));
         }
         let near = self.near(name, keys)?;

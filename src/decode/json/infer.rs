@@ -309,12 +309,12 @@ impl Inference {
     /// that they seem to be, in a finer unit where they have fractions.
     pub fn columns(&self, event_time: Option<&str>) -> Result<Inferred> {
         if self.records == 0 {
-            return Err(self.nothing());
+            return Err(self.nothing(&[]));
         }
         let mut left_out = Vec::new();
         let mut fields = fields_of(&self.shape, "", &mut left_out);
         if fields.is_empty() {
-            return Err(self.nothing());
+            return Err(self.nothing(&left_out));
         }
         let time = event_time.and_then(|name| Some((name, self.time_since_epoch(name)?)));
         if let Some((name, (unit, _))) = time
@@ -344,11 +344,13 @@ impl Inference {
         }
     }
 
-    fn nothing(&self) -> Error {
+    fn nothing(&self, left_out: &[(String, String)]) -> Error {
+        let why: Vec<String> = left_out.iter().map(|(path, why)| format!("{path:?} is {why}")).collect();
         let found = match (self.records, self.bad) {
             (0, 0) => "no record is there yet".to_owned(),
             (0, bad) => format!("none of {bad} records is a JSON object"),
-            (records, _) => format!("no value in {records} records has a type"),
+            (records, _) if why.is_empty() => format!("no value in {records} records has a type"),
+            (records, _) => format!("no column of {records} records has one type: {}", why.join("; ")),
         };
         Error::config(format!("tm.Json() needs records from which to tell the columns, but {found}"))
             .help("pass the columns, say tm.Json({\"device\": \"string\", \"ts\": \"timestamp[ms]\"})")
@@ -582,7 +584,15 @@ mod tests {
             "{error}"
         );
         sample.add(b"{\"a\": null}");
-        assert!(sample.columns(None).unwrap_err().to_string().contains("no value in 1 records"));
+        let error = sample.columns(None).unwrap_err().to_string();
+        assert!(
+            error.contains("no column of 1 records has one type: \"a\" is null in all of them"),
+            "{error}"
+        );
+        sample.add(b"{\"a\": 1}");
+        sample.add(b"{\"a\": \"x\"}");
+        let error = sample.columns(None).unwrap_err().to_string();
+        assert!(error.contains("\"a\" is a number in some records, text in others"), "{error}");
     }
 
     #[test]

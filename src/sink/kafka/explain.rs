@@ -4,8 +4,8 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::METADATA_TIMEOUT;
 use super::producer::{Failure, Failures, Producer};
+use super::{LARGEST_RECORD, METADATA_TIMEOUT};
 use crate::error::{Error, ErrorKind};
 use crate::kafka::refusal::{self, Complaint};
 use crate::kafka::{Cluster, explain_code};
@@ -79,12 +79,12 @@ impl Explainer<'_> {
 
     fn too_large(self, first: &Failure, place: &str) -> Error {
         let bytes = first.bytes;
-        let limit = self.cluster.config.get("message.max.bytes").map_or("1000000", String::as_str);
+        let limit = self.cluster.config.get("message.max.bytes").map_or(LARGEST_RECORD, String::as_str);
         Error::sink(format!(
             "a record of {bytes} bytes for {place} is larger than the producer's limit of {limit} bytes \
              (message.max.bytes) or the topic's own (max.message.bytes)"
         ))
-        .help("write fewer or shorter columns, or raise both limits")
+        .help("write fewer or shorter columns, or raise the limit that it passes; the rows come again")
     }
 }
 

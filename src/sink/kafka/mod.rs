@@ -43,8 +43,14 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 /// request has a megabyte, so that these keep every partition's connection busy; librdkafka's own limit is a gigabyte.
 const QUEUE_BYTES: u64 = 64 << 20;
 
+/// How large a record may be for all that the client minds: what the topic takes is the cluster's to say. librdkafka's own
+/// million is less than the brokers' default, so that a record which was read could not be written as it is. It fits
+/// [`QUEUE_BYTES`].
+const LARGEST_RECORD: &str = "60000000";
+
 /// What librdkafka is told where the user says nothing.
-const DEFAULTS: [(&str, &str); 6] = [
+const DEFAULTS: [(&str, &str); 7] = [
+    ("message.max.bytes", LARGEST_RECORD),
     // So long that a small batch travels as one request a partition. With 0 the first few records travel alone, and
     // librdkafka turns round and round until they are acknowledged (it sends nothing while five messages of a partition
     // are on their way, and does not sleep while some wait): on two cores shared with the broker that took a fifth more

@@ -520,7 +520,7 @@ fn the_last_handle_may_be_dropped_by_a_delivery() {
 }
 
 #[test]
-fn a_slow_listener_holds_no_batch() {
+fn a_slow_listener_holds_neither_a_batch_nor_the_end() {
     let fixture = Fixture::new(&[100]);
     let gate = Arc::new(Gate::default());
     let mut job = fixture.job(Trigger::AvailableNow);
@@ -529,8 +529,8 @@ fn a_slow_listener_holds_no_batch() {
     job.listeners.push(Box::new(|_| panic!("a listener's own defect")));
     let running = start(job).unwrap();
     fixture.stage.wait_until("all batches", |stage| stage.offsets().len() == 100);
-    gate.open();
     ends(&running);
+    gate.open();
 }
 
 #[test]

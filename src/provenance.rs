@@ -53,8 +53,8 @@ impl Provenance {
     /// What a row comes from that was made of this one, in this way, with this number.
     #[must_use]
     pub fn by(self, descent: Descent, number: u64) -> Self {
-        let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
-        Self(xxh3_64_with_seed(&[descent as u8, a, b, c, d, e, f, g, h], self.0))
+        let bytes = ((u128::from(number) << 8) | u128::from(descent as u8)).to_le_bytes();
+        Self(xxh3_64_with_seed(bytes.get(..9).unwrap_or(&bytes), self.0)) // the others are zeros
     }
 }
 

@@ -186,7 +186,9 @@ mod tests {
         writer.into_bytes()
     }
 
-    fn read(bytes: &[u8]) -> Result<(u8, i64, String, Option<u32>, Option<u32>, Vec<u8>)> {
+    type Values = (u8, i64, String, Option<u32>, Option<u32>, Vec<u8>);
+
+    fn read(bytes: &[u8]) -> Result<Values> {
         let mut reader = Reader::new("a test", bytes);
         let values = (
             reader.u8()?,

@@ -90,7 +90,7 @@ impl Function for Collect {
     }
 
     fn form(&self) -> Option<&'static str> {
-        self.lists.form()
+        Some(self.lists.form())
     }
 
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
@@ -118,7 +118,7 @@ impl Function for Computed {
     }
 
     fn form(&self) -> Option<&'static str> {
-        self.lists.form()
+        Some(self.lists.form())
     }
 
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
@@ -149,11 +149,11 @@ impl Lists {
         vec![Field::new("values", self.data_type(), false)]
     }
 
-    fn form(&self) -> Option<&'static str> {
-        Some(match self.keep {
+    fn form(&self) -> &'static str {
+        match self.keep {
             Keep::All => "values 1",
             Keep::Distinct => "distinct values 1",
-        })
+        }
     }
 
     fn column(&self) -> Result<Values> {

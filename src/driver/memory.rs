@@ -120,7 +120,9 @@ impl Memory {
         self.sources.iter().for_each(|name| out.text(name));
         let topics = self.topics();
         out.count(topics.len());
-        topics.keys().for_each(|topic| out.text(topic));
+        for topic in topics.keys() {
+            out.text(topic);
+        }
         out.count(self.places.len());
         for (place, known) in &self.places {
             write_place(place, &topics, &mut out);
@@ -264,7 +266,9 @@ fn counts(counts: &mut Counts) -> [&mut u64; 9] {
 fn write_totals(totals: &Totals, out: &mut Writer) {
     let Totals { batches, counts: mut all } = *totals;
     out.u64(batches);
-    counts(&mut all).into_iter().for_each(|count| out.u64(*count));
+    for count in counts(&mut all) {
+        out.u64(*count);
+    }
 }
 
 fn read_totals(from: &mut Reader<'_>) -> Result<Totals> {

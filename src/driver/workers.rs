@@ -68,28 +68,28 @@ const HEARING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// For whom a thread may be waiting when the stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
+enum WaitsFor {
     /// For the stream alone: it ends as soon as nobody feeds it.
-    ForWork,
+    Work,
     /// For the answer of a source, which may never come and cannot be called off.
-    ForSource,
+    Source,
     /// For a listener, whose time is its own.
-    ForListener,
+    Listener,
 }
 
-impl Waits {
+impl WaitsFor {
     /// How long the end waits for such a thread; none where it waits until the thread has ended.
     fn patience(self) -> Option<Duration> {
         match self {
-            Self::ForWork => None,
-            Self::ForSource => Some(ASKING_PATIENCE),
-            Self::ForListener => Some(HEARING_PATIENCE),
+            Self::Work => None,
+            Self::Source => Some(ASKING_PATIENCE),
+            Self::Listener => Some(HEARING_PATIENCE),
         }
     }
 }
 
 struct Thread {
-    waits: Waits,
+    waits: WaitsFor,
     handle: JoinHandle<()>,
     ended: Receiver<()>, // nothing is ever sent: it is heard that the thread has dropped the sender
 }
@@ -106,21 +106,21 @@ impl Threads {
             let _end: Sender<()> = end;
             work();
         })?;
-        self.0.push(Thread { waits: Waits::ForWork, handle, ended });
+        self.0.push(Thread { waits: WaitsFor::Work, handle, ended });
         Ok(())
     }
 
     /// Marks the thread that was started last as one that asks sources.
     fn asks_sources(&mut self) {
-        self.last_waits(Waits::ForSource);
+        self.last_waits(WaitsFor::Source);
     }
 
     /// Marks the thread that was started last as one that calls a listener.
     pub(crate) fn calls_listener(&mut self) {
-        self.last_waits(Waits::ForListener);
+        self.last_waits(WaitsFor::Listener);
     }
 
-    fn last_waits(&mut self, waits: Waits) {
+    fn last_waits(&mut self, waits: WaitsFor) {
         if let Some(thread) = self.0.last_mut() {
             thread.waits = waits;
         }
@@ -140,7 +140,7 @@ impl Threads {
             if waits.patience().is_none_or(ends) {
                 // Every panic inside was caught and answered.
                 drop(handle.join());
-            } else if waits == Waits::ForListener {
+            } else if waits == WaitsFor::Listener {
                 log::warn!(
                     "a listener is slow: the stream has ended, and what it has still to hear is not waited for"
                 );

@@ -25,28 +25,28 @@ impl FunctionStep {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let made = self.call(batch, &info(run.context, run.slot));
+        let made = self.call(&batch, &info(run.context, run.slot));
         let made = made.map_err(|error| run.program.locate(self.node, error.at(run.slot.to_string())))?;
         run.push(&self.ports, Rows::all(made))
     }
 
-    fn call(&self, batch: RecordBatch, info: &BatchInfo) -> Result<RecordBatch> {
+    fn call(&self, batch: &RecordBatch, info: &BatchInfo) -> Result<RecordBatch> {
         match &self.shape {
             FunctionShape::Replaces { given, result, kept, provenance } => {
                 let made = self.function.call(batch.project(given)?, info)?;
                 expect_schema(result, &made)?;
                 let mut columns = pick(&made, kept)?;
                 if let Some(place) = provenance {
-                    columns.push(Arc::new(of_result(provenances(&batch, *place)?, made.num_rows())));
+                    columns.push(Arc::new(of_result(provenances(batch, *place)?, made.num_rows())));
                 }
                 batch_of(&self.schema, columns, made.num_rows())
             }
             FunctionShape::Appends { given, added, kept } => {
                 let made = self.function.call(batch.project(given)?, info)?;
                 expect_schema(added, &made)?;
-                expect_rows(&batch, &made)?;
+                expect_rows(batch, &made)?;
                 let side = |side: &Side| match side {
-                    Side::Input(place) => pick(&batch, &[*place]),
+                    Side::Input(place) => pick(batch, &[*place]),
                     Side::Added(place) => pick(&made, &[*place]),
                 };
                 let columns: Result<Vec<_>> = kept.iter().map(side).collect();

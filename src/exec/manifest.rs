@@ -96,7 +96,7 @@ impl Saved {
     fn bytes_of(&self, groups: &Range<KeyGroup>) -> u64 {
         let own = |chunk: &SavedChunk| {
             let (part, whole) = (width(&common(&chunk.groups, groups)), width(&chunk.groups));
-            if whole == 0 { 0 } else { chunk.name.length.saturating_mul(part) / whole }
+            chunk.name.length.saturating_mul(part).checked_div(whole).unwrap_or_default()
         };
         self.chunks.iter().map(own).sum()
     }

@@ -81,20 +81,20 @@ impl Fold {
     /// The deltas as one.
     pub fn folded(&self, chunks: &dyn ChunkSource) -> Result<CapturedChunks> {
         let lost = || Error::internal("there are no deltas to be folded");
-        let last = self.captures.last().ok_or_else(lost)?;
+        let newest = self.captures.last().ok_or_else(lost)?;
         let layer = |saved: &Saved| {
             let chunks = saved
                 .chunks
                 .iter()
                 .map(|chunk| open(chunks, &chunk.name, saved.kind, &self.operator, &self.form));
-            layer_of(&self.form, &chunks.collect::<Result<Vec<_>>>()?, &last.groups)
+            layer_of(&self.form, &chunks.collect::<Result<Vec<_>>>()?, &newest.groups)
         };
         let layers = self.captures.iter().map(layer).collect::<Result<Vec<_>>>()?;
         let Layer { rows, dropped } = fold(&self.form, &layers)?;
         let (operator, form) = (self.operator.clone(), self.form.clone());
-        let heading = Heading { kind: Kind::Delta, operator, form, batch: last.batch, dropped };
-        let chunks = write(&heading, &last.groups, &rows)?;
-        Ok(CapturedChunks { heading, groups: last.groups.clone(), chunks })
+        let heading = Heading { kind: Kind::Delta, operator, form, batch: newest.batch, dropped };
+        let chunks = write(&heading, &newest.groups, &rows)?;
+        Ok(CapturedChunks { heading, groups: newest.groups.clone(), chunks })
     }
 }
 

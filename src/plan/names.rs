@@ -44,8 +44,8 @@ impl Checked {
     /// # Ok::<(), tidemill::error::Error>(())
     /// ```
     pub fn state_names(&self) -> Result<BTreeMap<NodeId, String>> {
-        let named = |(id, node): (NodeId, &Node)| Some((id, node.name.clone()?));
-        let mut names: BTreeMap<NodeId, String> = self.plan().iter().filter_map(named).collect();
+        let given = |(id, node): (NodeId, &Node)| Some((id, node.name.clone()?));
+        let mut names: BTreeMap<NodeId, String> = self.plan().iter().filter_map(given).collect();
         let mut taken: HashSet<String> = names.values().cloned().collect();
         for (id, node) in self.plan().iter().filter(|(_, node)| node.name.is_none()) {
             if let Some(derived) = self.derived(node)? {

@@ -197,7 +197,9 @@ impl Heading {
         out.extend_from_slice(heading.as_bytes());
         out.extend_from_slice(&xxh3_64(&out).to_le_bytes());
         out.resize(aligned(out.len()), 0);
-        parts.iter().for_each(|part| out.extend_from_slice(&part.bytes));
+        for part in parts {
+            out.extend_from_slice(&part.bytes);
+        }
         Written { groups, rows: parts.iter().map(|part| u64::from(part.rows)).sum(), bytes: out }
     }
 
@@ -609,14 +611,16 @@ impl<'a, N: Iterator<Item = &'a FieldNode>, B: Iterator<Item = &'a arrow::ipc::B
 
     fn values(&mut self, data_type: &DataType, length: usize) -> Result<()> {
         match data_type {
-            DataType::Utf8 | DataType::Binary => self.offsets(length, size_of::<i32>())?,
-            DataType::LargeUtf8 | DataType::LargeBinary => self.offsets(length, size_of::<i64>())?,
+            DataType::Utf8 | DataType::Binary => self.offsets(length, std::mem::size_of::<i32>())?,
+            DataType::LargeUtf8 | DataType::LargeBinary => {
+                self.offsets(length, std::mem::size_of::<i64>())?;
+            }
             DataType::List(item) | DataType::Map(item, _) => {
-                self.offsets(length, size_of::<i32>())?;
+                self.offsets(length, std::mem::size_of::<i32>())?;
                 return self.column(item, None);
             }
             DataType::LargeList(item) => {
-                self.offsets(length, size_of::<i64>())?;
+                self.offsets(length, std::mem::size_of::<i64>())?;
                 return self.column(item, None);
             }
             DataType::FixedSizeList(item, size) => {

@@ -173,14 +173,12 @@ impl Rows {
 
     /// Rows that follow each other, as one.
     pub fn concat(form: &StateForm, parts: &[Self]) -> Result<Self> {
-        match parts {
-            [one] => Ok(one.clone()),
-            _ => {
-                let batch = concat_batches(&form.columns(), parts.iter().map(|part| &part.batch))?;
-                let hashes: Vec<u64> = parts.iter().flat_map(|part| part.hashes.values()).copied().collect();
-                Self::new(form, hashes.into(), batch)
-            }
+        if let [one] = parts {
+            return Ok(one.clone());
         }
+        let batch = concat_batches(&form.columns(), parts.iter().map(|part| &part.batch))?;
+        let hashes: Vec<u64> = parts.iter().flat_map(|part| part.hashes.values()).copied().collect();
+        Self::new(form, hashes.into(), batch)
     }
 
     /// An error unless the rows of each of these stand after those before.

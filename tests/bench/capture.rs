@@ -84,13 +84,13 @@ impl Bench {
         let (fleet, mut without, mut with) = (Fleet::new(self.keys), Rounds::default(), Rounds::default());
         let [plain, noting] = [0, 1].map(|_| fleet.engine(remembers));
         let (mut at, mut manifest) = (0, Manifest::new(SHARDS));
-        fleet.batch(&plain, 0, self.keys);
-        fleet.batch(&noting, 0, self.keys);
+        run_batch(&plain, 0, self.keys);
+        run_batch(&noting, 0, self.keys);
         drop(noting.capture(&manifest).unwrap());
         for _ in 0..ROUNDS {
             at += self.keys;
-            fleet.reduced(&self.clock, &plain, at, self.keys, &mut without);
-            fleet.reduced(&self.clock, &noting, at, self.keys, &mut with);
+            run_reduce(&self.clock, &plain, at, self.keys, &mut without);
+            run_reduce(&self.clock, &noting, at, self.keys, &mut with);
             manifest = Manifest::new(SHARDS);
             drop(noting.capture(&manifest).unwrap()); // lets what was noted go
         }
@@ -111,25 +111,25 @@ impl Bench {
         for (what, touched) in [("all", self.keys), ("a tenth", self.keys / 10)] {
             let (fleet, mut manifest) = (Fleet::new(self.keys), Manifest::new(SHARDS));
             let engine = fleet.engine(Remembers::Ewma);
-            fleet.batch(&engine, 0, self.keys);
+            run_batch(&engine, 0, self.keys);
             keep_large(&engine, &mut manifest);
-            let (mut captured, mut encoded, mut reduced) =
+            let (mut capturing, mut encoding, mut reduced) =
                 (Rounds::default(), Rounds::default(), Rounds::default());
             for round in 1..=ROUNDS {
-                fleet.reduced(&self.clock, &engine, round * self.keys, touched, &mut reduced);
-                let captures = captured.measure(&self.clock, || engine.capture(&manifest).unwrap());
+                run_reduce(&self.clock, &engine, round * self.keys, touched, &mut reduced);
+                let captures = capturing.measure(&self.clock, || engine.capture(&manifest).unwrap());
                 assert!(captures.iter().all(|capture| capture.kind() == Kind::Delta));
-                encoded.measure(&self.clock, || encode(captures));
+                encoding.measure(&self.clock, || encode(captures));
             }
-            let encoding = encoded.seconds.iter().copied().fold(0.0, f64::max);
+            let longest = encoding.seconds.iter().copied().fold(0.0, f64::max);
             Figure {
                 name: &format!("capture of Ewma, {what} of the keys changed"),
                 unit: "ms",
                 value: &|seconds| seconds * 1e3,
-                ours: &captured,
+                ours: &capturing,
                 theirs: Some((&reduced, "reduce of the batch")),
                 reach: "",
-                details: json!({"keys": self.keys, "changed": touched, "then encoded in at most ms": encoding * 1e3}),
+                details: json!({"keys": self.keys, "changed": touched, "then encoded in at most ms": longest * 1e3}),
             }
             .print();
         }
@@ -140,9 +140,9 @@ impl Bench {
         for touched in [self.keys / 100, self.keys / 2].map(|touched| touched.max(1)) {
             let (fleet, mut manifest) = (Fleet::new(self.keys), Manifest::new(SHARDS));
             let engine = fleet.engine(remembers);
-            fleet.batch(&engine, 0, self.keys);
+            run_batch(&engine, 0, self.keys);
             keep_large(&engine, &mut manifest);
-            fleet.batch(&engine, self.keys, touched);
+            run_batch(&engine, self.keys, touched);
             let captured = encode(engine.capture(&manifest).unwrap());
             let (bytes, changed) =
                 (captured.iter().map(CapturedChunks::bytes).sum::<u64>(), changed(&captured));
@@ -166,23 +166,22 @@ impl Bench {
         let folder = Folder::new();
         let (fleet, mut manifest) = (Fleet::new(self.keys), Manifest::new(SHARDS));
         let engine = fleet.engine(remembers);
-        fleet.batch(&engine, 0, self.keys);
+        run_batch(&engine, 0, self.keys);
         folder.keep(&engine, &mut manifest, 0);
         for batch in 1..4 {
-            fleet.batch(&engine, batch * self.keys, self.keys / 10);
+            run_batch(&engine, batch * self.keys, self.keys / 10);
             folder.keep(&engine, &mut manifest, batch as u64);
         }
         let expected = engine.snapshot().unwrap();
         drop(engine);
         let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
-        let mut cache = "dropped";
         for _ in 0..ROUNDS {
             let archive = Archive { manifest: &manifest, chunks: &folder };
             let engine = fleet.engine(remembers);
-            cache = drop_cache();
+            drop_cache();
             ours.measure(&self.clock, || engine.resume(archive, OnStateChange::Fail).unwrap());
             assert!(engine.snapshot().unwrap() == expected, "the state is not what it was");
-            cache = drop_cache();
+            drop_cache();
             theirs.measure(&self.clock, || folder.read_all(&manifest));
         }
         let bytes: u64 = manifest.chunks().iter().map(|chunk| chunk.length).sum();
@@ -193,7 +192,7 @@ impl Bench {
             ours: &ours,
             theirs: Some((&theirs, "the same files read")),
             reach: "≤ 3",
-            details: json!({"keys": self.keys, "bytes": bytes, "chunks": manifest.chunks().len(), "cache": cache}),
+            details: json!({"keys": self.keys, "bytes": bytes, "chunks": manifest.chunks().len(), "cache": drop_cache()}),
         }
         .print();
     }
@@ -261,9 +260,9 @@ impl Folder {
             let name = |(place, chunk): (usize, &tidemill::state::chunk::Written)| {
                 let mut hash = [0; 32];
                 let numbers = [batch, operator as u64, place as u64];
-                hash.chunks_mut(8)
-                    .zip(numbers)
-                    .for_each(|(to, from)| to.copy_from_slice(&from.to_le_bytes()));
+                for (to, from) in hash.chunks_mut(8).zip(numbers) {
+                    to.copy_from_slice(&from.to_le_bytes());
+                }
                 let name = ChunkName { epoch: Epoch(1), hash, length: chunk.bytes.len() as u64 };
                 std::fs::write(self.path(&name), &chunk.bytes).unwrap();
                 name
@@ -275,8 +274,7 @@ impl Folder {
     }
 
     fn path(&self, name: &ChunkName) -> PathBuf {
-        let hash: String = name.hash[..24].iter().map(|byte| format!("{byte:02x}")).collect();
-        self.0.join(hash)
+        self.0.join(blake3::Hash::from_bytes(name.hash).to_hex().as_str())
     }
 
     fn read_all(&self, manifest: &Manifest) -> u64 {
@@ -320,33 +318,6 @@ impl Fleet {
         LocalEngine::start(&plan(remembers).check().unwrap(), &[Arc::new(self.clone())], settings).unwrap()
     }
 
-    /// A batch of the next `rows` readings from `first` on.
-    fn batch(&self, engine: &LocalEngine, first: usize, rows: usize) {
-        self.reduced(&SystemClock::new(), engine, first, rows, &mut Rounds::default());
-    }
-
-    /// The same, with what its reduce took.
-    fn reduced(
-        &self,
-        clock: &SystemClock,
-        engine: &LocalEngine,
-        first: usize,
-        rows: usize,
-        into: &mut Rounds,
-    ) {
-        let share = |number: usize| number / PARTITIONS;
-        let range = |partition: usize| {
-            let at = TopicPartition::new("readings", i32::try_from(partition).unwrap());
-            let offset = |number: usize| Offset(i64::try_from(share(number)).unwrap());
-            OffsetRange::new(at, offset(first), offset(first + rows))
-        };
-        let ranges = vec![(SourceId(0), (0..PARTITIONS).map(range).collect())];
-        let time = BatchTime(1_800_000_000_000);
-        let task = MapTask { batch: BatchId(first as u64), time, ranges, watermark: None };
-        let mapped = engine.map(&task).unwrap();
-        into.measure(clock, || engine.reduce(&task, mapped, None).unwrap());
-    }
-
     fn chunk(&self, at: &TopicPartition, from: usize, until: usize) -> RawChunk {
         let partition = usize::try_from(at.partition.0).unwrap();
         let (mut payloads, mut text, mut spans) =
@@ -360,10 +331,32 @@ impl Fleet {
             spans.push(start..text.len());
         }
         let buffer = payloads.share(Buffer::from(text));
-        spans.into_iter().for_each(|span| payloads.push(buffer, span));
+        for span in spans {
+            payloads.push(buffer, span);
+        }
         let offsets = (from..until).map(|offset| i64::try_from(offset).unwrap()).collect();
         RawChunk { at: at.clone(), offsets, payloads, keys: None, timestamps: None, headers: None }
     }
+}
+
+/// A batch of the next `rows` readings from `first` on.
+fn run_batch(engine: &LocalEngine, first: usize, rows: usize) {
+    run_reduce(&SystemClock::new(), engine, first, rows, &mut Rounds::default());
+}
+
+/// The same, with what its reduce took.
+fn run_reduce(clock: &SystemClock, engine: &LocalEngine, first: usize, rows: usize, into: &mut Rounds) {
+    let share = |number: usize| number / PARTITIONS;
+    let range = |partition: usize| {
+        let at = TopicPartition::new("readings", i32::try_from(partition).unwrap());
+        let offset = |number: usize| Offset(i64::try_from(share(number)).unwrap());
+        OffsetRange::new(at, offset(first), offset(first + rows))
+    };
+    let ranges = vec![(SourceId(0), (0..PARTITIONS).map(range).collect())];
+    let time = BatchTime(1_800_000_000_000);
+    let task = MapTask { batch: BatchId(first as u64), time, ranges, watermark: None };
+    let mapped = engine.map(&task).unwrap();
+    into.measure(clock, || engine.reduce(&task, mapped, None).unwrap());
 }
 
 fn plan(remembers: Remembers) -> Plan {

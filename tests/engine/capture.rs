@@ -8,6 +8,7 @@ mod matching;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use fastrand::Rng;
+use tidemill::exec::capture::Capture;
 use tidemill::exec::local::LocalEngine;
 use tidemill::exec::manifest::{Manifest, OnStateChange};
 use tidemill::exec::resume::Archive;
@@ -44,11 +45,10 @@ impl Play {
         let (mut deltas, mut restarts) = (0, 0);
         for place in 0..self.tasks.len() {
             let task = &self.tasks[place];
-            let closing = self.job.closing(&self.tasks, place);
-            let [whole, found] =
-                [&expected, &engine].map(|engine| text(&self.job.step(engine, task, closing)));
+            let closing = Job::closing(&self.tasks, place);
+            let [whole, found] = [&expected, &engine].map(|engine| text(&Job::step(engine, task, closing)));
             assert_eq!(whole, found, "seed {seed}, batch {place}");
-            deltas += self.keep(&store, &mut manifest, &engine, task.batch);
+            deltas += keep(&store, &mut manifest, &engine, task.batch);
             if random.u8(..6) == 0 {
                 restarts += 1;
                 engine = self.elsewhere(random, &store, &mut manifest);
@@ -57,22 +57,8 @@ impl Play {
                 same_tables(&engine, &store, &manifest, &context);
             }
         }
-        let seen = deltas > 0 || self.tasks.len() < 3 || matches!(self.lengths, Lengths::True);
-        assert!(seen, "seed {seed}: no delta in {} batches, {restarts} starts", self.tasks.len());
-    }
-
-    /// Captures, keeps and folds; says how many deltas there were.
-    fn keep(&self, store: &Store, manifest: &mut Manifest, engine: &LocalEngine, batch: BatchId) -> usize {
-        let mut deltas = 0;
-        for capture in engine.capture(manifest).unwrap() {
-            deltas += usize::from(capture.kind() == Kind::Delta);
-            store.keep(manifest, &capture.encode(batch).unwrap());
-        }
-        for fold in manifest.folds(&engine.executor_groups()) {
-            let folded = fold.folded(store).unwrap();
-            manifest.replace(&fold, store.put(&folded));
-        }
-        deltas
+        let enough = deltas > 0 || self.tasks.len() < 3 || matches!(self.lengths, Lengths::True);
+        assert!(enough, "seed {seed}: no delta in {} batches, {restarts} starts", self.tasks.len());
     }
 
     /// Another engine, with one or several executors, that goes on from what is kept; the manifest goes there as bytes.
@@ -84,6 +70,20 @@ impl Play {
         assert_eq!((&matched.manifest, matched.notes()), (&*manifest, Vec::new()));
         engine
     }
+}
+
+/// Captures, keeps and folds; says how many deltas there were.
+fn keep(store: &Store, manifest: &mut Manifest, engine: &LocalEngine, batch: BatchId) -> usize {
+    let mut deltas = 0;
+    for capture in engine.capture(manifest).unwrap() {
+        deltas += usize::from(capture.kind() == Kind::Delta);
+        store.keep(manifest, &capture.encode(batch).unwrap());
+    }
+    for fold in manifest.folds(&engine.executor_groups()) {
+        let folded = fold.folded(store).unwrap();
+        manifest.replace(&fold, store.put(&folded));
+    }
+    deltas
 }
 
 /// The same rows of state in every shard, and the same bytes of them.
@@ -131,12 +131,12 @@ fn the_same_state_is_the_same_chunks_whoever_made_it() {
         let chunks = [(1, 4), (1, 1)].map(|(executors, threads)| {
             let engine = job.engine_of(executors, threads);
             for (place, task) in tasks.iter().enumerate().take(tasks.len() / 2) {
-                job.step(&engine, task, job.closing(&tasks, place));
+                Job::step(&engine, task, Job::closing(&tasks, place));
             }
             let captures = engine.capture(&Manifest::new(job.shards)).unwrap();
             captures.into_iter().map(|capture| capture.encode(BatchId(9)).unwrap()).collect::<Vec<_>>()
         });
-        assert!(chunks[0].iter().any(|captured| captured.chunks.iter().any(|chunk| chunk.rows > 0)));
+        assert!(chunks[0].iter().any(|one| one.chunks.iter().any(|chunk| chunk.rows > 0)));
         assert_eq!(chunks[0], chunks[1]);
     }
 }
@@ -147,13 +147,12 @@ fn what_was_not_touched_is_in_no_delta() {
     let engine = job.engine(1);
     let (store, mut manifest) = (Store::new(Lengths::LargeSnapshots), Manifest::new(job.shards));
     let keep = |manifest: &mut Manifest, batch: u64| -> Vec<u64> {
-        let captures = engine.capture(manifest).unwrap();
-        let kept = captures.into_iter().map(|capture| {
-            let captured = capture.encode(BatchId(batch)).unwrap();
-            store.keep(manifest, &captured);
-            captured.chunks.iter().map(|chunk| chunk.rows).sum()
+        let rows = engine.capture(manifest).unwrap().into_iter().map(|capture| {
+            let encoded = capture.encode(BatchId(batch)).unwrap();
+            store.keep(manifest, &encoded);
+            encoded.chunks.iter().map(|chunk| chunk.rows).sum()
         });
-        kept.collect()
+        rows.collect()
     };
     job.push(&[("a", 1.0), ("b", 2.0), ("c", 3.0)]);
     job.run_next(&engine);
@@ -241,7 +240,7 @@ fn a_changed_setting_keeps_the_state_and_is_captured_whole() {
     let louder = job.with_quiet(7).engine(1);
     louder.resume(Archive { manifest: &manifest, chunks: &store }, OnStateChange::Fail).unwrap();
     let captures = louder.capture(&manifest).unwrap();
-    assert_eq!(captures.iter().map(|capture| capture.kind()).collect::<Vec<_>>(), [Kind::Snapshot]);
+    assert_eq!(captures.iter().map(Capture::kind).collect::<Vec<_>>(), [Kind::Snapshot]);
     for capture in captures {
         store.keep(&mut manifest, &capture.encode(BatchId(1)).unwrap());
     }

@@ -155,16 +155,16 @@ fn a_hundred_thousand_hostile_payloads_are_kept_byte_for_byte_where_they_are_raw
         let mut dice = Dice::new(&bytes);
         let payloads: Vec<_> = (0..1_000).map(|_| payload(&mut dice)).collect();
         for on_bad in [OnBad::Fail, OnBad::Drop, OnBad::DeadLetter] {
-            let decoder = Decoder::new(raw(on_bad)).unwrap();
-            let mut decoder = decoder.with_dead_letters(&["value".to_owned()]).unwrap();
-            let decoded = decoder.decode(&chunk(&payloads), BatchTime(0)).unwrap();
-            let values = decoded.batch.column(0).as_binary::<i32>();
+            let plain = Decoder::new(raw(on_bad)).unwrap();
+            let mut decoder = plain.with_dead_letters(&["value".to_owned()]).unwrap();
+            let found = decoder.decode(&chunk(&payloads), BatchTime(0)).unwrap();
+            let values = found.batch.column(0).as_binary::<i32>();
             assert_eq!(values.null_count(), 0);
             assert!(values.iter().eq(payloads.iter().flatten().map(|payload| Some(payload.as_slice()))));
-            assert_eq!((decoded.counts.records, decoded.counts.bad), (1_000, 0));
-            assert_eq!(decoded.counts.tombstones + values.len() as u64, 1_000);
-            assert!(decoded.dead.is_none());
-            (kept, tombstones) = (kept + values.len() as u64, tombstones + decoded.counts.tombstones);
+            assert_eq!((found.counts.records, found.counts.bad), (1_000, 0));
+            assert_eq!(found.counts.tombstones + values.len() as u64, 1_000);
+            assert!(found.dead.is_none());
+            (kept, tombstones) = (kept + values.len() as u64, tombstones + found.counts.tombstones);
         }
     }
     assert_eq!(kept + tombstones, 3 * thousands() * 1_000);

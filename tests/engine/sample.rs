@@ -213,7 +213,9 @@ fn rows_that_come_through_several_unions_are_drawn_independently_too() {
     job.output(sampled);
     let rows = job.sampled();
     let mut counts = vec![0; 4_000];
-    rows.iter().for_each(|row| counts[row.parse::<usize>().unwrap()] += 1);
+    for row in &rows {
+        counts[row.parse::<usize>().unwrap()] += 1;
+    }
     for (drawn, of) in [(0, 1.0), (1, 5.0), (2, 10.0), (3, 10.0), (4, 5.0), (5, 1.0)] {
         let found = counts.iter().filter(|count| **count == drawn).count();
         assert_about(found, 4_000.0, of / 32.0);
@@ -289,18 +291,20 @@ fn what_a_function_made_of_more_rows_is_drawn_by_its_place() {
     }
 }
 
+/// Gives the only column under another name.
+#[derive(Debug)]
+struct Copies(Arc<Schema>);
+impl BatchFunction for Copies {
+    fn call(&self, rows: RecordBatch, _: &BatchInfo) -> Result<RecordBatch> {
+        assert_eq!(rows.num_columns(), 1);
+        Ok(RecordBatch::try_new(Arc::clone(&self.0), vec![Arc::clone(rows.column(0))])?)
+    }
+}
+
 #[test]
 fn what_a_function_adds_leaves_the_rows_what_they_are() {
     let (mut job, source) = numbers(2_000);
     let added = Arc::new(Schema::new(vec![Field::new("m", DataType::Int64, true)]));
-    #[derive(Debug)]
-    struct Copies(Arc<Schema>);
-    impl BatchFunction for Copies {
-        fn call(&self, rows: RecordBatch, _: &BatchInfo) -> Result<RecordBatch> {
-            assert_eq!(rows.num_columns(), 1);
-            Ok(RecordBatch::try_new(Arc::clone(&self.0), vec![Arc::clone(rows.column(0))])?)
-        }
-    }
     let function = Arc::new(Copies(Arc::clone(&added)));
     let mapped = job.add(map_batches(function, FunctionSchema::Adds(added), None), &[source]);
     let sampled = job.sample(mapped, 0.3, 7);
@@ -356,7 +360,7 @@ fn all_updates_of_a_window_are_kept_or_none() {
     job.output(counted);
     job.output(sampled);
     let place = |row: &String| row.rsplit_once('|').unwrap().0.to_owned();
-    let places = |output, step| BTreeSet::from_iter(job.rows(output, step).iter().map(place));
+    let places = |output, step| job.rows(output, step).iter().map(place).collect::<BTreeSet<_>>();
     let kept = places(1, 30);
     assert_eq!(kept, places(1, 1 << 30), "whatever the batches, the same windows");
     assert_about(kept.len(), 400.0, 0.3);

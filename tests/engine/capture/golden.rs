@@ -114,7 +114,7 @@ fn state_of_every_released_form_is_taken_back_and_goes_on() {
         job.push(&ROWS);
         let closing = Some(EventTime::END);
         let task = job.next_task(closing);
-        let [expected, found] = [&engine, &moved].map(|engine| text(&job.step(engine, &task, closing)));
+        let [expected, found] = [&engine, &moved].map(|engine| text(&Job::step(engine, &task, closing)));
         assert!(!expected.is_empty());
         assert_eq!(expected, found);
     }

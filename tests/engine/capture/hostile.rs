@@ -30,7 +30,7 @@ fn captured(job: &Job, batches: usize) -> Vec<CapturedChunks> {
     let engine = job.engine(1);
     let tasks = job.tasks(40);
     for (place, task) in tasks.iter().enumerate().take(batches) {
-        job.step(&engine, task, job.closing(&tasks, place));
+        Job::step(&engine, task, Job::closing(&tasks, place));
     }
     let captures = engine.capture(&Manifest::new(job.shards)).unwrap();
     captures.into_iter().map(|capture| capture.encode(BatchId(5)).unwrap()).collect()

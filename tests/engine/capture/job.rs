@@ -216,11 +216,11 @@ impl Job {
     }
 
     /// W(n) of the task at `place`; the last one closes all windows.
-    pub(super) fn closing(&self, tasks: &[MapTask], place: usize) -> Option<EventTime> {
+    pub(super) fn closing(tasks: &[MapTask], place: usize) -> Option<EventTime> {
         tasks.get(place + 1).map_or(Some(EventTime::END), |next| next.watermark)
     }
 
-    pub(super) fn step(&self, engine: &LocalEngine, task: &MapTask, closing: Option<EventTime>) -> Reduced {
+    pub(super) fn step(engine: &LocalEngine, task: &MapTask, closing: Option<EventTime>) -> Reduced {
         engine.reduce(task, engine.map(task).unwrap(), closing).unwrap()
     }
 
@@ -250,7 +250,7 @@ impl Job {
 
     fn run_to(&self, engine: &LocalEngine, closing: Option<EventTime>) -> Reduced {
         let task = self.next_task(closing);
-        self.step(engine, &task, closing)
+        Self::step(engine, &task, closing)
     }
 
     /// What has been added, as the next batch.

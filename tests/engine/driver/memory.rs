@@ -147,8 +147,8 @@ fn record_sizes_and_topics_are_recalled_and_another_topic_by_the_same_name_is_fo
     assert_eq!(skipping.observe(source, &[head(2)]).unwrap().len(), 1);
 }
 
-fn rule() -> Option<EventTimeRule> {
-    Some(EventTimeRule { delay: Duration::from_secs(2), idle_timeout: Some(Duration::from_secs(3)) })
+fn rule() -> EventTimeRule {
+    EventTimeRule { delay: Duration::from_secs(2), idle_timeout: Some(Duration::from_secs(3)) }
 }
 
 /// Sees a batch through until its memory may be asked for, and then to its end.
@@ -182,7 +182,7 @@ fn at_tick(hand: &mut Hand, tick: i64, records: i64) -> Vec<Command> {
 
 #[test]
 fn a_machine_goes_on_with_the_next_batch_from_where_each_partition_was_read_to() {
-    let mut hand = Hand::remembering(interval(500), rule());
+    let mut hand = Hand::remembering(interval(500), Some(rule()));
     hand.begin();
     at_tick(&mut hand, 500, 3);
     remembered(&mut hand, 0, 100, 1);
@@ -193,7 +193,7 @@ fn a_machine_goes_on_with_the_next_batch_from_where_each_partition_was_read_to()
     assert_eq!(memory.watermark, Some(EventTime(198_000_000)));
     let memory = Memory::decode(&memory.encode()).unwrap();
 
-    let (mut next, began) = Hand::resumed(&memory, interval(500), rule(), 7_300);
+    let (mut next, began) = Hand::resumed(&memory, interval(500), Some(rule()), 7_300);
     let asked = began.iter().find_map(|command| match command {
         Command::Resolve(questions) => {
             Some(questions.iter().map(|question| question.purpose).collect::<Vec<_>>())
@@ -231,7 +231,7 @@ fn remembered_from_mapped(hand: &mut Hand, batch: u64) -> Memory {
 
 #[test]
 fn a_memory_is_as_of_its_batch_whatever_is_planned_and_mapped_ahead() {
-    let mut hand = Hand::remembering(interval(500), rule());
+    let mut hand = Hand::remembering(interval(500), Some(rule()));
     hand.begin();
     at_tick(&mut hand, 500, 3);
     let of = |batch: u64, seconds: i64| {
@@ -277,7 +277,7 @@ fn a_stream_that_goes_on_where_the_clock_is_behind_says_so_and_its_batches_have_
 
 #[test]
 fn nothing_is_noted_unless_it_is_asked_for() {
-    let mut hand = Hand::new(interval(500), rule());
+    let mut hand = Hand::new(interval(500), Some(rule()));
     hand.begin();
     at_tick(&mut hand, 500, 3);
     let batch = BatchId(0);

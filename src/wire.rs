@@ -215,7 +215,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
         }
         let error = read(&[bytes.as_slice(), &[0]].concat()).unwrap_err();
-        assert_eq!(error.to_string(), "the end was expected, found 1 bytes more (byte 36 of a test)");
+        assert_eq!(error.to_string(), "the end was expected, found 1 bytes more (byte 33 of a test)");
     }
 
     #[test]

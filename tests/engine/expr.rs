@@ -424,7 +424,7 @@ fn column_names_keep_their_case() {
     let error = only_mistake(&Expression::sql("temp > 1"));
     assert!(error.to_string().contains("did you mean \"Temp\"?"), "{error}");
     let error = only_mistake(&Expression::sql("a.b > 1"));
-    assert!(error.to_string().contains("double quotes: \"a.b\""), "{error}");
+    assert!(error.to_string().contains("double quotes, \"a.b\";"), "{error}");
 }
 
 #[test]

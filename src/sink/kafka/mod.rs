@@ -369,11 +369,11 @@ fn config(cluster: &Cluster) -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// The queue's bound; where records may be larger than that, it has room for two: one that finds none even in an empty
-/// queue would wait for ever.
+/// The queue's bound, or where records may be larger than that, room for one: one that finds none even in an empty queue
+/// would wait for ever.
 fn queue_kbytes(config: &ClientConfig) -> u64 {
     let largest = config.get("message.max.bytes").and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0);
-    QUEUE_BYTES.max(largest.saturating_mul(2)).div_ceil(1_024)
+    QUEUE_BYTES.max(largest).div_ceil(1_024)
 }
 
 /// The topic's partition count; an error that names what there is where it does not exist.
@@ -436,7 +436,7 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_has_room_for_the_largest_record_and_is_the_users_to_set() {
         assert_eq!(queue(&[]), "65536");
-        assert_eq!(queue(&[("message.max.bytes", "104857600")]), "204800");
+        assert_eq!(queue(&[("message.max.bytes", "104857600")]), "102400");
         assert_eq!(queue(&[("queue.buffering.max.kbytes", "7")]), "7");
     }
 }

@@ -58,6 +58,9 @@ fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
     let number = |bytes: &[u8], at: usize, size: usize| {
         bytes[at..at + size].iter().rev().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte))
     };
+    if bytes.len() < 14 {
+        return bytes;
+    }
     let end = number(&bytes, 10, 4) + 14;
     if end < 14 + ENTRY || end + 8 > bytes.len() {
         return bytes;
@@ -117,9 +120,6 @@ fn what_was_changed_with_its_sums_is_refused_or_read_and_never_a_panic() {
         let (bytes, form) = (&captured.chunks[0].bytes, &captured.heading.form);
         for _ in 0..400 {
             let mutant = mutant(&mut random, bytes, 14);
-            if mutant.len() < 22 {
-                continue;
-            }
             if let Err(error) = read(&summed(mutant), form) {
                 assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
             }

@@ -10,9 +10,10 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from numbers import Integral, Real
+from numbers import Real
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, SupportsIndex
 
 import tidemill._native as _native
 from tidemill.batch import Batch
@@ -170,7 +171,7 @@ class DStream:
         )
         return self._next(self._native.explode(names))
 
-    def sample(self, fraction: float, seed: int | None = None) -> DStream:
+    def sample(self, fraction: float, seed: SupportsIndex | None = None) -> DStream:
         """About this fraction of the rows, drawn without replacement: the same rows in every run.
 
         Whether a row is kept follows from the seed and from where the row comes from: its record's topic, partition and
@@ -814,12 +815,12 @@ class AggregatedStream(DStream):
 def _seed(seed: object) -> int | None:
     if seed is None:
         return None
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not -(2**63) <= seed < 2**63:
+    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex) or not -(2**63) <= index(seed) < 2**63:
         raise ConfigError(
             f"sample() takes a whole number from -2**63 to 2**63 - 1 as seed=, found {seed!r}; any will do, "
             "say seed=7, and None chooses one"
         )
-    return int(seed)
+    return index(seed)
 
 
 def _bare(name: object) -> str:

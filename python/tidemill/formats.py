@@ -42,7 +42,8 @@ class Json:
 
     Without a schema, reading tells the columns from the last 1,000 records of each partition, once, when the stream is
     made, and prints them to be pasted: another start might find others. Numbers of the event time become timestamps in
-    the unit that fits this century, or, with fractions, in a finer one with the `date_unit`. What is null in all records, or of several types, is left out, and said to be.
+    the unit that fits this century, or, with fractions, in a finer one with the `date_unit`. What is null in all
+    records, or of several types, is left out, and said to be.
 
     Writing, no schema is needed: each row becomes an object of all columns, timestamps as ISO 8601 text, NaN and null
     as null.

@@ -1,8 +1,8 @@
 """What becomes of a job that could read ten times as fast as its function works, and of its delay once that is faster.
 
-Each batch is printed as it is done. The figures are of the second half of each part, which is well behind its start: how
-many records pass, beside what the function can work off; how long a batch takes from its tick to its end, beside the
-interval; and the memory, beside that of the part's middle. It deliberately takes minutes: it goes by the clock.
+Each batch is printed as it is done. The figures are of the second half of each part, which is well behind its start:
+how many records pass, beside what the function can work off; how long a batch takes from its tick to its end, beside
+the interval; and the memory, beside that of the part's middle. It deliberately takes minutes: it goes by the clock.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ def figures(settings: Settings) -> Iterator[Figure]:
     done = list(_batches(settings))
     slow = [one for one in done if SECONDS / 2 < one["at"] < SECONDS]
     # The batch that was under way when the function became faster is neither's.
-    fast = [one for one in done if 1.5 * SECONDS < one["at"]]
+    fast = [one for one in done if one["at"] > 1.5 * SECONDS]
     if min(len(slow), len(fast)) < 3:
-        raise RuntimeError(f"{len(slow)} and {len(fast)} batches are too few to tell: the topic has too few records")
-    for name, part, rate in [("slow", slow, SLOW), (f"{TIMES} × as fast", fast, SLOW * TIMES)]:
+        raise RuntimeError(
+            f"{len(slow)} and {len(fast)} batches are too few to tell: the topic has too few records"
+        )
+    for name, part, rate in [("slow", slow, SLOW), (f"{TIMES} times as fast", fast, SLOW * TIMES)]:
         yield Figure(
             f"records a second, the function {name}", "records/s", Measured(_rate(part)), Measured(rate),
             against="the function can work off", reach="≥ 0.9",
@@ -50,7 +52,9 @@ def figures(settings: Settings) -> Iterator[Figure]:
 def _rate(part: list[dict[str, Any]]) -> float:
     """From the end of its first batch to that of its last."""
     first, *others = part
-    return sum(one["records"] for one in others) / (others[-1]["at"] - first["at"])
+    records: int = sum(one["records"] for one in others)
+    seconds: float = others[-1]["at"] - first["at"]
+    return records / seconds
 
 
 def _batches(settings: Settings) -> Iterator[dict[str, Any]]:

@@ -282,8 +282,15 @@ def test_a_full_disk_fails_the_batch_and_a_start_with_room_writes_it(tmp_path: P
             shutil.rmtree(here / format)
         """,
     )
-    for format_, (failed, written) in zip(("parquet", "csv", "json"), zip(said[::2], said[1::2], strict=True), strict=True):
-        for part in (f"{format_}: could not ", "No space left on device", "make room and start again", "batch 0"):
+    for format_, (failed, written) in zip(
+        ("parquet", "csv", "json"), zip(said[::2], said[1::2], strict=True), strict=True
+    ):
+        for part in (
+            f"{format_}: could not ",
+            "No space left on device",
+            "make room and start again",
+            "batch 0",
+        ):
             assert part in failed
         assert failed.endswith("; left: []")
         assert written == f"{format_}: 500 rows"
@@ -336,6 +343,8 @@ def _on_a_small_disk(here: Path, job: str) -> list[str]:
     """
     script = textwrap.dedent(head) + textwrap.dedent(job)
     command = f"{mount} && exec {shlex.quote(sys.executable)} -c {shlex.quote(script)}"
-    ended = subprocess.run([*alone, "sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(
+        [*alone, "sh", "-c", command], capture_output=True, text=True, timeout=60, check=False
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout.splitlines()

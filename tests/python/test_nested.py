@@ -298,7 +298,9 @@ def test_event_times_with_fractions_are_told_and_keep_them(capsys: pytest.Captur
 
 
 def test_numbers_that_are_no_times_are_refused_as_the_event_time_with_what_to_declare() -> None:
-    with pytest.raises(tm.SchemaError, match=r'is float64; declare it, .*"timestamp\[ms\]", and pass date_unit="s"'):
+    with pytest.raises(
+        tm.SchemaError, match=r'is float64; declare it, .*"timestamp\[ms\]", and pass date_unit="s"'
+    ):
         _ = inferred([b'{"ts": 0.5}'], event_time="ts").schema
 
 

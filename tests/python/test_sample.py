@@ -115,7 +115,9 @@ def test_the_samples_of_a_script_without_a_seed_differ(filled: ScriptedSource) -
 
 def test_explain_shows_the_seed_that_the_stream_chose(filled: ScriptedSource) -> None:
     stream = tm.StreamingContext().scripted(filled, format=FORMAT)
-    chosen = re.search(r"sample 0\.25 \[seed (\d+), its own\]  \(.*test_sample", stream.sample(0.25).explain())
+    chosen = re.search(
+        r"sample 0\.25 \[seed (\d+), its own\]  \(.*test_sample", stream.sample(0.25).explain()
+    )
     assert chosen is not None
     seed = int(chosen[1])
     assert f"sample 0.25 [seed {seed}]" in stream.sample(0.25, seed).explain()

@@ -70,7 +70,8 @@ class Batch(_Rows):
 
     @property
     def partition(self) -> int | None:
-        """The source's partition, after `key_by` the shard; None where all rows of a batch come together.
+        """The source's partition, after `key_by` and `repartition` the shard; None where all rows of a batch come
+        together.
 
         >>> import tidemill as tm
         >>> tm.testing.batch({"t": [1.5]}, partition=2).partition

@@ -201,7 +201,7 @@ class DStream:
         >>> numbers.sample(0.05, seed=1).to_table("some")
         >>> ctx.run()
         >>> ctx.table("some")["n"].tolist()
-        []
+        [1, 19, 47, 48, 51, 60, 72, 74, 86, 98]
         """
         if isinstance(fraction, bool) or not isinstance(fraction, Real):
             raise ConfigError(
@@ -209,6 +209,38 @@ class DStream:
                 "drawn without replacement, always"
             )
         return self._next(self._native.sample(float(fraction), _seed(seed)))
+
+    def repartition(self, partitions: SupportsIndex | None = None) -> DStream:
+        """The same rows, dealt evenly to shards, whatever partition they come from.
+
+        It serves a topic of few partitions, or of uneven ones, before work that takes long: functions over batches are
+        called once a batch and shard behind it, on as many threads as there are. Columns that are computed by
+        expressions, aggregates and `key_by` need none. Where a row goes follows from where it comes from, as in
+        `sample`, so that results are the same whatever the threads and executors. A stream is keyed no more behind it.
+
+        Args:
+            partitions: over how many shards; by default, and at most, over all that there are, which is 8.
+
+        Raises:
+            ConfigError: `partitions` is no whole number from 1.
+
+        >>> import tidemill as tm
+        >>> source = tm.testing.ScriptedSource(partitions=1)
+        >>> source.push(0, [f'{{"n": {n}}}'.encode() for n in range(1_000)])
+        >>> ctx = tm.StreamingContext(trigger=tm.available_now())
+        >>> calls = []
+        >>> def doubled(batch):
+        ...     calls.append(batch.num_rows)
+        ...     return {"m": batch.to_numpy(["n"])[:, 0] * 2}
+        >>> numbers = ctx.scripted(source, format=tm.Json({"n": "int64"})).repartition(4)
+        >>> numbers.map_batches(doubled, adds={"m": "float64"}).to_table("doubled")
+        >>> ctx.run()
+        >>> len(calls), min(calls) > 200, len(ctx.table("doubled"))
+        (4, True, 1000)
+        """
+        if partitions is not None:
+            _expect_parts(partitions)
+        return self._next(self._native.repartition(None if partitions is None else index(partitions)))
 
     def union(self, *others: DStream) -> DStream:
         """The rows of this stream and of the others, which must have the same columns.
@@ -810,6 +842,14 @@ class AggregatedStream(DStream):
         ['late', 'null']
         """
         return self._windows.late
+
+
+def _expect_parts(partitions: object) -> None:
+    if isinstance(partitions, bool) or not isinstance(partitions, SupportsIndex) or index(partitions) < 1:
+        raise ConfigError(
+            f"repartition() takes a whole number of shards from 1, found {partitions!r}; leave it out for all of them. "
+            "Rows are brought together by their values with key_by()"
+        )
 
 
 def _seed(seed: object) -> int | None:

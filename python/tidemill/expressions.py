@@ -1024,6 +1024,87 @@ class ListMethods:
         """
         return self.get(-1)
 
+    def contains(self, item: Expr | Literal) -> Expr:
+        """Whether one of its items is this.
+
+        >>> from tidemill import col
+        >>> col("tags").list.contains("spare")
+        <Expr array_has(tags, 'spare')>
+        """
+        return _function("array_has", self._of, item)
+
+    def sum(self) -> Expr:
+        """The sum of its numbers, nulls left out; null where it has none.
+
+        >>> from tidemill import col
+        >>> col("samples").list.sum()
+        <Expr array_sum(samples)>
+        """
+        return _function("array_sum", self._of)
+
+    def mean(self) -> Expr:
+        """The mean of its numbers, nulls left out; null where it has none.
+
+        >>> from tidemill import col
+        >>> col("samples").list.mean()
+        <Expr array_avg(samples)>
+        """
+        return _function("array_avg", self._of)
+
+    def min(self) -> Expr:
+        """Its least item, nulls left out; null where it has none.
+
+        >>> from tidemill import col
+        >>> col("samples").list.min()
+        <Expr array_min(samples)>
+        """
+        return _function("array_min", self._of)
+
+    def max(self) -> Expr:
+        """Its greatest item, nulls left out; null where it has none.
+
+        >>> from tidemill import col
+        >>> col("samples").list.max()
+        <Expr array_max(samples)>
+        """
+        return _function("array_max", self._of)
+
+    def sort(self, *, descending: bool = False) -> Expr:
+        """Its items in order, nulls first.
+
+        >>> from tidemill import col
+        >>> col("samples").list.sort(descending=True)
+        <Expr array_sort(samples, 'DESC', 'NULLS FIRST')>
+        """
+        return _function("array_sort", self._of, "DESC" if descending else "ASC", "NULLS FIRST")
+
+    def unique(self) -> Expr:
+        """Its items, each once, in the order in which they come first.
+
+        >>> from tidemill import col
+        >>> col("tags").list.unique()
+        <Expr array_distinct(tags)>
+        """
+        return _function("array_distinct", self._of)
+
+    def reverse(self) -> Expr:
+        """Its items from the last to the first.
+
+        >>> from tidemill import col
+        >>> col("tags").list.reverse()
+        <Expr array_reverse(tags)>
+        """
+        return _function("array_reverse", self._of)
+
+    def join(self, separator: str) -> Expr:
+        """The text of its items with this between them, nulls left out.
+
+        >>> from tidemill import col
+        >>> col("tags").list.join(", ")
+        <Expr array_to_string(tags, ', ')>
+        """
+        return _function("array_to_string", self._of, separator)
+
 
 class When:
     """A condition that waits for its value: ``when(condition).then(value)``."""

@@ -227,9 +227,9 @@ _NOT_YET: Mapping[str, str] = {
         "structs are not taken apart into columns yet: explode() makes rows of lists, and map_batches(fn, adds=...) "
         "columns of structs"
     ),
-    "coalescepartitions numpartitions rebalance repartition shuffle": (
-        "there is nothing to divide anew: partitions go to threads by themselves, and key_by(...) brings the rows of a "
-        "key together, on as many threads as there are"
+    "coalesce coalescepartitions numpartitions rebalance shuffle": (
+        "repartition(4) deals the rows to four shards, whatever partitions they come from, and key_by(...) brings the "
+        "rows of a key together"
     ),
     "replace withreplacement": "a sample takes each row once at most, without replacement: leave it out",
     "limit orderby sort sortby tail take": (

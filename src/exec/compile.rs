@@ -4,6 +4,7 @@
 //! mistake that the check of the plan did not find.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -128,6 +129,7 @@ impl<'a> Compiler<'a> {
             (Operator::MapBatches { function, schema, reads, .. }, Some(input)) => {
                 self.function(id, input, function, schema, reads.as_deref()).map(single)
             }
+            (Operator::Repartition(parts), Some(input)) => self.deal(id, input, *parts, origin).map(single),
             (Operator::KeyBy(keys), Some(input)) => self.exchange(id, input, keys, origin).map(single),
             (Operator::Detect(spec), Some(input)) => self.detect(id, input, spec, origin).map(single),
             (Operator::Aggregate(spec), Some(input)) => self.aggregate(id, input, spec, origin).map(single),
@@ -338,7 +340,23 @@ impl<'a> Compiler<'a> {
         }
         let (source, own) = (self.columns(input)?, Arc::clone(self.columns(id)?));
         let encoder = KeyEncoder::new(source, keys)?; // its own columns may lack the keys, where nobody reads them
-        let moves = Moves::Rows(RowExchange { columns: indices(source, &own)?, encoder, schema: own });
+        let columns = indices(source, &own)?;
+        let moves = Moves::Rows(RowExchange { columns, encoder, schema: own, parts: None });
+        Ok(Made::Exchange(self.add_exchange(id, input, moves, origin)))
+    }
+
+    /// An exchange by where each row comes from, which is as even as a hash.
+    fn deal(
+        &mut self,
+        id: NodeId,
+        input: NodeId,
+        parts: Option<NonZeroUsize>,
+        origin: Origin,
+    ) -> Result<Made> {
+        let (source, own) = (self.columns(input)?, Arc::clone(self.columns(id)?));
+        let encoder = KeyEncoder::new(source, &[Metadata::Provenance.name().to_owned()])?;
+        let columns = indices(source, &own)?;
+        let moves = Moves::Rows(RowExchange { columns, encoder, schema: own, parts });
         Ok(Made::Exchange(self.add_exchange(id, input, moves, origin)))
     }
 

@@ -51,21 +51,32 @@ impl RowExchange {
     /// columns, and only those that somebody reads are moved.
     pub(crate) fn split(&self, batch: &RecordBatch, shards: usize) -> Result<Split> {
         let keys = self.encoder.encode(batch)?;
-        let (order, ends) = sort_by_shard(keys.hashes(), shards);
+        let (order, ends) = sorted(&self.shards_of(&keys, shards), shards);
         let order = UInt32Array::from(order);
         let columns = pick(batch, &self.columns)?;
         let columns = columns.iter().map(|column| take(column, &order, None)).collect::<Result<_, _>>()?;
         let rows = batch_of(&self.schema, columns, batch.num_rows())?;
         Ok(Split { rows, keys: keys.take(&order)?, ends })
     }
+
+    /// The shard of each row. Where fewer than all are to have rows, those lie as far apart as they can: on as many
+    /// executors as possible.
+    fn shards_of(&self, keys: &Keys, shards: usize) -> Vec<usize> {
+        let parts = self.parts.map_or(shards, |parts| parts.get().min(shards)).max(1);
+        keys.hashes().iter().map(|hash| KeyGroup::of(*hash).shard_of(parts) * shards / parts).collect()
+    }
 }
 
 /// The rows in order of shard (a counting sort, so that order within a shard is kept), and where each shard ends.
 pub(crate) fn sort_by_shard(hashes: &[u64], shards: usize) -> (Vec<u32>, Vec<u32>) {
     let shard_of_row: Vec<usize> = hashes.iter().map(|hash| KeyGroup::of(*hash).shard_of(shards)).collect();
-    let mut next = starts(&shard_of_row, shards);
+    sorted(&shard_of_row, shards)
+}
+
+fn sorted(shard_of_row: &[usize], shards: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut next = starts(shard_of_row, shards);
     let mut order = vec![0_u32; shard_of_row.len()];
-    for (row, shard) in (0_u32..).zip(&shard_of_row) {
+    for (row, shard) in (0_u32..).zip(shard_of_row) {
         let Some(place) = next.get_mut(*shard) else { continue };
         order.get_mut(*place as usize).into_iter().for_each(|slot| *slot = row);
         *place += 1;

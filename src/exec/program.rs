@@ -2,6 +2,7 @@
 //!
 //! `compile` makes it, `pipeline` runs its steps, `executor` decides when; nothing runs here.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,6 +177,8 @@ pub(crate) struct RowExchange {
     pub(crate) schema: SchemaRef,
     /// Of the rows as they come: their keys need not be among the columns that are moved.
     pub(crate) encoder: KeyEncoder,
+    /// Over how many shards the keys are spread; none means all.
+    pub(crate) parts: Option<NonZeroUsize>,
 }
 
 /// A stateful operator, of which every shard of its exchange has one.

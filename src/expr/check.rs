@@ -98,6 +98,20 @@ fn no_null(side: &Expr, written: &Expr) -> Result<()> {
     }
 }
 
+/// What computes with the numbers of lists.
+const OF_NUMBERS: [&str; 10] = [
+    "array_add",
+    "array_avg",
+    "array_distance",
+    "array_normalize",
+    "array_product",
+    "array_scale",
+    "array_subtract",
+    "array_sum",
+    "cosine_distance",
+    "inner_product",
+];
+
 struct Checker<'a> {
     schema: &'a DFSchema,
     mistakes: Vec<Error>,
@@ -399,7 +413,21 @@ impl Checker<'_> {
             let same = if name == "nvl2" { call.args.get(1..) } else { Some(call.args.as_slice()) };
             self.one_family(same.unwrap_or_default().iter(), written)?;
         }
+        if OF_NUMBERS.contains(&name) {
+            call.args.iter().try_for_each(|list| self.no_texts(list, written))?;
+        }
         Ok(Expr::ScalarFunction(call))
+    }
+
+    /// Refuses lists of texts, which DataFusion would read as numbers, and fail at the first that is none.
+    fn no_texts(&self, list: &Expr, written: &Expr) -> Result<()> {
+        let found = self.type_of(list)?;
+        match &found {
+            DataType::List(item) | DataType::LargeList(item) if is_text(item.data_type()) => {
+                Err(expected(list, "a list of numbers", &found, written))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What DataFusion could not type, in our words.

@@ -1,4 +1,4 @@
-//! The functions that expressions may call: DataFusion's scalar functions (two of them with the answers of float
+//! The functions that expressions may call: DataFusion's scalar functions, those of lists and maps too (two of them with the answers of float
 //! arithmetic, and its parsers in a lenient form too), the two divisions of Python, and the ways into lists and structs.
 //!
 //! A batch that is computed again must give the same rows, so functions that give another value at every call are
@@ -20,6 +20,9 @@ use crate::expr::nested::{Item, ItemCount, Member};
 /// What people write of SQL's window functions, and would otherwise be told is unknown.
 const OF_WINDOWS: &[&str] = &["row_number", "lag", "lead", "rank", "dense_rank", "ntile"];
 
+/// Functions of DataFusion's that are left out: a number in a record would be the length of what they make.
+const OF_ANY_LENGTH: &[&str] = &["array_repeat", "array_resize", "generate_series", "range"];
+
 /// Every function, volatile ones included.
 fn all() -> impl Iterator<Item = Arc<ScalarUDF>> {
     let own = [
@@ -31,7 +34,9 @@ fn all() -> impl Iterator<Item = Arc<ScalarUDF>> {
         ScalarUDF::new_from_impl(Sqrt::default()),
         ScalarUDF::new_from_impl(Power::default()),
     ];
-    let theirs = datafusion_functions::all_default_functions();
+    let of_lists = datafusion_functions_nested::all_default_nested_functions().into_iter();
+    let of_lists = of_lists.filter(|function| !OF_ANY_LENGTH.contains(&function.name()));
+    let theirs: Vec<_> = datafusion_functions::all_default_functions().into_iter().chain(of_lists).collect();
     let lenient: Vec<ScalarUDF> =
         theirs.iter().filter_map(Lenient::of).map(ScalarUDF::new_from_impl).collect();
     let replaced: Vec<String> = own.iter().map(|function| function.name().to_owned()).collect();

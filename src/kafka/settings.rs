@@ -116,7 +116,7 @@ pub(crate) fn mistakes(config: &BTreeMap<String, String>, security: Option<&Secu
         Error::config(format!("config sets {name}, which is refused: {why}")).help("leave it out")
     });
     let twice = security.into_iter().flat_map(|security| twice(config, security));
-    let open = if security.is_none() { open(config) } else { None };
+    let open = if security.is_none() { open(config).or_else(|| unheeded(config)) } else { None };
     let insecure = security.and_then(Security::tls).map(|tls| tls.insecure).unwrap_or_default();
     let off = if insecure == Insecure::Refused { switched_off(config) } else { Vec::new() };
     nul.chain(code).chain(twice).chain(open).chain(off).chain(secret_endpoint(config)).collect()
@@ -172,6 +172,24 @@ fn open(config: &BTreeMap<String, String>) -> Option<Error> {
         Error::config("config sets sasl.mechanisms to OAUTHBEARER, and nobody gives the tokens")
             .help("pass security=tm.Sasl.oauth(function), or set sasl.oauthbearer.method to oidc with what it needs")
     })
+}
+
+/// What is there for a login or for TLS, where the protocol has neither: librdkafka would connect without, and say nothing.
+fn unheeded(config: &BTreeMap<String, String>) -> Option<Error> {
+    let protocol = config.get("security.protocol").map_or("plaintext", String::as_str).to_ascii_lowercase();
+    let has = |begins: &[&str]| {
+        config.keys().find(|name| begins.iter().any(|begin| name.starts_with(begin))).map(String::as_str)
+    };
+    let login = has(&["sasl.mechanism", "sasl.username", "sasl.password"]);
+    let login =
+        login.filter(|_| !protocol.starts_with("sasl")).map(|name| (name, "nobody logs in", "SASL_SSL"));
+    let files = has(&["ssl.ca.", "ssl.certificate.", "ssl.key.", "ssl.keystore."]);
+    let files =
+        files.filter(|_| !protocol.ends_with("ssl")).map(|name| (name, "nothing is encrypted", "SSL"));
+    let (name, so, protocols) = login.or(files)?;
+    let text =
+        format!("config sets {name}, and security.protocol is {}: {so}", protocol.to_ascii_uppercase());
+    Some(Error::config(text).help(format!("set security.protocol to {protocols} too, or leave {name} out")))
 }
 
 /// librdkafka would take Kerberos, which is not built in.
@@ -295,6 +313,23 @@ mod tests {
             assert!(found.len() == 1 && found[0].contains("no sasl.mechanism says how"), "{found:?}");
         }
         assert!(texts(&[("security.protocol", "ssl")], None).is_empty());
+    }
+
+    #[test]
+    fn what_the_protocol_has_no_use_for_is_told() {
+        let found = texts(&[("sasl.mechanism", "PLAIN"), ("sasl.password", "hunter2")], None);
+        assert_eq!(
+            found,
+            [
+                "config sets sasl.mechanism, and security.protocol is PLAINTEXT: nobody logs in; set security.protocol to \
+              SASL_SSL too, or leave sasl.mechanism out"
+            ]
+        );
+        let found = texts(&[("security.protocol", "Ssl"), ("sasl.username", "alice")], None);
+        assert!(found[0].contains("security.protocol is SSL: nobody logs in"), "{found:?}");
+        let found = texts(&[("ssl.ca.location", "ca.pem")], None);
+        assert!(found[0].contains("security.protocol is PLAINTEXT: nothing is encrypted"), "{found:?}");
+        assert!(texts(&[("ssl.ca.location", "ca.pem"), ("security.protocol", "ssl")], None).is_empty());
     }
 
     #[test]

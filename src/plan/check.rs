@@ -233,6 +233,7 @@ impl Plan {
             (Operator::MapBatches { schema, reads, .. }, [input]) => {
                 function(schema, reads.as_deref(), input)
             }
+            (Operator::Repartition(_), [input]) => Ok(Stream { keys: None, ..Stream::clone(input) }),
             (Operator::KeyBy(keys), [input]) => key_by(keys, input),
             (Operator::Detect(spec), [input]) => detect(spec, input),
             (Operator::Aggregate(spec), [input]) => unknown::aggregate(spec, input),
@@ -351,6 +352,7 @@ fn in_spite_of_mistakes(operator: &Operator, inputs: &[&Stream]) -> Option<Strea
         Operator::WithColumns(columns) => widened(columns, &bind_anyway(columns, &input.schema), input).ok(),
         Operator::Aggregate(spec) => unknown::aggregate_anyway(spec, input),
         Operator::MapBatches { schema, .. } => function(schema, None, input).ok(),
+        Operator::Repartition(_) => Some(Stream { keys: None, ..Stream::clone(input) }),
         Operator::KeyBy(keys) => Some(Stream::new(Arc::clone(&input.schema), Some(there(keys)))),
         // Keyed from here on: one key_by before the first detector serves those after it too.
         Operator::Detect(spec) => {

@@ -58,6 +58,10 @@ impl Checked {
             Operator::MapBatches { schema, label, .. } => {
                 format!("{label} [one call a partition]{}", adds(schema))
             }
+            Operator::Repartition(parts) => {
+                let over = parts.map_or_else(|| "all".to_owned(), |parts| format!("{parts} of the"));
+                format!("repartition [over {over} shards]")
+            }
             Operator::KeyBy(keys) => format!("key_by {} [exchange by key group]", keys.join(", ")),
             Operator::Detect(spec) => {
                 format!("detect {} with {}", spec.columns.join(", "), spec.detector.name())

@@ -22,6 +22,7 @@ pub use event_time::ComputedTime;
 pub use sample::{SampleSpec, Seed};
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -189,6 +190,8 @@ pub enum Operator {
         /// What `explain()` shows.
         label: String,
     },
+    /// The rows dealt evenly to so many shards, or to all, whatever partition they come from.
+    Repartition(Option<NonZeroUsize>),
     /// The rows exchanged by key: all rows of a key come to one shard.
     KeyBy(Vec<String>),
     /// A detector per key; its input is keyed.
@@ -221,6 +224,7 @@ impl Operator {
             Self::Sample(_) => "sample",
             Self::Union => "union",
             Self::MapBatches { label, .. } => label,
+            Self::Repartition(_) => "repartition",
             Self::KeyBy(_) => "key_by",
             Self::Detect(_) => "detect",
             Self::Aggregate(_) => "agg",

@@ -41,7 +41,9 @@ impl Checked {
         let inputs_of = |names: &HashSet<String>| names.iter().filter(|n| has(schema, n)).cloned().collect();
         Ok(match &node.operator {
             Operator::Source(_) | Operator::DeadLetters(_) => HashSet::new(),
-            Operator::Drop(_) | Operator::Union | Operator::Sample(_) => own.clone(),
+            Operator::Drop(_) | Operator::Union | Operator::Sample(_) | Operator::Repartition(_) => {
+                own.clone()
+            }
             Operator::Filter(predicate) => with(own.clone(), predicate.columns()),
             Operator::Select(columns) => expressions(columns, own),
             Operator::WithColumns(columns) => {

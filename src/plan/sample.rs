@@ -1,4 +1,5 @@
-//! Samples in a plan: which fraction, with which seed, and whose rows must tell where they come from for it.
+//! Samples in a plan: which fraction, with which seed, and whose rows must tell where they come from for it, or to be dealt
+//! out.
 //!
 //! That is told by a hidden column, which is deliberately in no operator's schema: users never see it, and operators
 //! that lead to no sample never carry it.
@@ -90,12 +91,12 @@ impl SampleSpec {
 }
 
 impl Checked {
-    /// The operators whose rows have to tell where they come from, since a sample behind them asks.
+    /// The operators whose rows have to tell where they come from, since a sample behind them asks, or what deals them out.
     pub(crate) fn traced(&self) -> HashSet<NodeId> {
         let (live, mut traced) = (self.live(), HashSet::new());
         for (id, node) in self.plan().iter().rev().filter(|(id, _)| live.contains(id)) {
             let asks = match node.operator {
-                Operator::Sample(_) => true,
+                Operator::Sample(_) | Operator::Repartition(_) => true,
                 // Where theirs begin, or begin anew.
                 Operator::Source(_) | Operator::DeadLetters(_) | Operator::Aggregate(_) => false,
                 _ => traced.contains(&id),

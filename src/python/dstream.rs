@@ -212,6 +212,11 @@ impl Stream {
         self.next(py, Operator::MapBatches { function, schema, reads, label })
     }
 
+    /// The rows dealt evenly to so many shards.
+    fn repartition(&self, py: Python<'_>, parts: Option<NonZeroUsize>) -> PyResult<Self> {
+        self.next(py, Operator::Repartition(parts))
+    }
+
     fn key_by(
         &self,
         py: Python<'_>,

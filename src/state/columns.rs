@@ -157,7 +157,7 @@ fn unit_number(unit: TimeUnit) -> u8 {
     }
 }
 
-/// The columns that [`write`] wrote.
+/// The columns that [`write()`] wrote.
 pub fn read(from: &mut Reader<'_>) -> Result<Schema> {
     Ok(Schema::new(read_fields(from, 0)?))
 }

@@ -68,6 +68,7 @@ MADE: dict[str, tuple[Made, int]] = {
         lambda s: s.with_event_time(tm.col("n").cast("timestamp[ms]").alias("ts")).select("n"),
         ROWS,
     ),
+    "rows that are dealt out": (lambda s: s.repartition(3).select("n"), ROWS),
     "an exchange": (lambda s: s.key_by(k=tm.col("n") % 10).select("n"), ROWS),
 }
 

@@ -537,6 +537,26 @@ impl Shared {
         ))
     }
 
+    /// The error for a topic of fewer partitions than it had, where one is: Kafka takes none away, but with the topic.
+    fn fewer(&self, had: &[TopicPartition]) -> Option<Error> {
+        let there = self.client.topics(None, PATIENCE).ok()?;
+        let (at, left) = had.iter().find_map(|at| {
+            let (_, left) = there.iter().find(|(name, _)| *name == at.topic.as_str())?;
+            (!left.contains(&at.partition.0)).then_some((at, left.len()))
+        })?;
+        let count = had.iter().filter(|other| other.topic == at.topic).count();
+        let (name, cluster) = (&self.settings.name, &self.settings.cluster);
+        let text = format!(
+            "{name}: topic {:?} has {left} partitions, of which {count} are read: it was deleted and made again with fewer \
+             (Kafka at {cluster})",
+            at.topic.as_str()
+        );
+        Some(Error::source(text).help(
+            "start the job again, from \"earliest\" where its new records count from the first; on_data_loss=\"skip\" goes \
+             on by itself",
+        ))
+    }
+
     /// Notes since when the cluster does not answer, which the driver warns of, and says when it does again.
     fn tell_of_return(&self, known: &mut Known, asked_at: Duration, has_answered: bool) {
         if !has_answered {
@@ -799,7 +819,11 @@ impl Shared {
 
     fn ask(&self, partitions: &[TopicPartition], ask: Ask) -> Result<Vec<Answer>> {
         let answers = native::list_offsets(&self.client, partitions, ask, PATIENCE);
-        answers.map_err(|error| self.explain(&error, "the partitions' offsets cannot be asked for"))
+        answers.map_err(|error| {
+            let explained = self.explain(&error, "the partitions' offsets cannot be asked for");
+            let fewer = if is_missing(&error) && !self.skips() { self.fewer(partitions) } else { None };
+            fewer.unwrap_or(explained)
+        })
     }
 
     /// Moves the ends to what has arrived at the fetchers: what was delivered is stable, so that a batch can be

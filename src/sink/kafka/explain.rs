@@ -84,7 +84,10 @@ impl Explainer<'_> {
             "a record of {bytes} bytes for {place} is larger than the producer's limit of {limit} bytes \
              (message.max.bytes) or the topic's own (max.message.bytes)"
         ))
-        .help("write fewer or shorter columns, or raise the limit that it passes; the rows come again")
+        .help(
+            "write fewer or shorter columns, or raise the limit that it passes; a topic that takes less than a megabyte \
+             takes batches of records no larger: config={\"batch.size\": ...} makes them so; the rows come again",
+        )
     }
 }
 

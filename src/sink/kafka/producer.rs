@@ -63,7 +63,7 @@ pub(super) struct Account {
     pub(super) failures: Failures,
 }
 
-/// The records that failed: the first of them, and how many there were.
+/// The records that failed: the first of them, or of those that are too large the largest, and how many there were.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     pub(super) first: Option<Failure>,
@@ -73,12 +73,21 @@ pub(super) struct Failures {
 impl Failures {
     fn add(&mut self, message: &native::rd_kafka_message_t, topic: *mut native::rd_kafka_topic_t) {
         self.count += 1;
-        self.first.get_or_insert_with(|| Failure {
+        let failure = || Failure {
             topic: name_of(topic),
             partition: message.partition,
             code: message.err.into(),
             bytes: message.len + message.key_len,
-        });
+        };
+        let first = self.first.get_or_insert_with(failure);
+        // The small ones of a batch that is refused fail with the one for which it is.
+        if first.code == RDKafkaErrorCode::MessageSizeTooLarge && message.len + message.key_len > first.bytes
+        {
+            let failure = failure();
+            if failure.code == first.code {
+                *first = failure;
+            }
+        }
     }
 
     /// Whether anything has failed.

@@ -28,8 +28,8 @@ class DeadLetters:
         topic: a topic of the source's own cluster, which must exist, and take records as large as the source's does
             (``max.message.bytes``): one that it refuses ends the job with an error. Each record has its bytes, key and
             headers as they were, and the headers ``tidemill.reason``, ``tidemill.topic``, ``tidemill.partition``,
-            ``tidemill.offset`` and ``tidemill.position`` (the byte where it goes wrong), as text. A record that comes
-            here from a topic of dead letters has them twice, the last ones being the newest.
+            ``tidemill.offset``, ``tidemill.timestamp`` and ``tidemill.position`` (the byte where it goes wrong), as
+            text. A record that comes here from a topic of dead letters has them twice, the last ones being the newest.
         path: a directory, as in `DStream.to_files`, for the columns of `DStream.dead_letters`.
         format: of the files: ``"parquet"``, or ``"json"`` (binary as base64).
 

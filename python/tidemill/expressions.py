@@ -676,7 +676,21 @@ def _written() -> dict[str, str]:
     return functions | aggregates | {name: name for name in dir(Expr)}
 
 
-class StringMethods:
+class _Methods:
+    """What can be done with values of one type, reached by an attribute of an expression."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # a checker knows by itself what is not there
+
+        def __getattr__(self, name: builtins.str) -> Any:
+            functions = {one: f"tm.functions.{one}(...)" for one in _native.expr_function_names()}
+            own = {one: one for one in dir(type(self))}
+            written = {} if name.startswith("_") else functions | own
+            raise no_attribute(f"{type(self).__name__!r} object", name, written)
+
+
+class StringMethods(_Methods):
     """Functions of text, reached by ``col("name").str``.
 
     >>> from tidemill import col
@@ -836,7 +850,7 @@ class StringMethods:
         return _function(name, self._text, *(() if format is None else (format,)))
 
 
-class DatetimeMethods:
+class DatetimeMethods(_Methods):
     """Functions of timestamps and dates, reached by ``col("ts").dt``; parts are in the column's own zone.
 
     >>> from tidemill import col
@@ -952,7 +966,7 @@ class DatetimeMethods:
         return _function("to_char", self._moment, pattern)
 
 
-class StructMethods:
+class StructMethods(_Methods):
     """Functions of structs, reached by ``col("at").struct``.
 
     >>> from tidemill import col
@@ -975,7 +989,7 @@ class StructMethods:
         return _function("member", self._of, name)
 
 
-class ListMethods:
+class ListMethods(_Methods):
     """Functions of lists, reached by ``col("tags").list``.
 
     >>> from tidemill import col

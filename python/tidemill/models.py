@@ -26,7 +26,10 @@ ConfigError = _native.ConfigError
 SchemaError = _native.SchemaError
 
 _MORE_IS_LESS = ("score_samples", "decision_function")
-"""Methods of scikit-learn whose result is lower for what is more anomalous."""
+"""Methods of scikit-learn's detectors whose result is lower for what is more anomalous."""
+
+_OF_CLASSIFIERS = ("predict_proba", "decision_function", "predict")
+"""Methods of classifiers, whose result is higher for the second class."""
 
 _ONNX_SCORES = ("probabilities", "output_probability", "scores", "score")
 """The outputs of an ONNX model with several that are scores, the best first; beside them stands a label."""
@@ -88,24 +91,66 @@ def _of_two_classes(scores: Any) -> Any:
 
 
 def _of_estimator(model: object, method: str | None, columns: list[str]) -> _Scorer:
-    name = type(model).__name__
-    candidates = [method] if method else [*_MORE_IS_LESS, "predict_proba", "predict"]
+    name, classes = type(model).__name__, _classes_of(model)
+    usual = [*_MORE_IS_LESS, "predict_proba", "predict"] if classes is None else _OF_CLASSIFIERS
+    candidates = [method] if method else usual
     found = next((one for one in candidates if callable(getattr(model, one, None))), None)
     if found is None:
         if method is None and callable(model):
             return _Scorer(_name_of(model), model)
         raise ConfigError(f"{name} has no method {' or '.join(candidates)}; pass an estimator or a callable")
+    _expect_features(model, columns)
+    if classes is not None:
+        _expect_one_score(name, found, classes)
     method_of: Callable[[Any], Any] = getattr(model, found)
     named = _named_as_fitted(model, columns)
 
     def call(matrix: Matrix) -> Any:
-        return method_of(named(matrix))
+        try:
+            return method_of(named(matrix))
+        except ValueError as error:
+            if "dtype mismatch" not in str(error):
+                raise
+            other = "float64" if matrix.dtype == "float32" else "float32"
+            raise SchemaError(
+                f'{name}.{found} takes no matrix of {matrix.dtype} ({error}); pass dtype="{other}" to score()'
+            ) from error
 
-    if found in _MORE_IS_LESS:
+    if found in _MORE_IS_LESS and classes is None:
         return _Scorer(f"-{name}.{found}", lambda matrix: -call(matrix))
     if found == "predict_proba":
         return _Scorer(f"{name}.{found}[:, 1]", lambda matrix: call(matrix)[:, 1])
     return _Scorer(f"{name}.{found}", call)
+
+
+def _classes_of(model: object) -> list[Any] | None:
+    """The classes that a classifier tells apart; none where it is something else."""
+    classes = getattr(model, "classes_", None)
+    return None if classes is None or getattr(classes, "ndim", 0) != 1 else list(classes.tolist())
+
+
+def _expect_features(model: object, columns: list[str]) -> None:
+    fitted = getattr(model, "n_features_in_", len(columns))
+    if isinstance(fitted, int) and fitted != len(columns):
+        names = [str(name) for name in getattr(model, "feature_names_in_", ())]
+        which = f": {names}" if names else ""
+        raise ConfigError(
+            f"score() was given {len(columns)} columns, {columns}, and {type(model).__name__} was fitted on {fitted}{which}"
+        )
+
+
+def _expect_one_score(name: str, method: str, classes: list[Any]) -> None:
+    """Refuses what gives no single number a row."""
+    if method == "predict" and not all(isinstance(one, int | float) for one in classes):
+        raise ConfigError(
+            f"{name}.predict gives classes, {classes}, and a score is a number; pass a callable, say "
+            f"lambda matrix: model.predict(matrix) == {classes[-1]!r}"
+        )
+    if method in ("predict_proba", "decision_function") and len(classes) > 2:
+        raise ConfigError(
+            f"{name} tells {len(classes)} classes apart, {classes}, and a score is one number a row; pass a callable, say "
+            f"lambda matrix: 1 - model.predict_proba(matrix)[:, 0], for all but {classes[0]!r}"
+        )
 
 
 def _named_as_fitted(model: object, columns: list[str]) -> Callable[[Matrix], Any]:
@@ -116,7 +161,7 @@ def _named_as_fitted(model: object, columns: list[str]) -> Callable[[Matrix], An
             f"score() takes the columns in the order that {type(model).__name__} was fitted on, {fitted}; "
             f"found {columns}"
         )
-    if len(fitted) != len(columns):  # none, or so many that the estimator itself will say what is wrong
+    if len(fitted) != len(columns):
         return lambda matrix: matrix
     try:
         import pandas as pd

@@ -94,11 +94,12 @@ impl Checked {
 pub struct DeadLetterHeaders;
 
 /// Each header that is added, and the column that it is the text of.
-const ADDED: [(&str, &str); 5] = [
+const ADDED: [(&str, &str); 6] = [
     ("tidemill.reason", "reason"),
     ("tidemill.topic", "kafka_topic"),
     ("tidemill.partition", "kafka_partition"),
     ("tidemill.offset", "kafka_offset"),
+    ("tidemill.timestamp", "kafka_timestamp"),
     ("tidemill.position", "position"),
 ];
 

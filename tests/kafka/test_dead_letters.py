@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from confluent_kafka import Message
 
 import tidemill as tm
 from tests.kafka.clients import Clients, Record
@@ -49,9 +52,20 @@ def test_dead_letters_reach_their_topic_as_they_were_and_say_where_from(
         ("tidemill.topic", source.encode()),
         ("tidemill.partition", b"0"),
         ("tidemill.offset", b"1"),
+        ("tidemill.timestamp", written_at(found[b'{"t": "warm"}'], headers)),
         ("tidemill.position", b"6"),
     ]
     assert dict(found[b""].headers() or [])["tidemill.offset"] == b"4"
+
+
+def written_at(message: Message, headers: Sequence[tuple[str, bytes | str]]) -> bytes:
+    """The header with the time of the record, which is before that of its dead letter."""
+    said = dict(headers)["tidemill.timestamp"]
+    assert isinstance(said, bytes)
+    moment = datetime.fromisoformat(said.decode())
+    _, letter = message.timestamp()
+    assert moment.timestamp() * 1_000 <= letter < moment.timestamp() * 1_000 + 60_000
+    return said
 
 
 def test_a_dead_letter_may_be_as_large_as_its_topic_takes(kafka: Clients, make_topic: MakeTopic) -> None:

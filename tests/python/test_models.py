@@ -20,6 +20,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 skl2onnx = pytest.importorskip("skl2onnx")
 ensemble = pytest.importorskip("sklearn.ensemble")
 linear_model = pytest.importorskip("sklearn.linear_model")
+cluster = pytest.importorskip("sklearn.cluster")
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,45 @@ def regression(points: Floats) -> Any:
 @pytest.fixture(scope="module")
 def classifier(points: Floats) -> Any:
     return linear_model.LogisticRegression().fit(points, points[:, 0] > 0)
+
+
+def test_a_classifier_gives_the_probability_of_its_second_class(
+    stream: tm.DStream, points: Floats, classifier: Any
+) -> None:
+    """Though it has a `decision_function`, which in detectors is lower for what is more anomalous."""
+    scored = stream.score(classifier, COLUMNS)
+    assert "score(LogisticRegression.predict_proba[:, 1])" in scored.explain()
+    np.testing.assert_allclose(scores(scored), classifier.predict_proba(points)[:, 1], rtol=1e-6)
+
+
+def test_its_other_methods_keep_their_sign(stream: tm.DStream, points: Floats, classifier: Any) -> None:
+    scored = stream.score(classifier, COLUMNS, method="decision_function")
+    np.testing.assert_allclose(scores(scored), classifier.decision_function(points), rtol=1e-6)
+
+
+def test_what_an_estimator_gives_no_score_for_is_refused_before_the_start(
+    stream: tm.DStream, points: Floats, classifier: Any
+) -> None:
+    with pytest.raises(
+        tm.ConfigError, match=r"given 3 columns, \['x', 'y', 'n'\], and LogisticRegression was fitted on 2$"
+    ):
+        stream.score(classifier, [*COLUMNS, "n"])
+    kinds = np.array(["bad", "fine", "good"])[np.digitize(points[:, 0], [-0.5, 0.5])]
+    several = linear_model.LogisticRegression().fit(points, kinds)
+    with pytest.raises(
+        tm.ConfigError, match=r"3 classes apart, \['bad', 'fine', 'good'\].*for all but 'bad'"
+    ):
+        stream.score(several, COLUMNS)
+    with pytest.raises(tm.ConfigError, match=r"predict gives classes.*pass a callable"):
+        stream.score(several, COLUMNS, method="predict")
+
+
+def test_a_matrix_of_the_wrong_type_says_which_is_right(stream: tm.DStream, points: Floats) -> None:
+    model = cluster.KMeans(2, n_init=1, random_state=0).fit(points.astype("float64"))
+    with pytest.raises(
+        tm.SchemaError, match=r'KMeans.predict takes no matrix of float32.*pass dtype="float64"'
+    ):
+        scores(stream.score(model, COLUMNS))
 
 
 def test_an_onnx_file_scores_as_the_model_that_it_was_made_of(

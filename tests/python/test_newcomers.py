@@ -260,6 +260,22 @@ def test_an_expression_does_too(name: str, ours: str) -> None:
     assert str(found.value).endswith(f"; did you mean {ours}?")
 
 
+@pytest.mark.parametrize(
+    ("methods", "name", "ours"),
+    [
+        (col("s").str, "lenght", "length"),
+        (col("s").str, "ltrim", "tm.functions.ltrim(...)"),
+        (col("t").dt, "hours", "hour"),
+        (col("a").list, "get_item", "get"),
+        (col("a").struct, "fields", "field"),
+    ],
+)
+def test_and_what_hangs_on_it(methods: Any, name: str, ours: str) -> None:
+    with pytest.raises(AttributeError) as found:
+        getattr(methods, name)
+    assert str(found.value).endswith(f"has no attribute {name!r}; did you mean {ours}?")
+
+
 def test_so_do_modules_and_half_sentences() -> None:
     with pytest.raises(AttributeError, match="did you mean Ewma"):
         _ = tm.ml.Zscore  # type: ignore[attr-defined]

@@ -377,8 +377,9 @@ class DStream:
             into: the added column, float64.
             method: of an estimator; by default the first it has of ``score_samples`` and ``decision_function`` (both
                 with their sign turned, so that higher is more anomalous) and ``predict``. Of a classifier by default
-                ``predict_proba``, and of it and of ``decision_function`` the second of two classes. Of an ONNX model the name of its output; by default its only one, else
-                ``probabilities`` or ``scores``. Of a column for each of two classes the second counts, and no sign
+                ``predict_proba``, and of it and of ``decision_function`` the second of two classes. Of an ONNX model
+                the name of its output; by default its only one, else ``probabilities`` or ``scores``; of a column for
+                each of two classes the second counts. No sign of a classifier or an ONNX model
                 is turned. `explain` shows which it is.
 
         Raises:

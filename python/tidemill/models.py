@@ -102,7 +102,17 @@ def _of_estimator(model: object, method: str | None, columns: list[str]) -> _Sco
     _expect_features(model, columns)
     if classes is not None:
         _expect_one_score(name, found, classes)
-    method_of: Callable[[Any], Any] = getattr(model, found)
+    call = _called(model, found, columns)
+    if found in _MORE_IS_LESS and classes is None:
+        return _Scorer(f"-{name}.{found}", lambda matrix: -call(matrix))
+    if found == "predict_proba":
+        return _Scorer(f"{name}.{found}[:, 1]", lambda matrix: call(matrix)[:, 1])
+    return _Scorer(f"{name}.{found}", call)
+
+
+def _called(model: object, method: str, columns: list[str]) -> Callable[[Matrix], Any]:
+    """The method over a matrix; one of a type that it does not take is told with the other."""
+    method_of: Callable[[Any], Any] = getattr(model, method)
     named = _named_as_fitted(model, columns)
 
     def call(matrix: Matrix) -> Any:
@@ -111,16 +121,13 @@ def _of_estimator(model: object, method: str | None, columns: list[str]) -> _Sco
         except ValueError as error:
             if "dtype mismatch" not in str(error):
                 raise
+            name = f"{type(model).__name__}.{method}"
             other = "float64" if matrix.dtype == "float32" else "float32"
             raise SchemaError(
-                f'{name}.{found} takes no matrix of {matrix.dtype} ({error}); pass dtype="{other}" to score()'
+                f'{name} takes no matrix of {matrix.dtype} ({error}); pass dtype="{other}" to score()'
             ) from error
 
-    if found in _MORE_IS_LESS and classes is None:
-        return _Scorer(f"-{name}.{found}", lambda matrix: -call(matrix))
-    if found == "predict_proba":
-        return _Scorer(f"{name}.{found}[:, 1]", lambda matrix: call(matrix)[:, 1])
-    return _Scorer(f"{name}.{found}", call)
+    return call
 
 
 def _classes_of(model: object) -> list[Any] | None:
@@ -134,8 +141,9 @@ def _expect_features(model: object, columns: list[str]) -> None:
     if isinstance(fitted, int) and fitted != len(columns):
         names = [str(name) for name in getattr(model, "feature_names_in_", ())]
         which = f": {names}" if names else ""
+        name = type(model).__name__
         raise ConfigError(
-            f"score() was given {len(columns)} columns, {columns}, and {type(model).__name__} was fitted on {fitted}{which}"
+            f"score() was given {len(columns)} columns, {columns}, and {name} was fitted on {fitted}{which}"
         )
 
 
@@ -148,8 +156,8 @@ def _expect_one_score(name: str, method: str, classes: list[Any]) -> None:
         )
     if method in ("predict_proba", "decision_function") and len(classes) > 2:
         raise ConfigError(
-            f"{name} tells {len(classes)} classes apart, {classes}, and a score is one number a row; pass a callable, say "
-            f"lambda matrix: 1 - model.predict_proba(matrix)[:, 0], for all but {classes[0]!r}"
+            f"{name} tells {len(classes)} classes apart, {classes}, and a score is one number a row; pass a callable, "
+            f"say lambda matrix: 1 - model.predict_proba(matrix)[:, 0], for all but {classes[0]!r}"
         )
 
 

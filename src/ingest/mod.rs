@@ -143,7 +143,8 @@ pub enum Bound {
     Offsets(Positions),
     /// What the consumer group has committed; `fallback` where it has not.
     Committed {
-        /// Where a partition without a committed offset starts.
+        /// Where the partitions of a topic without any committed offset start. A single partition without one was added
+        /// since, and starts at its beginning.
         fallback: Box<Bound>,
     },
 }

@@ -328,7 +328,9 @@ impl Source for ScriptedSource {
                 named_offsets(&self.name, &there, wanted)
             }
             Bound::Committed { fallback } => {
-                let (acknowledged, mut positions) = (self.acknowledged(), self.resolve(fallback)?);
+                let acknowledged = self.acknowledged();
+                let others = if acknowledged.is_empty() { &**fallback } else { &Bound::Earliest };
+                let mut positions = self.resolve(others)?;
                 for (at, position) in &mut positions {
                     if let Some((_, known)) = acknowledged.iter().find(|(known, _)| known == at) {
                         *position = *known;

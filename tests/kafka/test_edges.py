@@ -67,7 +67,7 @@ def test_a_topic_that_is_made_again_ends_the_job_by_its_name(
     try:
         eventually(lambda: len(seen) == 15, ctx)
         remade(kafka, topic, partitions)
-        with pytest.raises(tm.SourceError) as error:
+        with pytest.raises(tm.TidemillError) as error:  # of the source, or of the records that are lost
             ctx.await_termination(LIMIT_S)
     finally:
         ctx.stop()

@@ -105,7 +105,7 @@ impl ChunkHash {
 
 impl fmt::Display for ChunkHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 
@@ -132,42 +132,44 @@ fn version_4(bytes: [u8; 16]) -> u128 {
     (number & !VERSION.0 & !VARIANT.0) | VERSION.1 | VARIANT.1
 }
 
+/// Where the hyphens of a UUID stand.
+const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+
 fn write_uuid(number: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let part = |from: u32, digits: u32| (number >> from) & ((1 << (4 * digits)) - 1);
-    write!(
-        f,
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        part(96, 8),
-        part(80, 4),
-        part(64, 4),
-        part(48, 4),
-        part(0, 12)
-    )
+    let half = |from: u32| u64::try_from((number >> from) & u128::from(u64::MAX)).unwrap_or_default();
+    let (high, low) = (half(64), half(0));
+    let (first, second, third) = (high >> 32, (high >> 16) & 0xffff, high & 0xffff);
+    write!(f, "{first:08x}-{second:04x}-{third:04x}-{:04x}-{:012x}", low >> 48, low & 0xffff_ffff_ffff)
 }
 
 fn read_uuid(text: &str) -> Option<u128> {
-    let parts: Vec<&str> = text.split('-').collect();
-    let lengths = parts.iter().map(|part| part.len());
-    if !lengths.eq([8, 4, 4, 4, 12]) {
-        return None;
-    }
-    let digits = parts.concat();
-    is_hex(&digits).then(|| u128::from_str_radix(&digits, 16).ok())?
+    let read = |number: u128, (place, byte): (usize, u8)| match (HYPHENS.contains(&place), byte) {
+        (true, b'-') => Some(number),
+        (true, _) => None,
+        (false, byte) => Some((number << 4) | u128::from(digit(byte)?)),
+    };
+    if text.len() == 36 { text.bytes().enumerate().try_fold(0, read) } else { None }
 }
 
 fn read_hash(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !is_hex(text) {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != 32 || !rest.is_empty() {
         return None;
     }
-    let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
-    let bytes: Option<Vec<u8>> =
-        pairs.map(|pair| pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())).collect();
-    bytes?.try_into().ok()
+    let mut hash = [0; 32];
+    for (byte, [high, low]) in hash.iter_mut().zip(pairs) {
+        *byte = (digit(*high)? << 4) | digit(*low)?;
+    }
+    Some(hash)
 }
 
 /// One way to write each name: upper case would be a second.
-fn is_hex(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    }
 }
 
 fn unreadable(what: &str, expected: &str, found: &str) -> Error {

@@ -1,4 +1,4 @@
-//! `job.json`: whose checkpoint a replica is, and which of how many.
+//! `job.json`: whose checkpoint a replica is, and what people call it.
 //!
 //! It deliberately decides nothing: which replicas vote, the log's START says. The file is plain JSON, for people to
 //! read; nobody edits it, and every byte of it is accounted for.
@@ -34,13 +34,13 @@ pub struct JobFile {
     pub job: JobId,
     /// What people call it.
     pub name: String,
-    /// Which of the replicas this is, from 1.
+    /// What people call it: a number from 1, which it keeps when others are removed, so that it may be more than N.
     pub replica: u32,
     /// What is on this replica since it was last made a voter.
     pub incarnation: Incarnation,
-    /// N: how many replicas there are.
+    /// N when it was taken in; START rules.
     pub replicas: u32,
-    /// W: how many must have an entry before it counts.
+    /// W then: how many must have an entry before it counts.
     pub quorum: u32,
 }
 
@@ -132,8 +132,8 @@ impl JobFile {
                 "a job's name has 1 to {LONGEST_NAME} bytes without control characters, found {name:?}"
             )));
         }
-        if *replica == 0 || replica > replicas {
-            return Err(damaged(&format!("it is replica {replica} of {replicas}")));
+        if *replica == 0 {
+            return Err(damaged("it is replica 0, and they are numbered from 1"));
         }
         if quorum > replicas || u64::from(*quorum) * 2 <= u64::from(*replicas) {
             return Err(damaged(&format!("a write quorum of {quorum} of {replicas} is no majority")));

@@ -10,6 +10,8 @@ mod aggregate;
 mod broker;
 mod capture;
 mod checkpoint;
+mod checkpoint_log;
+mod checkpoint_simulation;
 mod dead_letters;
 mod decode;
 mod detect;

@@ -3,6 +3,7 @@
 //! It wires plan, engine and driver together and deliberately does no work of its own. Several contexts live side
 //! by side in one process, and a stopped one may be started again: sources and sinks are opened anew at each start.
 
+mod checkpoint;
 mod memory;
 
 use std::fmt;
@@ -14,8 +15,10 @@ use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::cancel::Cancel;
+use crate::driver::durable::DurableJob;
 use crate::driver::{
     Job, JobSink, JobSource, Limits, Listener, OpenWindows, Running, Stop, Trigger, Waited, start,
+    start_durable,
 };
 use crate::error::{Error, Result};
 use crate::event::Progress;
@@ -26,6 +29,7 @@ use crate::sink::transactional::Part;
 use crate::sink::{Delivery, Sink};
 use crate::time::Clock;
 
+pub use checkpoint::CheckpointSettings;
 pub use memory::usable_memory;
 
 /// Makes a source at each start.
@@ -69,6 +73,8 @@ pub struct Settings {
     pub at_end: OpenWindows,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// Where progress and state are kept, so that a later start goes on from there.
+    pub checkpoint: Option<CheckpointSettings>,
 }
 
 /// A source, and how it is read.
@@ -112,6 +118,7 @@ pub struct Reading {
 ///     max_state: 1 << 28,
 ///     at_end: OpenWindows::Close,
 ///     clock: Arc::new(SystemClock::new()),
+///     checkpoint: None,
 /// });
 ///
 /// let source = ScriptedSource::new("readings");
@@ -161,6 +168,12 @@ struct State {
     sinks: Vec<OpenSink>,
     opening: Option<Opening>,
     running: Option<Arc<Running>>,
+}
+
+/// What is ready to run.
+enum Ready {
+    Plain(Box<Job>),
+    Durable(Box<DurableJob>),
 }
 
 /// A start whose sources are being opened: nothing runs yet, and dropping this calls it off.
@@ -287,7 +300,7 @@ impl Context {
     }
 
     /// Starts what was opened, unless the start was called off meanwhile: then another may be under way already.
-    fn settle(&self, job: Result<Option<Job>>, called_off: &Receiver<()>) -> Result<Option<Arc<Running>>> {
+    fn settle(&self, job: Result<Option<Ready>>, called_off: &Receiver<()>) -> Result<Option<Arc<Running>>> {
         let mut state = self.lock();
         if called_off.try_recv().is_err_and(|found| found.is_disconnected()) {
             return Ok(None);
@@ -295,7 +308,10 @@ impl Context {
         state.opening = None;
         self.changed.notify_all();
         let Some(job) = job? else { return Ok(None) };
-        let running = Arc::new(start(job)?);
+        let running = Arc::new(match job {
+            Ready::Plain(job) => start(*job)?,
+            Ready::Durable(job) => start_durable(*job)?,
+        });
         state.running = Some(Arc::clone(&running));
         Ok(Some(running))
     }
@@ -398,9 +414,9 @@ impl State {
     }
 
     /// Opens the job on a thread of its own: what connects to a broker cannot be called off, only left behind.
-    fn open(self, settings: Settings, listeners: Vec<Listener>) -> Result<Receiver<Result<Job>>> {
+    fn open(self, settings: Settings, listeners: Vec<Listener>) -> Result<Receiver<Result<Ready>>> {
         let (sender, opened) = bounded(1); // room for the one answer, so that nobody need be there to take it
-        let work = move || drop(sender.send(self.job(&settings, listeners)));
+        let work = move || drop(sender.send(self.ready(&settings, listeners)));
         let started = Builder::new().name("tidemill-open".to_owned()).spawn(work);
         match started {
             Ok(_) => Ok(opened),
@@ -409,6 +425,14 @@ impl State {
                 Err(Error::internal(text).help("raise the limit of threads").caused_by(cause))
             }
         }
+    }
+
+    fn ready(&self, settings: &Settings, listeners: Vec<Listener>) -> Result<Ready> {
+        let job = self.job(settings, listeners)?;
+        Ok(match &settings.checkpoint {
+            None => Ready::Plain(Box::new(job)),
+            Some(checkpoint) => Ready::Durable(Box::new(checkpoint.take_over(job)?)),
+        })
     }
 
     fn job(&self, settings: &Settings, listeners: Vec<Listener>) -> Result<Job> {

@@ -187,6 +187,8 @@ class Context:
         back_pressure: BackPressure | None,
         clock: ManualClock | None,
         dispatch: Callable[[Event], object],
+        checkpoint: Sequence[str],
+        on_state_change: str,
     ) -> Self: ...
     def kafka(
         self,

@@ -21,7 +21,7 @@ import tidemill._native as _native
 from tidemill.batch import Batch
 from tidemill.dead_letters import DeadLetters, OnBad, _word
 from tidemill.dstream import DStream, Duration, _settings
-from tidemill.hints import hinted, no_attribute, today
+from tidemill.hints import hinted, no_attribute
 from tidemill.listener import AnyListener, _check, _Dispatcher
 from tidemill.security import Sasl, Tls, _protection
 from tidemill.sources import (
@@ -30,7 +30,6 @@ from tidemill.sources import (
     _bound,
     _metadata,
     _partitions,
-    _refuse,
     _servers,
     _starting,
     _subscribed,
@@ -46,6 +45,9 @@ if TYPE_CHECKING:
 BackPressure = _native.BackPressure
 ConfigError = _native.ConfigError
 Trigger = _native.Trigger
+
+Place = str | os.PathLike[str]
+"""A directory, or the URL of one."""
 
 _DEFAULT_INTERVAL = "1s"
 _PATIENCE_S = 3.0
@@ -102,8 +104,14 @@ class StreamingContext:
             default ``"1s"``.
         trigger: another rule than the interval: `interval`, `as_soon_as_possible` or `available_now`.
         name: the job's name in errors and logs; by default the script's or the notebook's.
-        checkpoint: not offered yet.
-        guarantee: ``"at_least_once"``, which None means too; ``"exactly_once"`` is not offered yet.
+        checkpoint: where the job keeps its progress and what its operators remember, so that another start goes on from
+            there, exactly: a directory, or several on several disks, of which most must be there. The first start makes
+            them. Positions then come from there, and `starting` says only where a source that is not in it starts.
+        guarantee: with a checkpoint ``"exactly_once"``: what `to_kafka` and `to_files` publish is there once, whatever
+            fails; functions of `foreach_batch` may be given a batch again. Without one ``"at_least_once"``. None means
+            the one that applies.
+        on_state_change: of an operator whose state is of another form than in the checkpoint: ``"fail"`` ends the start
+            with an error that names both, ``"reset"`` lets the operator begin without state.
         executors: how many executors share the work, in this process, up to 1,024; results never depend on it.
         threads: how many threads ingest, and how many reduce, of all executors together, up to 1,024; by default one a
             core.
@@ -135,8 +143,9 @@ class StreamingContext:
         *,
         trigger: Trigger | None = None,
         name: str | None = None,
-        checkpoint: object | None = None,
-        guarantee: Literal["at_least_once"] | None = None,
+        checkpoint: Place | Sequence[Place] | None = None,
+        guarantee: Literal["exactly_once", "at_least_once"] | None = None,
+        on_state_change: Literal["fail", "reset"] = "fail",
         executors: int = 1,
         threads: int | None = None,
         max_memory: str | int = "25%",
@@ -144,8 +153,8 @@ class StreamingContext:
         backpressure: bool | BackPressure = True,
         clock: _native.ManualClock | None = None,
     ) -> None:
-        _refuse({"checkpoint": (checkpoint, None)})
-        _guaranteed(guarantee)
+        replicas = _replicas(checkpoint)
+        _guaranteed(guarantee, bool(replicas))
         due = _trigger(batch_interval, trigger)
         self._impatience: threading.Timer | None = None
         self._listeners: list[AnyListener] = []
@@ -159,6 +168,8 @@ class StreamingContext:
             back_pressure=_back_pressure(backpressure, due),
             clock=clock,
             dispatch=_Dispatcher(self._listeners),
+            checkpoint=replicas,
+            on_state_change=on_state_change,
         )
         self._stop_asked = False
         self._start_asked = False
@@ -722,12 +733,28 @@ def _notebook_name() -> str:
     return os.path.basename(told) if isinstance(told, str) and told else "notebook"
 
 
-def _guaranteed(guarantee: object) -> None:
-    if guarantee in (None, "at_least_once"):
-        return
-    if guarantee == "exactly_once":
-        raise ConfigError(f'guarantee="exactly_once": {today("exactly_once")}')
-    raise ConfigError(f'guarantee is "at_least_once", which None means too, found {guarantee!r}')
+def _replicas(checkpoint: Place | Sequence[Place] | None) -> list[str]:
+    if checkpoint is None:
+        return []
+    places = [checkpoint] if isinstance(checkpoint, str | os.PathLike) else list(checkpoint)
+    if not places or not all(isinstance(place, str | os.PathLike) for place in places):
+        raise ConfigError(f"checkpoint is a directory, or a list of several, found {checkpoint!r}")
+    return [os.fspath(place) for place in places]
+
+
+def _guaranteed(guarantee: object, is_kept: bool) -> None:
+    if guarantee not in (None, "exactly_once", "at_least_once"):
+        raise ConfigError(f'guarantee is "exactly_once" or "at_least_once", found {guarantee!r}')
+    if guarantee == "exactly_once" and not is_kept:
+        raise ConfigError(
+            'guarantee="exactly_once" needs a checkpoint, found none: pass checkpoint="./checkpoint", and the '
+            "job goes on from there after whatever ended it"
+        )
+    if guarantee == "at_least_once" and is_kept:
+        raise ConfigError(
+            'guarantee="at_least_once" is not offered yet with a checkpoint, which is exactly once: leave one of them '
+            "out"
+        )
 
 
 def _back_pressure(setting: object, trigger: Trigger) -> BackPressure | None:

@@ -615,7 +615,7 @@ class DStream:
         security: Tls | Sasl | None = None,
         config: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
-        """Writes the rows to a Kafka topic: idempotent producer, at least once.
+        """Writes the rows to a Kafka topic, at least once; with a checkpoint exactly once, a transaction a batch.
 
         Args:
             topic: the topic, which must exist.
@@ -669,7 +669,7 @@ class DStream:
         partition_by: str | Sequence[str] = (),
         max_bytes: str | int = "128MiB",
     ) -> None:
-        """Writes every batch as files of its own into a directory, at least once.
+        """Writes every batch as files of its own into a directory, at least once; with a checkpoint exactly once.
 
         A batch counts as written when all its rows are on the disk: each of its files is written under a hidden name,
         made durable and renamed, so that it appears whole or not at all. Its name says the batch's time and number and

@@ -237,14 +237,10 @@ _NOT_YET: Mapping[str, str] = {
         "foreach_batch(fn) or map_batches(fn)"
     ),
     "checkpoint checkpointdir checkpointdirectory checkpointlocation getactive getactiveorcreate getorcreate": (
-        "checkpoints are not offered yet: "
-        'group_id="..." with starting="committed" goes on from what was delivered, without what windows and detectors '
-        "had learned"
+        'a checkpoint is said when the context is made: StreamingContext(checkpoint="./checkpoint"), in a script that '
+        "makes the same streams at every start"
     ),
-    "exactlyonce": (
-        "exactly once is not offered yet: leave it out for at least once, and let who reads the results tell "
-        "duplicates by a key"
-    ),
+    "exactlyonce": 'a job with a checkpoint is exactly once: StreamingContext(checkpoint="./checkpoint")',
     "cluster numworkers ray": (
         "several machines are not offered yet: threads= and executors= share the work of this one"
     ),

@@ -7,6 +7,7 @@
 //! ([`schedule`]), how far event time has come ([`watermark`]), which step of which batch is next (`pipeline`)
 //! and how a stream ends (`shutdown`). None of these does I/O, reads a clock or starts a thread.
 
+pub mod durable;
 pub mod laggard;
 mod listeners;
 pub mod log;
@@ -129,6 +130,11 @@ pub struct Job {
 /// wrong with a source or a sink comes from [`Running::begun`], since only asking them tells.
 pub fn start(job: Job) -> Result<Running> {
     start_with_log(job, Box::new(NoLog))
+}
+
+/// Starts a stream that goes on from its checkpoint, and keeps it.
+pub fn start_durable(job: durable::DurableJob) -> Result<Running> {
+    run::start_durable(job)
 }
 
 /// Starts a stream that writes its decisions to `log` before it acts on them.

@@ -6,29 +6,58 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use crate::cancel::Cancel;
+use crate::driver::durable::runtime::LogRuntime;
+use crate::driver::durable::{DurableJob, Resumed};
 use crate::driver::listeners::Listeners;
-use crate::driver::log::Log;
+use crate::driver::log::{Entry, Log};
 use crate::driver::machine::{Command, EmptyBatches, Input, Machine, Moment, Settings, SourceSettings};
 use crate::driver::running::{Bell, Running, Shared, Woken};
 use crate::driver::watermark::EventTimeRule;
-use crate::driver::workers::{Answer, Ask, SinkWork, Threads, Workers, guarded, hand, source_place, spawn};
+use crate::driver::workers::{
+    Answer, Ask, Keeping, SinkWork, Threads, Workers, guarded, hand, source_place, spawn,
+};
 use crate::driver::{Job, JobSource, Stop};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::exec::{Engine, Mapped, Reduced};
+use crate::exec::{Engine, MapTask, Mapped, Reduced};
 use crate::time::{BatchId, BatchTime, Clock, Waker};
 
 /// Starts the threads of a stream, and its loop last.
-pub(crate) fn start(mut job: Job, log: Box<dyn Log>) -> Result<Running> {
-    check(&job)?;
-    let bell = Bell::new();
-    let shared = Arc::new(Shared::new(Arc::clone(&bell)));
+pub(crate) fn start(job: Job, log: Box<dyn Log>) -> Result<Running> {
+    let keeping = Keeping { log, keeper: None, publisher: None, cancel: Cancel::default() };
     // The ticks count from this call and not from when the loop gets to run: a clock moved by hand right after it
     // has moved past the start.
     let machine = Machine::new(settings(&job), job.clock.now());
+    start_with(job, keeping, machine, None)
+}
+
+/// The same, going on from a checkpoint.
+pub(crate) fn start_durable(durable: DurableJob) -> Result<Running> {
+    let DurableJob { job, resumed: Resumed { keeper, publisher, memory }, cancel, runtime } = durable;
+    let (settings, now) = (settings(&job), job.clock.now());
+    let machine = match &memory {
+        Some(memory) => Machine::resumed(settings, now, memory),
+        None => Machine::new(settings, now),
+    };
+    let log = Box::new(Arc::clone(&keeper));
+    let keeping = Keeping { log, keeper: Some(keeper), publisher: Some(publisher), cancel };
+    start_with(job, keeping, machine.remembering(), Some(runtime))
+}
+
+fn start_with(
+    mut job: Job,
+    keeping: Keeping,
+    machine: Machine,
+    runtime: Option<LogRuntime>,
+) -> Result<Running> {
+    check(&job)?;
+    let durable = keeping.keeper.is_some();
+    let bell = Bell::new();
+    let shared = Arc::new(Shared::new(Arc::clone(&bell)));
     let mut threads = Threads::default();
     let listeners = Arc::new(Listeners::start(std::mem::take(&mut job.listeners), &mut threads)?);
-    let workers = Workers::start(&mut job, log, &mut threads, &bell, &listeners)?;
+    let workers = Workers::start(&mut job, keeping, &mut threads, &bell, &listeners)?;
     shared.lock().threads = threads.ids();
     subscribe(&job, &bell);
     let sources = job.sources.iter().map(|source| source.source.name().to_owned()).collect();
@@ -45,11 +74,13 @@ pub(crate) fn start(mut job: Job, log: Box<dyn Log>) -> Result<Running> {
         shared: published,
         mapped,
         reduced,
+        durable,
+        tasks: HashMap::new(),
         timer: None,
         told: Vec::new(),
     };
     let published = Arc::clone(&shared);
-    let thread = spawn("tidemill-driver", move || published.end(to_the_end(run, threads)))?;
+    let thread = spawn("tidemill-driver", move || published.end(to_the_end(run, threads, runtime)))?;
     Ok(Running::new(shared, thread))
 }
 
@@ -102,13 +133,14 @@ fn subscribe(job: &Job, bell: &Arc<Bell>) {
 }
 
 /// Runs the loop; then lets go of everything that feeds a thread, and waits for the threads, whatever happened.
-fn to_the_end(mut run: Loop, threads: Threads) -> Result<()> {
+fn to_the_end(mut run: Loop, threads: Threads, runtime: Option<LogRuntime>) -> Result<()> {
     let outcome = guarded(|| run.run());
     if outcome.is_err() {
         run.cancel_all(); // after a defect in the loop itself some may still be at work
     }
     drop(run);
     threads.join();
+    drop(runtime); // nobody waits for the log any more
     outcome
 }
 
@@ -122,6 +154,9 @@ struct Loop {
     shared: Arc<Shared>,
     mapped: HashMap<BatchId, Mapped>, // rows between two commands: at most two batches
     reduced: HashMap<BatchId, Reduced>,
+    /// Whether what batches come to is made safe before they are delivered, by who delivers them.
+    durable: bool,
+    tasks: HashMap<BatchId, Arc<MapTask>>, // reduced and not prepared yet
     timer: Option<BatchTime>,
     told: Vec<Input>, // by commands that were answered where they were performed
 }
@@ -221,6 +256,10 @@ impl Loop {
                 self.shared.bell.asks();
                 hand(&workers.ask, Ask::Heads)
             }
+            Command::Record(Entry::Prepare { batch, .. }) if self.durable => self.prepare(batch),
+            Command::Record(Entry::Commit { batch }) if self.durable => {
+                hand(&workers.sinks, SinkWork::Commit(batch))
+            }
             Command::Record(entry) => {
                 self.told.extend(self.workers.log.record(entry)?);
                 Ok(())
@@ -231,8 +270,12 @@ impl Loop {
             }
             Command::Reduce(task, watermark) => {
                 let mapped = taken(&mut self.mapped, task.batch)?;
+                if self.durable {
+                    self.tasks.insert(task.batch, Arc::clone(&task));
+                }
                 hand(&workers.reduce, (task, mapped, watermark))
             }
+            Command::Deliver(task) if self.durable => hand(&workers.sinks, SinkWork::Publish(task.batch)),
             Command::Deliver(task) => {
                 let reduced = taken(&mut self.reduced, task.batch)?;
                 hand(&workers.sinks, SinkWork::Deliver(task, reduced))
@@ -257,10 +300,19 @@ impl Loop {
             Command::Discard(batch) => {
                 self.mapped.remove(&batch);
                 self.reduced.remove(&batch);
+                self.tasks.remove(&batch);
                 Ok(())
             }
             Command::Finish(_) => Ok(()),
         }
+    }
+
+    /// Hands what a batch comes to, and what is remembered as of it, to who makes that safe and delivers it.
+    fn prepare(&mut self, batch: BatchId) -> Result<()> {
+        let lost = || Error::internal(format!("nothing is remembered as of batch {batch}"));
+        let memory = Box::new(self.machine.memory(batch).ok_or_else(lost)?);
+        let (task, reduced) = (taken(&mut self.tasks, batch)?, taken(&mut self.reduced, batch)?);
+        hand(&self.workers.sinks, SinkWork::Prepare(task, reduced, memory))
     }
 
     fn cancel_all(&self) {
@@ -308,7 +360,10 @@ impl Loop {
             Event::Warning(error) => log::warn!("{error}"),
             Event::Failed(error) => self.shared.lock().error = Some(error.clone()),
             Event::Stopped => {
-                tell_of(self.shared.lock().progress.as_ref().map_or(0, |last| last.open_windows));
+                let open = self.shared.lock().progress.as_ref().map_or(0, |last| last.open_windows);
+                if !self.durable {
+                    tell_of(open); // else the next start goes on with them
+                }
             }
             Event::Started(_) => self.shared.begin(),
             _ => {}

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle, ThreadId};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use crate::cancel::Cancel;
+use crate::driver::durable::{Keeper, Publisher};
 use crate::driver::listeners::Listeners;
-use crate::driver::log::{Entry, Log};
+use crate::driver::log::{Entry, EntryKind, Log};
 use crate::driver::machine::{Input, Purpose, Question, Task};
+use crate::driver::memory::Memory;
 use crate::driver::running::Bell;
 use crate::driver::{Job, JobSink};
 use crate::error::{Error, Result};
@@ -24,6 +27,7 @@ use crate::event::{Event, Output, OutputEnd, Positions};
 use crate::exec::{Engine, MapTask, Mapped, Reduced};
 use crate::ingest::{Bound, Source};
 use crate::plan::{OutputId, SourceId};
+use crate::sink::outputs::Role;
 use crate::sink::{Delivery, Sink, opening_given_up};
 use crate::time::{BatchId, Clock, EventTime};
 
@@ -52,7 +56,13 @@ pub(crate) enum Ask {
 /// What the delivery thread does; all of a sink's life is on this one thread.
 pub(crate) enum SinkWork {
     Open,
+    /// What a batch comes to is made safe, where the job has a checkpoint.
+    Prepare(Arc<MapTask>, Reduced, Box<Memory>),
     Deliver(Arc<MapTask>, Reduced),
+    /// The batch that was prepared is delivered.
+    Publish(BatchId),
+    /// That it is done is made safe.
+    Commit(BatchId),
     Close,
 }
 
@@ -212,7 +222,7 @@ impl Workers {
     /// Starts a thread for each kind of command of `job`.
     pub(crate) fn start(
         job: &mut Job,
-        log: Box<dyn Log>,
+        keeping: Keeping,
         threads: &mut Threads,
         bell: &Arc<Bell>,
         listeners: &Arc<Listeners>,
@@ -222,10 +232,11 @@ impl Workers {
         let sources: Vec<_> = job.sources.iter().map(|source| Arc::clone(&source.source)).collect();
         let acknowledged = sources.clone();
         let (mapper, reducer) = (Arc::clone(&job.engine), Arc::clone(&job.engine));
-        let cancel = Cancel::default();
+        let Keeping { log, keeper, publisher, cancel } = keeping;
         let mut sinks = Sinks {
             all: std::mem::take(&mut job.sinks),
             opened: 0,
+            publisher,
             cancel: cancel.clone(),
             clock: Arc::clone(&job.clock),
             listeners: Arc::clone(listeners),
@@ -237,7 +248,9 @@ impl Workers {
             ask,
             log: if log.is_immediate() { Recorder::Here(log) } else { Recorder::There(hire.log(log)?) },
             map: hire.worker("tidemill-map", ONE, mapping, move |task| map(&*mapper, &task))?,
-            reduce: hire.worker("tidemill-reduce", ONE, reducing, move |work| reduce(&*reducer, work))?,
+            reduce: hire.worker("tidemill-reduce", ONE, reducing, move |work| {
+                reduce(&*reducer, keeper.as_deref(), work)
+            })?,
             sinks: hire.worker("tidemill-sinks", ONE, sunk, move |work| sinks.perform(work))?,
             acknowledge: hire.worker(
                 "tidemill-ack",
@@ -249,6 +262,16 @@ impl Workers {
             cancel,
         })
     }
+}
+
+/// How what is decided is made safe, and who is asked to give up.
+pub(crate) struct Keeping {
+    pub(crate) log: Box<dyn Log>,
+    /// Puts the state after each batch, where the job has a checkpoint.
+    pub(crate) keeper: Option<Arc<Keeper>>,
+    /// Publishes, where it has one; its sinks are open.
+    pub(crate) publisher: Option<Publisher>,
+    pub(crate) cancel: Cancel,
 }
 
 /// Hands a command to a worker. There is always room, since the machine waits for answers.
@@ -332,6 +355,9 @@ fn sunk(work: &SinkWork) -> Task {
     match work {
         SinkWork::Open => Task::Open,
         SinkWork::Deliver(task, _) => Task::Deliver(task.batch),
+        SinkWork::Publish(batch) => Task::Deliver(*batch),
+        SinkWork::Prepare(task, ..) => Task::Record(task.batch),
+        SinkWork::Commit(batch) => Task::Record(*batch),
         SinkWork::Close => Task::Close,
     }
 }
@@ -371,8 +397,17 @@ fn map(engine: &dyn Engine, task: &MapTask) -> Result<Answer> {
     Ok(Answer::Mapped(task.batch, engine.map(task)?))
 }
 
-fn reduce(engine: &dyn Engine, (task, mapped, watermark): ReduceWork) -> Result<Answer> {
-    Ok(Answer::Reduced(task.batch, engine.reduce(&task, mapped, watermark)?))
+/// The state after the batch is put before the next is reduced, which would change it.
+fn reduce(
+    engine: &dyn Engine,
+    keeper: Option<&Keeper>,
+    (task, mapped, watermark): ReduceWork,
+) -> Result<Answer> {
+    let reduced = engine.reduce(&task, mapped, watermark)?;
+    if let Some(keeper) = keeper {
+        keeper.capture(engine, task.batch)?;
+    }
+    Ok(Answer::Reduced(task.batch, reduced))
 }
 
 /// How an error names the source that it comes from.
@@ -395,6 +430,7 @@ fn acknowledge(sources: &[Arc<dyn Source>], positions: &[(SourceId, Positions)],
 struct Sinks {
     all: Vec<JobSink>,
     opened: usize,
+    publisher: Option<Publisher>,
     cancel: Cancel,
     clock: Arc<dyn Clock>,
     listeners: Arc<Listeners>,
@@ -407,12 +443,21 @@ impl Sinks {
             SinkWork::Deliver(task, reduced) => {
                 self.deliver(&task, reduced).map(|()| Input::Delivered(task.batch))
             }
+            SinkWork::Prepare(task, reduced, memory) => self
+                .prepare(&task, reduced, *memory)
+                .map(|()| Input::Recorded(task.batch, EntryKind::Prepare)),
+            SinkWork::Publish(batch) => self.publish().map(|()| Input::Delivered(batch)),
+            SinkWork::Commit(batch) => self.commit().map(|()| Input::Recorded(batch, EntryKind::Commit)),
             SinkWork::Close => self.close().map(|()| Input::Closed),
         };
         done.map(Answer::Input)
     }
 
     fn open(&mut self) -> Result<()> {
+        if self.publisher.is_some() {
+            self.opened = self.all.len(); // by who took the checkpoint over
+            return Ok(());
+        }
         for JobSink { sink, schema } in &mut self.all {
             at_sink(&mut **sink, |sink| open_for(sink, schema, &self.cancel))?;
             self.opened += 1;
@@ -420,24 +465,35 @@ impl Sinks {
         Ok(())
     }
 
-    fn deliver(&mut self, task: &MapTask, reduced: Reduced) -> Result<()> {
+    fn deliver(&mut self, task: &MapTask, mut reduced: Reduced) -> Result<()> {
+        let deliveries = self.deliveries(task, std::mem::take(&mut reduced.outputs));
+        self.give(deliveries.into_iter().enumerate())
+    }
+
+    /// What each sink is to have of a batch.
+    fn deliveries(&self, task: &MapTask, mut outputs: Vec<(OutputId, Vec<RecordBatch>)>) -> Vec<Delivery> {
         let ranges: Arc<[_]> = task.ranges.iter().flat_map(|(_, ranges)| ranges.iter().cloned()).collect();
-        let mut outputs = reduced.outputs;
-        let witness = Witness { clock: &*self.clock, listeners: &self.listeners };
-        for (index, JobSink { sink, schema }) in self.all.iter_mut().enumerate() {
+        let mut of = |(index, JobSink { schema, .. }): (usize, &JobSink)| {
             let rows = outputs.iter_mut().filter(|(output, _)| *output == OutputId(index));
-            let delivery = Delivery {
+            let rows = rows.flat_map(|(_, rows)| std::mem::take(rows));
+            Delivery {
                 batch: task.batch,
                 time: task.time,
                 watermark: task.watermark,
                 ranges: Arc::clone(&ranges),
                 schema: Arc::clone(schema),
-                rows: rows
-                    .flat_map(|(_, rows)| std::mem::take(rows))
-                    .filter(|rows| rows.num_rows() > 0)
-                    .collect(),
+                rows: rows.filter(|rows| rows.num_rows() > 0).collect(),
                 cancel: self.cancel.clone(),
-            };
+            }
+        };
+        self.all.iter().enumerate().map(&mut of).collect()
+    }
+
+    /// Gives sinks, by their numbers, what is for them.
+    fn give(&mut self, deliveries: impl IntoIterator<Item = (usize, Delivery)>) -> Result<()> {
+        let witness = Witness { clock: &*self.clock, listeners: &self.listeners };
+        for (index, delivery) in deliveries {
+            let Some(JobSink { sink, .. }) = self.all.get_mut(index) else { continue };
             if !delivery.rows.is_empty() || sink.wants_empty() {
                 witness.sees(index, &mut **sink, &delivery)?;
             }
@@ -445,12 +501,52 @@ impl Sinks {
         Ok(())
     }
 
+    fn prepare(&mut self, task: &MapTask, mut reduced: Reduced, memory: Memory) -> Result<()> {
+        let deliveries = self.deliveries(task, std::mem::take(&mut reduced.outputs));
+        let (mut sinks, publisher) = publishing(&mut self.all, &mut self.publisher)?;
+        publisher.prepare(&mut sinks, deliveries, memory, reduced.hold)
+    }
+
+    /// Whoever may be given a batch twice has it before it is there for good: a failure then costs nothing.
+    fn publish(&mut self) -> Result<()> {
+        let early = publishing(&mut self.all, &mut self.publisher)?.1.deliveries(Role::AtLeastOnce)?;
+        self.give(early)?;
+        let (mut sinks, publisher) = publishing(&mut self.all, &mut self.publisher)?;
+        let name = |index: usize| sinks.get(index).map(|sink| sink.name().to_owned()).unwrap_or_default();
+        let (batch, outputs) = publisher.publishing()?;
+        let outputs: Vec<_> = outputs.into_iter().map(|(id, rows)| (id, name(id), rows)).collect();
+        let witness = Witness { clock: &*self.clock, listeners: &self.listeners };
+        witness.sees_all(batch, outputs, || publisher.publish(&mut sinks, &self.cancel))
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let publisher = publishing(&mut self.all, &mut self.publisher)?.1;
+        publisher.commit()?;
+        let shown = publisher.deliveries(Role::Shows)?;
+        publisher.done();
+        self.give(shown)
+    }
+
     /// Closes every sink that was opened, also after one has failed; the first error counts.
     fn close(&mut self) -> Result<()> {
         let opened = self.all.iter_mut().take(std::mem::take(&mut self.opened));
         let closed = opened.map(|JobSink { sink, .. }| at_sink(&mut **sink, |sink| sink.close()));
-        closed.fold(Ok(()), Result::and)
+        let closed = closed.fold(Ok(()), Result::and);
+        if let Some(publisher) = &self.publisher {
+            publisher.stop();
+        }
+        closed
     }
+}
+
+/// The sinks, and who publishes to them.
+fn publishing<'a>(
+    sinks: &'a mut [JobSink],
+    publisher: &'a mut Option<Publisher>,
+) -> Result<(Vec<&'a mut dyn Sink>, &'a mut Publisher)> {
+    let lost = || Error::internal("a batch is to be published by a job without a checkpoint");
+    let sinks = sinks.iter_mut().map(|sink| &mut *sink.sink as &mut dyn Sink).collect();
+    publisher.as_mut().map(|publisher| (sinks, publisher)).ok_or_else(lost)
 }
 
 /// Tells the listeners of what an output does.
@@ -460,6 +556,29 @@ struct Witness<'a> {
 }
 
 impl Witness<'_> {
+    /// Outputs that are there together or not at all: by their numbers, with their names and rows.
+    fn sees_all(
+        &self,
+        batch: BatchId,
+        outputs: Vec<(usize, String, u64)>,
+        publish: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let at = self.clock.now();
+        let outputs = outputs.into_iter().map(|(id, name, rows)| Output { batch, id, name, rows, at });
+        let outputs: Vec<Output> = outputs.collect();
+        for output in &outputs {
+            self.listeners.tell(&Event::OutputStarted(output.clone()));
+        }
+        let began = self.clock.elapsed();
+        let done = guarded(publish).map_err(|error| place(Task::Deliver(batch), error));
+        let took = self.clock.elapsed().saturating_sub(began);
+        for output in outputs {
+            let end = OutputEnd { took, error: done.as_ref().err().cloned() };
+            self.listeners.tell(&Event::OutputCompleted(output, end));
+        }
+        done
+    }
+
     fn sees(&self, id: usize, sink: &mut dyn Sink, delivery: &Delivery) -> Result<()> {
         let rows = delivery.rows.iter().map(|rows| rows.num_rows() as u64).sum();
         let (name, at) = (sink.name().to_owned(), self.clock.now());

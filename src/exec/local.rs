@@ -23,8 +23,8 @@ use crate::exec::program::{OperatorKind, OperatorSpec, Program, SourceProgram};
 use crate::exec::resume::Archive;
 use crate::exec::room::Room;
 use crate::exec::{
-    Engine, Epoch, Executor, MapTask, Mapped, OperatorState, Receipt, Reduced, ShardStates, Slot, StateSize,
-    Tickets,
+    Engine, Epoch, Executor, ExecutorGroups, MapTask, Mapped, OperatorState, Receipt, Reduced, ShardStates,
+    Slot, StateSize, Tickets,
 };
 use crate::ingest::{Source, deal};
 use crate::offset::OffsetRange;
@@ -364,6 +364,10 @@ impl Engine for LocalEngine {
     fn capture(&self, manifest: &Manifest) -> Result<Vec<Capture>> {
         let captures = self.all(|_, executor| executor.capture(self.epoch, manifest))?;
         Ok(captures.into_iter().flatten().collect())
+    }
+
+    fn groups(&self) -> ExecutorGroups {
+        self.executor_groups()
     }
 
     fn resume(&self, archive: Archive<'_>, on_change: OnStateChange) -> Result<Matched> {

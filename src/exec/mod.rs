@@ -47,6 +47,7 @@ use crate::exec::resume::Archive;
 use crate::exec::unscored::Unscored;
 use crate::offset::{OffsetRange, TopicPartition};
 use crate::plan::{Checked, OutputId, SourceId};
+use crate::state::group::KeyGroup;
 use crate::state::window::OpenWindows;
 use crate::time::{BatchId, BatchTime, EventTime};
 
@@ -155,6 +156,9 @@ impl OperatorState {
 /// Rows between two stages, known only to the engine that made them.
 pub type Tickets = Box<dyn Any + Send + Sync>;
 
+/// The key groups of each executor, in the order of the executors.
+pub type ExecutorGroups = Vec<Range<KeyGroup>>;
+
 /// Who does the work of a batch. The driver maps batch n + 1 while batch n is reduced, never two maps and never
 /// two reduces at once, and reduces in the order of the batches.
 pub trait Engine: Send + Sync + fmt::Debug {
@@ -172,6 +176,11 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// every copy has to be kept, or the next has to be of all.
     fn capture(&self, manifest: &Manifest) -> Result<Vec<Capture>> {
         Err(remembers_nothing(manifest))
+    }
+
+    /// The key groups of each executor.
+    fn groups(&self) -> ExecutorGroups {
+        Vec::new()
     }
 
     /// Takes back what is kept, before the first batch, held against the operators that there are now.

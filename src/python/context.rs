@@ -15,10 +15,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::context::{Context as Core, OpenSource, Reading, Settings, usable_memory};
+use crate::context::{CheckpointSettings, Context as Core, OpenSource, Reading, Settings, usable_memory};
 use crate::driver::{Limits, Listener, Stop, Waited};
 use crate::error::{Error, Result, in_thousands, nearest};
 use crate::event::Event as CoreEvent;
+use crate::exec::manifest::OnStateChange;
 use crate::ingest::Source;
 use crate::ingest::kafka::Topics;
 use crate::kafka::Cluster;
@@ -71,7 +72,7 @@ pub(crate) struct Context {
 impl Context {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "the arguments, as Python names them")]
-    #[pyo3(signature = (name, trigger, *, executors, threads, max_memory, max_state_bytes, back_pressure, clock, dispatch))]
+    #[pyo3(signature = (name, trigger, *, executors, threads, max_memory, max_state_bytes, back_pressure, clock, dispatch, checkpoint, on_state_change))]
     fn new(
         name: String,
         trigger: &Trigger,
@@ -82,6 +83,8 @@ impl Context {
         back_pressure: Option<&BackPressure>,
         clock: Option<&ManualClock>,
         dispatch: Py<PyAny>,
+        checkpoint: Vec<String>,
+        on_state_change: &str,
     ) -> PyResult<Self> {
         let usable = usable_memory();
         let (max_memory, max_state) = (max_memory.bytes(usable), max_state_bytes.bytes(usable));
@@ -96,8 +99,9 @@ impl Context {
                 back_pressure: back_pressure.map(|settings| settings.0),
             },
             max_state,
-            at_end: trigger.at_end,
+            at_end: trigger.at_end(!checkpoint.is_empty())?,
             clock: clock_of(clock),
+            checkpoint: kept_at(checkpoint, on_state_change)?,
         };
         let dispatch = Callable::new(dispatch);
         Ok(Self {
@@ -486,6 +490,20 @@ pub(crate) fn call_site(py: Python<'_>) -> PyResult<Option<CallSite>> {
         frame = frame.getattr("f_back")?;
     }
     Ok(None)
+}
+
+/// Where progress and state are kept; nowhere where no replica is named.
+fn kept_at(replicas: Vec<String>, on_state_change: &str) -> PyResult<Option<CheckpointSettings>> {
+    let on_change = match on_state_change {
+        "fail" => OnStateChange::Fail,
+        "reset" => OnStateChange::Reset,
+        other => {
+            let text = format!("on_state_change is \"fail\" or \"reset\", found {other:?}");
+            return Err(Error::config(text).into());
+        }
+    };
+    let settings = CheckpointSettings { replicas, on_change, ..CheckpointSettings::default() };
+    Ok((!settings.replicas.is_empty()).then_some(settings))
 }
 
 fn clock_of(clock: Option<&ManualClock>) -> Arc<dyn Clock> {

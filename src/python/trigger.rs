@@ -18,13 +18,26 @@ const DEFAULT_MAX_RECORDS: u64 = 1_000_000;
 pub(crate) struct Trigger {
     pub(crate) when: CoreTrigger,
     pub(crate) max_records: u64,
-    pub(crate) at_end: OpenWindows,
+    /// Whether windows that are still open when every source has ended leave then, where that is said.
+    close_windows: Option<bool>,
 }
 
 impl Trigger {
-    /// What `trigger` is where nothing more is said: where every source ends, nothing can come to open windows any more.
+    /// What `trigger` is where nothing more is said.
     fn plain(trigger: CoreTrigger) -> Self {
-        Self { when: trigger, max_records: DEFAULT_MAX_RECORDS, at_end: OpenWindows::Close }
+        Self { when: trigger, max_records: DEFAULT_MAX_RECORDS, close_windows: None }
+    }
+
+    /// What becomes of open windows when every source has ended: where nothing is kept, nothing can come to them any more.
+    pub(crate) fn at_end(&self, is_kept: bool) -> Result<OpenWindows> {
+        match (self.close_windows, is_kept) {
+            (Some(true), true) => Err(Error::config(
+                "close_windows=True is not offered yet with checkpoint=: rows of later starts would find their windows gone",
+            )
+            .help("leave it out: open windows wait for the next start")),
+            (Some(false), _) | (None, true) => Ok(OpenWindows::Stay),
+            (Some(true) | None, false) => Ok(OpenWindows::Close),
+        }
     }
 }
 
@@ -45,11 +58,7 @@ impl Trigger {
     #[pyo3(signature = (max_records = None, close_windows = None))]
     fn available_now(max_records: Option<i64>, close_windows: Option<bool>) -> PyResult<Self> {
         let max_records = max_records.map_or(Ok(DEFAULT_MAX_RECORDS), positive)?;
-        let at_end = match close_windows {
-            Some(false) => OpenWindows::Stay,
-            Some(true) | None => OpenWindows::Close,
-        };
-        Ok(Self { when: CoreTrigger::AvailableNow, max_records, at_end })
+        Ok(Self { when: CoreTrigger::AvailableNow, max_records, close_windows })
     }
 
     /// Whether batches come at ticks, which they may miss.

@@ -139,11 +139,6 @@ def test_streams_of_two_contexts_are_told_apart(tmp_path: Path) -> None:
     assert "ConfigError: streams of two contexts cannot be joined" in said
 
 
-def test_a_checkpoint_is_refused_until_it_is_offered(tmp_path: Path) -> None:
-    said = failure(tmp_path, 'import tidemill as tm\ntm.StreamingContext(checkpoint="./checkpoint")\n')
-    assert "ConfigError: checkpoint='./checkpoint': checkpoints are not offered yet" in said
-
-
 SLOW = """
 def slow(batch):
     print("ready", flush=True)

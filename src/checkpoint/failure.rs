@@ -34,9 +34,8 @@ pub(super) fn deposed(epoch: Epoch, latest: Epoch) -> Error {
 
 /// Another driver runs, or did a moment ago.
 pub(super) fn running(who: &Whereabouts, epoch: Epoch) -> Error {
-    checkpoint(format!("the job is being run by {who}, in epoch {epoch}")).help(
-        "stop it first, or pass standby=True to wait until it has gone; if it has just died, try again in a moment",
-    )
+    checkpoint(format!("the job is being run by {who}, in epoch {epoch}"))
+        .help("stop it first; if it has just died, try again in a moment")
 }
 
 /// The start of a new job cannot be told from the loss of an old one.
@@ -66,14 +65,15 @@ pub(super) fn other_job(url: &str, found: JobId, expected: JobId) -> Error {
 /// The list of replicas is not that of the voters.
 pub(super) fn difference(given: usize, voters: usize, which: &str) -> Error {
     checkpoint(format!("{given} replicas are given, and the job has {voters}: {which}")).help(
-        "name the same replicas, or change them offline by `tidemill checkpoint replicas add | remove | replace`",
+        "name the same replicas; to change how many there are is not offered yet, but with a new checkpoint",
     )
 }
 
 /// Too many replicas are gone for good.
 pub(super) fn lost(what: &str) -> Error {
     checkpoint(format!("the checkpoint cannot be read as a whole: {what}")).help(
-        "bring back the replicas that are missing; if they are gone for good, `tidemill checkpoint recover --accept-loss` says what may be lost and goes on without it",
+        "bring back the replicas that are missing, or a copy of them; to go on with less is not offered yet, but with a new \
+         checkpoint, from positions of your choice",
     )
 }
 

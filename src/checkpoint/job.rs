@@ -144,7 +144,7 @@ impl JobFile {
 
 fn damaged(what: &str) -> Error {
     Error::new(ErrorKind::Checkpoint, format!("job.json is damaged or not ours: {what}"))
-        .help("it is not to be edited; run `tidemill checkpoint verify`")
+        .help("it is not to be edited: bring back the file as it was")
 }
 
 fn later(format: u32) -> Error {

@@ -153,7 +153,7 @@ fn a_second_driver_names_the_first_and_one_that_deposes_it_ends_it() {
             second.as_mut().poll(context)
         });
         let pid = std::process::id().to_string();
-        says(&refused.await.unwrap_err(), ErrorKind::Checkpoint, &["is being run by", &pid, "standby=True"]);
+        says(&refused.await.unwrap_err(), ErrorKind::Checkpoint, &["is being run by", &pid, "stop it first"]);
 
         let third = with(&disks, Settings { standby: Standby::Depose, ..settings() });
         third.take_over().await.unwrap().start(Content::default(), &[]).await.unwrap();
@@ -202,7 +202,7 @@ fn a_replica_that_was_emptied_is_taken_in_again_and_two_are_too_many() {
         disks[0].empty().await;
         disks[1].empty().await;
         let error = open(&disks).take_over().await.unwrap_err();
-        says(&error, ErrorKind::Checkpoint, &["found 1", "memory:1, memory:2 is empty", "--accept-loss"]);
+        says(&error, ErrorKind::Checkpoint, &["found 1", "memory:1, memory:2 is empty", "bring back"]);
     });
 }
 

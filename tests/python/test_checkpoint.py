@@ -85,6 +85,48 @@ def test_a_replica_may_be_lost_and_the_others_moved(fleet: Fleet) -> None:
     assert fleet.written("parts") == fleet.written("whole")
 
 
+def test_another_job_is_not_taken_for_the_one_that_the_checkpoint_is_of(fleet: Fleet) -> None:
+    fleet.send(10)
+    fleet.run("checkpoint", "out")
+    ctx = tm.StreamingContext(
+        trigger=tm.available_now(), name="another", checkpoint=fleet.folder / "checkpoint"
+    )
+    ctx.scripted(fleet.source, format=FORMAT).foreach_batch(lambda batch: None)
+    with pytest.raises(
+        tm.CheckpointError, match=r'of the job "another", found that of "fleet".*name="fleet"'
+    ):
+        ctx.run()
+
+
+def test_two_at_once_are_one_too_many(fleet: Fleet) -> None:
+    fleet.send(10)
+    ctx = tm.StreamingContext("50ms", name="fleet", checkpoint=fleet.folder / "checkpoint")
+    ctx.scripted(fleet.source, format=FORMAT, starting="earliest").foreach_batch(lambda batch: None)
+    ctx.start()
+    try:
+        with pytest.raises(
+            tm.CheckpointError, match=rf"is being run by process {os.getpid()} on .*; stop it first"
+        ):
+            fleet.run("checkpoint", "out")
+        assert ctx.is_running
+    finally:
+        ctx.stop()
+    assert ctx.error is None
+
+
+def test_other_replicas_than_before_are_told(fleet: Fleet) -> None:
+    fleet.send(10)
+    fleet.run(["one", "two", "three"], "out")
+    with pytest.raises(tm.CheckpointError, match="2 replicas are given, and the job has 3"):
+        fleet.run(["one", "three"], "out")
+    shutil.rmtree(fleet.folder / "one")
+    shutil.rmtree(fleet.folder / "three")
+    with pytest.raises(
+        tm.CheckpointError, match=r"2 of 3 voters are needed .*, found 1; .*bring back the replicas"
+    ):
+        fleet.run(["one", "two", "three"], "out")
+
+
 def test_a_function_has_the_number_of_its_batch_over_all_starts(fleet: Fleet) -> None:
     numbers: list[int] = []
     for _ in range(3):

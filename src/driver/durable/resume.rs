@@ -51,9 +51,13 @@ pub(super) fn resume(job: &mut Job, durability: &Durability, cancel: &Cancel) ->
     let outputs = Outputs::of(&mut sinks)?;
     outputs.open(&mut sinks, &schemas, cancel)?;
     let over = runtime.block_on(durability.checkpoint.take_over())?;
+    if let Some(adopted) = over.adopted() {
+        expect_job(&job.name, &adopted.content.payload)?;
+    }
     let owner = Owner { job: over.job().to_string(), epoch: Epoch(over.epoch().0) };
     let standing = over.adopted().map(|adopted| adopted.standing.clone()).unwrap_or_default();
-    let log = runtime.block_on(over.start(Content::default(), &[]))?;
+    let log =
+        runtime.block_on(over.start(Content { payload: job.name.clone().into(), names: Vec::new() }, &[]))?;
     let fresh = Manifest::new(durability.shards);
     let within = (runtime.clone(), cancel.clone());
     let keeper = Keeper::new(log, within, job.engine.groups(), fresh.clone(), durability.lease);
@@ -79,6 +83,19 @@ pub(super) fn resume(job: &mut Job, durability: &Durability, cancel: &Cancel) ->
     keeper.go_on_with(matched.manifest);
     let publisher = Publisher::new(Arc::clone(&keeper), outputs, decided.after());
     Ok(Resumed { keeper, publisher, memory: Some(decided.memory) })
+}
+
+/// That the checkpoint is this job's, and not that of another one which somebody has named by mistake.
+fn expect_job(name: &str, kept: &[u8]) -> Result<()> {
+    if kept == name.as_bytes() {
+        return Ok(());
+    }
+    let kept = String::from_utf8_lossy(kept);
+    let message =
+        format!("the checkpoint was expected to be that of the job {name:?}, found that of {kept:?}");
+    Err(Error::new(ErrorKind::Checkpoint, message).help(format!(
+        "give each job a checkpoint of its own; where it is the same job under another name, pass name={kept:?}"
+    )))
 }
 
 /// A first batch that was planned and never came to an end: the sources start where it would have, and not where what is

@@ -266,7 +266,7 @@ def test_an_expression_does_too(name: str, ours: str) -> None:
         (col("s").str, "lenght", "length"),
         (col("s").str, "ltrim", "tm.functions.ltrim(...)"),
         (col("t").dt, "hours", "hour"),
-        (col("a").list, "get_item", "get"),
+        (col("a").list, "contain", "contains"),
         (col("a").struct, "fields", "field"),
     ],
 )

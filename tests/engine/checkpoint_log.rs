@@ -215,7 +215,7 @@ fn the_list_of_replicas_is_a_wish_and_start_rules() {
         says(
             &error,
             ErrorKind::Checkpoint,
-            &["4 replicas are given", "memory:4 does not vote", "replicas add"],
+            &["4 replicas are given", "memory:4 does not vote", "name the same replicas"],
         );
         let error = open(&disks[..2]).take_over().await.unwrap_err();
         says(&error, ErrorKind::Checkpoint, &["2 replicas are given, and the job has 3"]);
